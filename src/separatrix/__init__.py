@@ -1,0 +1,36 @@
+"""Separatrix: the dynamical-systems layer for machine learning, on JAX.
+
+Public names are loaded on first use, so that the command line answers without importing JAX.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "separatrix.systems": (
+        "FiniteMap", "Flow", "InvertibleMap", "Map", "NearIdentityMap", "Objective", "OpenFlow", "OpenMap", "Outcome",
+        "OutcomeKind", "SDE", "System", "Trajectory", "as_flow", "as_map", "as_near_identity", "as_objective",
+        "as_open_flow", "as_open_map", "as_sde",
+    ),
+}  # fmt: skip
+
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+_SUBMODULES = ("calculus", "catalogue", "data", "evolution", "optimization", "plotting", "systems", "tour")
+
+__all__ = sorted(["__version__", *_HOME])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"separatrix.{name}")
+    raise AttributeError(f"module 'separatrix' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBMODULES])

@@ -1,0 +1,33 @@
+"""The few shapes and protocols that public signatures speak of.
+
+A *state* is any pytree of arrays: a vector, a network's parameters, a pair (position, velocity). Its array leaves
+carry the dtype of the whole computation; time and step size are cast to it, never the other way round.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import lineax as lx
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped, UInt32
+
+State: TypeAlias = PyTree[ArrayLike]
+Scalar: TypeAlias = Float[ArrayLike, ""]
+StepIndex: TypeAlias = Int[ArrayLike, ""]
+Times: TypeAlias = Shaped[ArrayLike, " times"]
+Key: TypeAlias = PRNGKeyArray | UInt32[Array, "2"]
+Operator: TypeAlias = lx.AbstractLinearOperator
+
+
+class Velocity(Protocol):
+    """dx/dt as a function of time and state."""
+
+    def __call__(self, t: Any, state: Any, /) -> Any: ...
+
+
+class Score(Protocol):
+    """grad_x log p(t, x), of the shape of x."""
+
+    def __call__(self, t: Any, state: Any, /) -> Any: ...
+
+
+Function: TypeAlias = Callable[..., Any]

@@ -1,0 +1,22 @@
+"""The nouns: maps, flows, SDEs, what they return, and how other things become one of them."""
+
+from separatrix.systems.base import System as System
+from separatrix.systems.flow import Flow as Flow
+from separatrix.systems.functions import (
+    as_flow as as_flow,
+    as_map as as_map,
+    as_near_identity as as_near_identity,
+    as_open_flow as as_open_flow,
+    as_open_map as as_open_map,
+    as_sde as as_sde,
+)
+from separatrix.systems.map import (
+    FiniteMap as FiniteMap,
+    InvertibleMap as InvertibleMap,
+    Map as Map,
+    NearIdentityMap as NearIdentityMap,
+)
+from separatrix.systems.objective import Objective as Objective, as_objective as as_objective
+from separatrix.systems.open import OpenFlow as OpenFlow, OpenMap as OpenMap
+from separatrix.systems.sde import SDE as SDE
+from separatrix.systems.trajectory import Outcome as Outcome, OutcomeKind as OutcomeKind, Trajectory as Trajectory

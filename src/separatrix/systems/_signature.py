@@ -1,0 +1,46 @@
+"""How a plain function wants to be called: f(x) or f(t, x), with a key or without."""
+
+import inspect
+
+import equinox as eqx
+import jax
+
+from separatrix._errors import explain
+from separatrix._types import Function
+
+
+def as_pytree(function: Function) -> Function:
+    """A function that can be a field of a system: modules keep their leaves, plain functions become static."""
+    return function if isinstance(function, eqx.Module) else jax.tree_util.Partial(function)
+
+
+def accepts_key(function: Function) -> bool:
+    """Whether a function takes a keyword `key`."""
+    parameters = _parameters(function)
+    return any(p.name == "key" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def positional_count(function: Function, allowed: tuple[int, ...], expected: str) -> int:
+    """Return how many of the `allowed` numbers of positional arguments a function requires.
+
+    A function whose signature cannot be read, or that takes any number, is given the most.
+    """
+    parameters = _parameters(function)
+    if not parameters or any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        return max(allowed)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "key"]
+    required = sum(p.default is p.empty for p in positional)
+    fitting = [count for count in allowed if required <= count <= len(positional)]
+    if not fitting:
+        raise TypeError(
+            explain("wrong signature", f"a function of {required} positional arguments", expected,
+                    f"write it as {expected}")
+        )
+    return min(fitting)
+
+
+def _parameters(function: Function) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []

@@ -1,0 +1,58 @@
+"""Discrete time: x[n+1] = F(n, x[n]).
+
+A `NearIdentityMap` is a one-parameter family F_h(t, x) with F_0 = identity, read at its own step size:
+
+    x[n+1] = F_h(n h, x[n]).
+
+Because the family is known for every h, its limit h -> 0 and its corrections follow by differentiation in h.
+"""
+
+from abc import abstractmethod
+
+import jax.numpy as jnp
+from equinox import AbstractVar
+
+from separatrix._tree import float_dtype
+from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix.systems.base import System
+
+
+class Map(System):
+    """x[n+1] = F(n, x[n]), random where a key is given."""
+
+    @abstractmethod
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        """Return x[n+1] from x[n] at step number n, with the structure, shapes and dtypes of x[n]."""
+
+
+class FiniteMap(Map):
+    """A map that is defined for n = 0, ..., length - 1 only: layers of a net, a recorded input sequence."""
+
+    length: AbstractVar[int]
+
+
+class InvertibleMap(Map):
+    """A map whose inverse is known in closed form: `inverse_step(n, step(n, x)) = x`."""
+
+    @abstractmethod
+    def inverse_step(self, n: StepIndex, state: State) -> State:
+        """Return x[n] from x[n+1]."""
+
+
+class NearIdentityMap(Map):
+    """x[n+1] = F_h(n h, x[n]) with F_0(t, x) = x.
+
+    A subclass says `advance` and holds a `step_size` leaf. Step size and time arrive in the dtype of the state.
+    """
+
+    step_size: AbstractVar[Scalar]
+
+    @abstractmethod
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        """Return F_h(t, x), which must equal x at h = 0 and be smooth in h there."""
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        """Return F_h(n h, x[n])."""
+        dtype = float_dtype(state)
+        step_size = jnp.asarray(self.step_size, dtype)
+        return self.advance(jnp.asarray(n).astype(dtype) * step_size, state, step_size, key=key)

@@ -1,0 +1,138 @@
+"""What an evolution returns: times, states, and how it ended.
+
+An outcome is enumerated and made of arrays, so that it passes through `jit` and `vmap`. A trajectory that holds a
+non-finite value never says that it completed.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from separatrix._errors import explain
+from separatrix._types import State
+
+
+class OutcomeKind(enum.IntEnum):
+    """How an evolution ended."""
+
+    COMPLETED = 0
+    NON_FINITE = 1
+    STEP_LIMIT = 2
+    ESCAPED = 3
+    STIFF = 4
+    EVENT = 5
+
+
+_ADVICE = {
+    OutcomeKind.COMPLETED: "",
+    OutcomeKind.NON_FINITE: (
+        "the state stopped being finite: (a) the step size is past the stability edge, (b) the solution grows without "
+        "bound, or (c) the system divides by zero or leaves its domain"
+    ),
+    OutcomeKind.STEP_LIMIT: "the step limit was reached: raise max_steps, loosen rtol and atol, or shorten times",
+    OutcomeKind.ESCAPED: "the solution blows up in finite time; the estimate is where it goes to infinity",
+    OutcomeKind.STIFF: "the system looks stiff: try method=diffrax.Kvaerno5()",
+    OutcomeKind.EVENT: "a terminating event came true",
+}
+
+
+class Outcome(eqx.Module):
+    """How an evolution ended: a code, when, and an estimate where one applies.
+
+    `code` is an `OutcomeKind` as an integer array; `at` the time (for maps the step) of the last good state unless the
+    evolution completed; `estimate` the extrapolated blow-up time of an escape. Both are NaN where they do not apply.
+    Under `vmap` each has the batch's shape. `outcome == "completed"` compares by name, elementwise in a batch.
+    """
+
+    code: Int[Array, "..."]
+    at: Float[Array, "..."]
+    estimate: Float[Array, "..."]
+
+    @property
+    def completed(self) -> Bool[Array, "..."]:
+        """Whether the evolution reached its end with finite states throughout."""
+        return self.code == int(OutcomeKind.COMPLETED)
+
+    @property
+    def name(self) -> Any:
+        """Lower-case name of the outcome ("completed", "non_finite", ...); a list of names for a batch."""
+        codes = np.asarray(self.code)
+        return np.vectorize(lambda code: OutcomeKind(code).name.lower(), otypes=[object])(codes).tolist()
+
+    @property
+    def advice(self) -> str:
+        """Likely causes and what to try, for a single evolution."""
+        return _ADVICE[OutcomeKind(int(self.code))]
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, str):
+            return self.code == int(OutcomeKind[other.upper()])
+        if isinstance(other, OutcomeKind):
+            return self.code == int(other)
+        return bool(eqx.tree_equal(self, other)) if isinstance(other, Outcome) else NotImplemented
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __str__(self) -> str:
+        if isinstance(self.code, jax.core.Tracer):
+            return "outcome (traced)"
+        codes = np.asarray(self.code)
+        if codes.ndim:
+            kinds, counts = np.unique(codes, return_counts=True)
+            return ", ".join(f"{OutcomeKind(k).name.lower()}: {c}" for k, c in zip(kinds, counts, strict=True))
+        text = OutcomeKind(int(codes)).name.lower()
+        details = [f"{key} {float(value):.6g}" for key, value in (("at", self.at), ("estimate", self.estimate))
+                   if np.isfinite(value)]
+        return f"{text} ({', '.join(details)})" if details else text
+
+
+def outcome(kind: Any, at: Any = jnp.nan, estimate: Any = jnp.nan) -> Outcome:
+    """Build an `Outcome` from a kind or a traced code, at a time, with an estimate."""
+    dtype = jnp.zeros(()).dtype
+    return Outcome(jnp.asarray(kind, jnp.int32), jnp.asarray(at, dtype), jnp.asarray(estimate, dtype))
+
+
+class Trajectory(eqx.Module):
+    """Times and states of one evolution.
+
+    - `times`: shape (T,): step numbers for a `Map`; n h for a `NearIdentityMap`; times for a `Flow` or `SDE`.
+    - `states`: the state (or what `save` computed from it) with a leading axis of length T. Rows past the end of an
+      evolution that did not complete are NaN.
+    - `final`: the last good state, whatever was saved.
+    - `outcome`: how it ended.
+    - `stats`: counts (steps taken, steps rejected, evaluations, iterations, ...).
+    - `interpolation`: a function of time, where dense output was asked for.
+    """
+
+    times: Shaped[Array, "*batch times"]
+    states: State
+    final: State
+    outcome: Outcome
+    stats: dict[str, Any]
+    interpolation: Callable[[Any], Any] | None = None
+
+    def evaluate(self, t: Any) -> State:
+        """Return the state at any time t inside the interval, from dense output.
+
+        **Raises:** `ValueError` where the evolution was not asked for dense output.
+        """
+        if self.interpolation is None:
+            raise ValueError(
+                explain("no dense output", "a trajectory of saved states only", "one with an interpolation",
+                        "evolve(..., dense=True) on a Flow")
+            )
+        return self.interpolation(t)
+
+    def __len__(self) -> int:
+        return self.times.shape[-1]
+
+    def __repr__(self) -> str:
+        shapes = eqx.tree_pformat(self.states)
+        return f"Trajectory({self.outcome}; times {tuple(self.times.shape)}; states {shapes})"
