@@ -10,10 +10,25 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "separatrix.systems": (
-        "FiniteMap", "Flow", "InvertibleMap", "Map", "NearIdentityMap", "Objective", "OpenFlow", "OpenMap", "Outcome",
-        "OutcomeKind", "SDE", "System", "Trajectory", "as_flow", "as_map", "as_near_identity", "as_objective",
-        "as_open_flow", "as_open_map", "as_sde",
+        "FiniteMap", "Flow", "InvertibleMap", "Map", "NearIdentityMap", "Objective", "OpenFlow", "OpenMap",
+        "OptimizerState", "Outcome", "OutcomeKind", "SDE", "System", "Trajectory", "as_cell", "as_flow", "as_map",
+        "as_near_identity", "as_objective", "as_open_flow", "as_open_map", "as_sde", "couple", "drive", "from_cell",
+        "from_diffrax", "from_layers", "from_optax", "iterate", "project",
     ),
+    "separatrix.calculus": (
+        "TangentState", "adjoint", "close_loop", "compose", "diffusion_limit", "discretize", "limit", "linearize",
+        "modified", "probability_flow", "reverse", "tangent",
+    ),
+    "separatrix.calculus.methods": (
+        "Euler", "EulerMaruyama", "ExponentialEuler", "Heun", "ImplicitEuler", "ImplicitMidpoint", "Leapfrog",
+        "Midpoint", "Milstein", "RK4", "RungeKutta", "SRA1", "StochasticHeun", "SymplecticEuler",
+    ),
+    "separatrix.evolution": ("Parallel", "Save", "ensemble", "evolve"),
+    "separatrix.optimization": (
+        "Beale", "DoubleWell", "GradientDescent", "HeavyBall", "Himmelblau", "Nesterov", "PhasePoint", "Quadratic",
+        "Rosenbrock", "Supervised", "supervised",
+    ),
+    "separatrix.data": ("load",),
 }  # fmt: skip
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -1,0 +1,29 @@
+"""The catalogue: example systems with known truths, for tests, command line and docs alike."""
+
+from separatrix._errors import explain
+from separatrix.catalogue import flows, learning, maps, sdes
+from separatrix.catalogue.entry import Entry as Entry
+
+_ENTRIES = {entry.name: entry for part in (maps, flows, sdes, learning) for entry in part.ENTRIES}
+
+
+def entries() -> list[Entry]:
+    """Return all entries, maps first, in the order of their files.
+
+    **Example:**
+
+    >>> import separatrix as sx
+    >>> "lorenz" in [entry.name for entry in sx.catalogue.entries()]
+    True
+    """
+    return list(_ENTRIES.values())
+
+
+def entry(name: str) -> Entry:
+    """Return one entry by name.
+
+    **Raises:** `ValueError` for a name that is not in the catalogue.
+    """
+    if name not in _ENTRIES:
+        raise ValueError(explain("catalogue", repr(name), f"one of: {', '.join(_ENTRIES)}", "See `separatrix list`."))
+    return _ENTRIES[name]

@@ -1,0 +1,18 @@
+"""Readers and named data sets: from a file to arrays, or to a message that names the first bad row and column.
+
+A data set is a pair of arrays (inputs, targets), or two pairs where it comes split for testing, and a card that says
+where it comes from, under which licence, and by which digest it is known. Nothing here imports JAX: arrays are NumPy's,
+and go into any function of the library as they are.
+"""
+
+from separatrix.data.arrays import read_npy as read_npy, read_npz as read_npz
+from separatrix.data.dataset import Card as Card, DataSet as DataSet, Table as Table
+from separatrix.data.delimited import read_csv as read_csv
+from separatrix.data.idx import read_idx as read_idx
+from separatrix.data.load import card as card, load as load, locate as locate, names as names, summary as summary
+from separatrix.data.parquet import read_parquet as read_parquet
+
+__all__ = [
+    "Card", "DataSet", "Table", "card", "load", "locate", "names", "read_csv", "read_idx", "read_npy", "read_npz",
+    "read_parquet", "summary",
+]  # fmt: skip

@@ -1,0 +1,167 @@
+"""One `load` for every set: by name, or by the path of a file.
+
+A named set is looked for in this order; the first place that has it is read:
+
+    path=  ->  $SEPARATRIX_DATA/<its file>  ->  bundled  ->  Debian's folder  ->  an optional package
+
+Nothing is ever downloaded. What is nowhere to be found is reported with the line that would install it, and a copy from
+one of the last three places whose digest is not the recorded one is refused.
+"""
+
+import difflib
+import os
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from separatrix._errors import DataMissing, explain
+from separatrix.data.dataset import Card, DataSet, build, digest, shapes_of
+from separatrix.data.own import load_own
+from separatrix.data.sets import NAMED, NamedSet, Place
+from separatrix.data.sets.named import folder_of
+
+VARIABLE = "SEPARATRIX_DATA"
+_OWN = "your copy"
+
+
+def load(
+    name: str | PathLike[str], *, path: str | PathLike[str] | None = None, targets: str | Sequence[str] | None = None
+) -> DataSet:
+    """Load a named data set, or a file of your own.
+
+    **Arguments:**
+
+    - `name`: a name of `names()`; or the path of a .csv, .tsv, .parquet, .npz or .npy file, or of a folder with the
+      four IDX files of the MNIST family.
+    - `path`: where a named set's copy is, looked at before all other places.
+    - `targets`: for a table, the column or columns to predict; the others are the inputs. None by default: no targets.
+
+    **Returns:** a `DataSet`. Images are float32 in [0, 1], shape (n, height, width), their labels int32; columns of a
+    table are float64. An .npz file holds arrays named inputs, targets, test_inputs, test_targets (all but the first
+    optional); an .npy file the inputs.
+
+    **Raises:** `DataMissing` where the set is nowhere to be found, with the line that installs it; `ValueError` for an
+    unknown name, and for a file that is not sound, naming the first bad place in it.
+
+    **Example:**
+
+    >>> pelts = load("lynx-hare")
+    >>> pelts.targets[0].tolist()  # hare and lynx in 1900, in thousands
+    [30.0, 4.0]
+    """
+    if str(name) in NAMED:
+        return _load_named(NAMED[str(name)], path)
+    if path is not None:
+        got, expected = f"{name!r} and a path", f"a path only with a name of {', '.join(NAMED)}"
+        raise ValueError(explain("load", got, expected, "Call load(path) for a file of your own."))
+    return load_own(_require_path(name), targets)
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows.
+
+    **Example:**
+
+    >>> names()
+    ('digits', 'fashion-mnist', 'lynx-hare')
+    """
+    return tuple(NAMED)
+
+
+def locate(name: str) -> str | None:
+    """Where `load(name)` would read the set from, or None where it is nowhere to be found. Nothing is read.
+
+    **Example:**
+
+    >>> locate("lynx-hare").startswith("bundled: ")
+    True
+    """
+    found = _find(_require_name(name), None)
+    return None if found is None else _describe(*found)
+
+
+def card(name: str, *, path: str | PathLike[str] | None = None) -> Card:
+    """The card of a named set: `load(name).card`.
+
+    **Example:**
+
+    >>> card("lynx-hare").verified
+    True
+    """
+    return _load_named(_require_name(name), path).card
+
+
+def summary(name: str) -> str:
+    """What a named set is, in one line; it need not be on this machine.
+
+    **Example:**
+
+    >>> summary("lynx-hare")
+    'pelts of hare and lynx in thousands, Hudson Bay, each year from 1900 to 1920'
+    """
+    return _require_name(name).summary
+
+
+def _load_named(named: NamedSet, path: str | PathLike[str] | None) -> DataSet:
+    found = _find(named, path)
+    if found is None:
+        expected = f"it in ${VARIABLE}, or from: {', '.join(place.label for place in named.places)}"
+        what = f"data set {named.name!r}"
+        raise DataMissing(explain(what, "no copy on this machine", expected, f"Try: {named.install}"))
+    place, location = found
+    raw = place.read(location)
+    fields, sha256, where = named.prepare(raw), digest(raw), _describe(place, location)
+    if place.label != _OWN and sha256 != named.sha256:
+        got, expected = f"SHA-256 {sha256[:12]}...", f"the recorded {named.sha256[:12]}..."
+        do = f"Install it afresh ({named.install}), or give a copy of your own by path=."
+        raise ValueError(explain(f"data set {named.name!r} from {where}", got, expected, do))
+    about = (named.name, named.summary, named.source, named.licence, where)
+    return build(Card(*about, shapes_of(fields), sha256, sha256 == named.sha256), fields)
+
+
+def _find(named: NamedSet, path: str | PathLike[str] | None) -> tuple[Place, str] | None:
+    """The first place that has the set, and the location there."""
+    own = _own(named, path)
+    if own is not None:
+        return Place(_OWN, folder_of(own), named.read), own
+    located = ((place, place.find()) for place in named.places)
+    return next(((place, location) for place, location in located if location is not None), None)
+
+
+def _describe(place: Place, location: str) -> str:
+    return location if place.label in (_OWN, location) else f"{place.label}: {location}"
+
+
+def _own(named: NamedSet, path: str | PathLike[str] | None) -> str | None:
+    """The user's own copy: by explicit path, else in the folder that the environment variable names."""
+    if path is not None:
+        if not Path(path).exists():
+            do = f"Check the path, or leave it out. Try: {named.install}"
+            raise DataMissing(explain(f"data set {named.name!r}: path", f"nothing at {path}", "an existing path", do))
+        return str(path)
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return None
+    if not Path(folder).is_dir():
+        do = f"Point {VARIABLE} at a folder, or unset it."
+        raise DataMissing(explain(f"the environment variable {VARIABLE}", f"no folder at {folder}", "a folder", do))
+    inside = Path(folder, named.file)
+    return str(inside) if inside.exists() else None
+
+
+def _require_name(name: str) -> NamedSet:
+    if name not in NAMED:
+        close = difflib.get_close_matches(name, NAMED, n=1, cutoff=0.5)
+        do = f"Did you mean {close[0]!r}?" if close else "Give one of these names, or the path of a file."
+        raise ValueError(explain("data set", repr(name), f"one of {', '.join(NAMED)}", do))
+    return NAMED[name]
+
+
+def _require_path(name: str | PathLike[str]) -> Path:
+    path = Path(name)
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        _require_name(str(name))
+    if not path.exists():
+        do = f"Check the path, or give one of {', '.join(NAMED)}."
+        raise DataMissing(explain("load", f"no file at {path}", "an existing file", do))
+    return path

@@ -1,0 +1,96 @@
+r"""Fixed steps in continuous time.
+
+A flow or an SDE with a fixed step is its discretisation, a map, and goes through the loop over maps. Of the interval
+t1 - t0, the step size h and the number of steps N = (t1 - t0)/h, two give the third. Brownian increments are
+counter-based: those of step n come from `fold_in(key, n)`, so that a path does not depend on how it is cut.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from separatrix._errors import explain
+from separatrix._tree import is_traced
+from separatrix._types import Key, Scalar, State
+from separatrix.evolution._save import Save
+from separatrix.systems.base import as_parameter
+from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.trajectory import Trajectory
+
+
+class FromTime(NearIdentityMap):
+    """A near-identity map whose clock starts at t0: x[n+1] = F_h(t0 + n h, x[n])."""
+
+    map: NearIdentityMap
+    origin: Scalar
+
+    @property
+    def step_size(self) -> Any:
+        """Step size of the map below."""
+        return self.map.step_size
+
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        return self.map.advance(jnp.asarray(self.origin, jnp.result_type(t)) + t, state, step_size, key=key)
+
+
+def from_time(map: NearIdentityMap, origin: Any) -> NearIdentityMap:
+    """Shift the clock of a near-identity map, unless it starts at zero anyway."""
+    if not is_traced(origin) and float(origin) == 0.0:
+        return map
+    return FromTime(map, as_parameter(origin))
+
+
+def shift(trajectory: Trajectory, origin: Any) -> Trajectory:
+    """Count the times of a trajectory from t0."""
+    times = trajectory.times + jnp.asarray(origin, trajectory.times.dtype)
+    at = trajectory.outcome.at + jnp.asarray(origin, trajectory.outcome.at.dtype)
+    return eqx.tree_at(lambda t: (t.times, t.outcome.at), trajectory, (times, at))
+
+
+def fixed_grid(times: Any, step_size: Any, steps: int | None, save: Save) -> tuple[Any, Any, int, Save]:
+    """Return (t0, step size, number of steps, what to save by step number) of a fixed-step evolution.
+
+    Two of interval, step size and number of steps give the third.
+    """
+    if times is None:
+        return 0.0, _require(step_size, "step_size"), _require(steps, "steps"), _by_number(save, 0.0, step_size, None)
+    if step_size is None:
+        step_size = (times[-1] - times[0]) / _require(steps, "steps or step_size")
+    elif steps is None:
+        steps = _whole_number((times[-1] - times[0]), step_size, "times[-1] - times[0]")
+    grid = times if times.shape[0] > 2 else None
+    return times[0], step_size, steps, _by_number(save, times[0], step_size, grid)
+
+
+def _require(value: Any, name: str) -> Any:
+    if value is None:
+        raise ValueError(explain(f"evolve: {name}", "None", "a fixed step: times and step_size, times and steps, or "
+                                 "steps and step_size", f"Give {name}."))
+    return value
+
+
+def _whole_number(duration: Any, step_size: Any, what: str) -> int:
+    """duration / step_size, which must be whole: to 1e-6 of a step, a bound on the rounding of decimal inputs."""
+    if is_traced(duration, step_size):
+        raise ValueError(explain("evolve: step_size", "a traced step size or interval without steps",
+                                 "a number of steps known while tracing", "Give steps= as a Python int."))
+    ratio = float(duration) / float(step_size)
+    tolerance = max(1e-6, 4 * float(jnp.finfo(jnp.result_type(duration)).eps) * abs(ratio))
+    if not np.isfinite(ratio) or ratio < 0 or abs(ratio - round(ratio)) > tolerance:
+        raise ValueError(explain(f"evolve: step_size={float(step_size):g}", f"{what} = {ratio:g} steps",
+                                 "a whole number of steps", "Give steps= with times=(t0, t1) instead, or another step."))
+    return round(ratio)
+
+
+def _by_number(save: Save, origin: Any, step_size: Any, grid: Any) -> Save:
+    """Times to save as step numbers."""
+    at = save.at
+    if isinstance(at, str) and at == "all" and grid is not None:
+        at = grid
+    if isinstance(at, str | int):
+        return Save(at, save.fn)
+    numbers = [_whole_number(jnp.asarray(t) - origin, step_size, f"time {float(t):g} - t0") for t in at]
+    return Save(np.asarray(numbers), save.fn)

@@ -1,0 +1,206 @@
+r"""The loop over maps: x[n+1] = F(n, x[n]), n = start, ..., start + steps - 1.
+
+One scan advances; a state that stops being finite freezes the orbit at its last good state, so that the outcome can
+say when it broke. Called with concrete values, the scan runs in chunks with the host at their borders: progress, an
+early stop, and rows leaving the scan, at constant memory however long the orbit. Under `jit`, `grad` or `vmap` the
+same scan runs whole.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from separatrix._errors import explain
+from separatrix._tree import all_finite, float_dtype, is_inexact, is_traced, where
+from separatrix._types import Function, Key, State
+from separatrix.evolution._checks import check_step_form
+from separatrix.evolution._save import Save, saved_steps, take_rows
+from separatrix.evolution.memory import checkpointed_scan, iterate_map
+from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.trajectory import Outcome, OutcomeKind, Trajectory, outcome
+
+Progress = Callable[[int, int], None]
+
+# A chunk is long enough that its dispatch (about 0.1 ms) is lost in it, and its rows fit in a cache-friendly 64 MB.
+_CHUNK_STEPS = 1 << 16
+_CHUNK_BYTES = 1 << 26
+_PROGRESS_REPORTS = 100
+
+
+class Orbit(NamedTuple):
+    """Where an orbit is: its state, the number of the next step, and whether all so far was finite."""
+
+    state: State
+    n: Any
+    alive: Any
+
+
+class Segment(NamedTuple):
+    """`rows` rows, `stride` steps apart, not going past step `stop` (None: exactly rows * stride steps)."""
+
+    rows: int
+    stride: int
+    stop: int | None
+    keeps: bool
+
+
+def evolve_map(
+    map: Map,
+    state: State,
+    *,
+    steps: int,
+    key: Key | None,
+    save: Save,
+    start: int,
+    progress: Progress | None,
+    memory: str,
+) -> Trajectory:
+    """Run a map for a number of steps; `evolve` says what the arguments mean."""
+    targets = saved_steps(save.at, start, steps)
+    if memory == "reversible":
+        return _reversible(map, state, steps, key, save, start, targets)
+    orbit = Orbit(state, jnp.asarray(start), jnp.asarray(True))
+    stride = _stride(targets - start, steps)
+    traced = is_traced(map, state, key, save.fn)
+    plan = _whole(steps, stride) if traced else _chunks(steps, stride, start, _row_bytes(save.fn, state), progress)
+    pieces = [jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], save.fn(state))]
+    for segment in plan:
+        stop = None if segment.stop is None else jnp.asarray(segment.stop)
+        orbit, rows = _run(map, orbit, stop, key, save.fn, segment.rows, segment.stride, memory)
+        pieces += [rows] if segment.keeps else []
+        if progress is not None and segment.stop is not None:
+            progress(segment.stop - start, steps)
+        if not is_traced(orbit) and not bool(orbit.alive):
+            break
+    rows = _pad(_concatenate(pieces), int(targets[-1] - start) // stride + 1)
+    rows = take_rows(rows, (targets - start) // stride)
+    ended = _outcome(map, orbit)
+    stats = {"steps": orbit.n - start, "start": jnp.asarray(start)}
+    return Trajectory(_times(map, targets, state), rows, orbit.state, ended, stats)
+
+
+@eqx.filter_jit
+def _run(
+    map: Map, orbit: Orbit, stop: Any, key: Key | None, fn: Function, rows: int, stride: int, memory: str
+) -> tuple[Orbit, PyTree]:
+    """Advance by rows * stride steps, or to `stop` where that is nearer; return a row after each stride."""
+    check_step_form(map, orbit.state, key)
+
+    def step(orbit: Orbit, _: Any) -> tuple[Orbit, None]:
+        here = None if key is None else jax.random.fold_in(key, orbit.n)
+        following = map.step(orbit.n, orbit.state, key=here)
+        active = orbit.alive if stop is None else orbit.alive & (orbit.n < stop)
+        finite = all_finite(following)
+        good = active & finite
+        state = where(good, following, orbit.state)
+        return Orbit(state, orbit.n + good, orbit.alive & (finite | ~active)), None
+
+    def row(orbit: Orbit, _: Any) -> tuple[Orbit, PyTree]:
+        inner = memory if rows == 1 else "linear"
+        orbit, _ = step(orbit, None) if stride == 1 else checkpointed_scan(step, orbit, length=stride, memory=inner)
+        return orbit, blank_unless(orbit.alive, fn(orbit.state))
+
+    if rows == 1:
+        orbit, only = row(orbit, None)
+        return orbit, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], only)
+    return checkpointed_scan(row, orbit, length=rows, memory=memory)
+
+
+def blank_unless(good: Any, values: PyTree) -> PyTree:
+    """The values, with NaN in the inexact leaves where they are not good."""
+    return jax.tree.map(lambda v: jnp.where(good, v, jnp.asarray(jnp.nan, v.dtype)) if is_inexact(v) else v,
+                        jax.tree.map(jnp.asarray, values))
+
+
+def _stride(offsets: np.ndarray, steps: int) -> int:
+    """Largest stride on whose multiples all rows lie."""
+    return int(np.gcd.reduce(offsets)) or max(steps, 1)
+
+
+def _whole(steps: int, stride: int) -> Iterator[Segment]:
+    """All steps at once, for a scan that is being traced."""
+    rows, tail = divmod(steps, stride)
+    if rows:
+        yield Segment(rows, stride, None, True)
+    if tail:
+        yield Segment(1, tail, None, False)
+
+
+def _chunks(steps: int, stride: int, start: int, row_bytes: int, progress: Progress | None) -> Iterator[Segment]:
+    """All steps in chunks of one shape, so that one compiled scan serves them all."""
+    longest = min(_CHUNK_STEPS, max(1, math.ceil(steps / _PROGRESS_REPORTS))) if progress else _CHUNK_STEPS
+    if steps and stride > longest:
+        yield from _parts_of_strides(steps, stride, start, longest)
+        return
+    rows = math.ceil(steps / stride)
+    most = max(1, min(longest // stride, _CHUNK_BYTES // max(row_bytes, 1)))
+    count = math.ceil(rows / max(1, math.ceil(rows / most)))
+    for first in range(0, rows, max(count, 1)):
+        yield Segment(count, stride, start + min(steps, (first + count) * stride), True)
+
+
+def _parts_of_strides(steps: int, stride: int, start: int, longest: int) -> Iterator[Segment]:
+    """Chunks shorter than a stride; the one that ends a stride keeps its row."""
+    length = math.ceil(stride / math.ceil(stride / longest))
+    done = 0
+    while done < steps:
+        border = min(steps, (done // stride + 1) * stride)
+        done = min(done + length, border)
+        yield Segment(1, length, start + done, done == border and done % stride == 0)
+
+
+def _row_bytes(fn: Function, state: State) -> int:
+    leaves = jax.tree.leaves(jax.eval_shape(fn, state))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _concatenate(pieces: list[PyTree]) -> PyTree:
+    return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *pieces)
+
+
+def _pad(rows: PyTree, count: int) -> PyTree:
+    """Rows past an early stop: NaN, or the last value of an integer leaf."""
+
+    def pad(leaf: Any) -> Any:
+        missing = count - leaf.shape[0]
+        if missing <= 0:
+            return leaf
+        fill = jnp.full_like(leaf[-1:], jnp.nan) if is_inexact(leaf) else leaf[-1:]
+        return jnp.concatenate([leaf, jnp.broadcast_to(fill, (missing, *leaf.shape[1:]))])
+
+    return jax.tree.map(pad, rows)
+
+
+def _outcome(map: Map, orbit: Orbit) -> Outcome:
+    """Completed, or non-finite at the first step whose result is not finite."""
+    kind = jnp.where(orbit.alive, int(OutcomeKind.COMPLETED), int(OutcomeKind.NON_FINITE))
+    return outcome(kind, jnp.where(orbit.alive, jnp.nan, _times(map, orbit.n + 1, orbit.state)))
+
+
+def _times(map: Map, numbers: Any, state: State) -> Any:
+    """Step numbers of a map; n h of a near-identity map."""
+    if not isinstance(map, NearIdentityMap):
+        return jnp.asarray(numbers)
+    dtype = float_dtype(state)
+    return jnp.asarray(numbers).astype(dtype) * jnp.asarray(map.step_size, dtype)
+
+
+def _reversible(
+    map: Map, state: State, steps: int, key: Key | None, save: Save, start: int, targets: np.ndarray
+) -> Trajectory:
+    """The end of an orbit whose gradient walks it backwards by the inverse, at constant memory."""
+    if save.at != "last":
+        raise ValueError(explain("evolve: memory", 'memory="reversible" with rows to keep', 'save="last"',
+                                 'Keep the end only, or take memory="sqrt".'))
+    final = iterate_map(map, state, steps, key=key, start=start, memory="reversible")
+    good = all_finite(final)
+    kind = jnp.where(good, int(OutcomeKind.COMPLETED), int(OutcomeKind.NON_FINITE))
+    ended = outcome(kind, jnp.where(good, jnp.nan, _times(map, start + steps, state)))
+    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], save.fn(final))
+    return Trajectory(_times(map, targets, state), rows, final, ended, {"steps": jnp.asarray(steps)})

@@ -1,0 +1,127 @@
+r"""Supervised learning: the mean loss of a model over data, as an objective.
+
+    L(theta) = (1/N) sum_i l(model(theta, x_i), y_i),
+
+and, where a key is given and a batch size was chosen, the mean over B indices drawn independently and uniformly, whose
+expectation is L and whose gradient has covariance Sigma/B.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from separatrix._errors import explain
+from separatrix._types import Function, Key, Scalar, State
+from separatrix.systems._signature import as_pytree
+from separatrix.systems.objective import Objective
+
+
+class Supervised(Objective):
+    """The mean loss of a model over data; see `supervised`."""
+
+    frozen: Any
+    inputs: Any
+    targets: Any
+    loss: Callable[..., Any]
+    initial: State
+    batch_size: int | None = eqx.field(static=True)
+
+    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
+        inputs, targets = self._sample(key)
+        predictions = jax.vmap(self.model(parameters))(inputs)
+        return jnp.mean(jax.vmap(self.loss)(predictions, targets))
+
+    def model(self, parameters: State) -> Function:
+        """Return the model with these parameters: a function of one input."""
+        return eqx.combine(parameters, self.frozen)
+
+    def accuracy(self, parameters: State, inputs: Any, targets: Any) -> Scalar:
+        """Return the share of inputs whose largest output is at the target's index."""
+        outputs = jax.vmap(self.model(parameters))(inputs)
+        hits = jnp.argmax(outputs, axis=-1) == targets
+        return jnp.mean(hits, dtype=outputs.dtype)
+
+    def _sample(self, key: Key | None) -> tuple[Any, Any]:
+        if key is None or self.batch_size is None:
+            return self.inputs, self.targets
+        chosen = jax.random.randint(key, (self.batch_size,), 0, self.targets.shape[0])
+        return self.inputs[chosen], self.targets[chosen]
+
+
+def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size: int | None = None) -> Supervised:
+    r"""Make an objective of a model, data and a loss.
+
+    **Arguments:**
+
+    - `model`: an `equinox.Module` that maps one input to one output. Its inexact arrays are the parameters;
+      `objective.initial` holds them, `objective.model(parameters)` puts them back.
+    - `data`: a pair (inputs, targets) with equal leading axes, or an object with `inputs` and `targets`.
+    - `loss`: "cross_entropy" (integer targets), "squared_error" (half the squared distance), or a function
+      l(output, target).
+    - `batch_size`: how many examples a key draws, independently and with replacement; None for all.
+
+    **Returns:** a `Supervised` objective.
+
+    **Raises:** `ValueError` for data of unequal length, empty data, data that is not finite, a batch larger than the
+    data, or an unknown loss; `TypeError` for a model without parameters.
+
+    **Example:**
+
+    >>> import equinox as eqx, jax, jax.numpy as jnp, separatrix as sx
+    >>> model = eqx.nn.Linear(2, 3, key=jax.random.key(0))
+    >>> objective = sx.supervised(model, (jnp.zeros((4, 2)), jnp.array([0, 1, 2, 0])), batch_size=2)
+    >>> descent = sx.GradientDescent(objective, 0.1)
+    >>> run = sx.evolve(descent, objective.initial, steps=10, key=jax.random.key(1), save="last")
+    >>> str(run.outcome)
+    'completed'
+    """
+    inputs, targets = _check_data(data)
+    parameters, frozen = eqx.partition(model, eqx.is_inexact_array)
+    if not jax.tree.leaves(parameters) or not callable(model):
+        raise TypeError(explain("supervised: model", type(model).__name__, "an equinox.Module with floating-point arrays",
+                                "Wrap a function of (parameters, input) in a Module that holds its parameters."))
+    count = targets.shape[0]
+    if batch_size is not None and not 1 <= batch_size <= count:
+        raise ValueError(explain("supervised: batch_size", batch_size, f"1 to {count}, the number of examples",
+                                 "Take a smaller batch, or batch_size=None for all."))
+    return Supervised(frozen, inputs, targets, as_pytree(_loss(loss)), parameters, batch_size)
+
+
+def cross_entropy(output: Any, target: Any) -> Any:
+    """-log softmax(output)[target]."""
+    return optax.softmax_cross_entropy_with_integer_labels(output, target)
+
+
+def squared_error(output: Any, target: Any) -> Any:
+    """|output - target|^2 / 2."""
+    return 0.5 * jnp.sum((output - target) ** 2)
+
+
+_LOSSES = {"cross_entropy": cross_entropy, "squared_error": squared_error}
+
+
+def _loss(loss: Any) -> Function:
+    if callable(loss):
+        return loss
+    if loss not in _LOSSES:
+        raise ValueError(explain("supervised: loss", repr(loss), f"one of {sorted(_LOSSES)} or a function",
+                                 "Pass l(output, target)."))
+    return _LOSSES[loss]
+
+
+def _check_data(data: Any) -> tuple[Any, Any]:
+    inputs, targets = (data.inputs, data.targets) if hasattr(data, "inputs") else data
+    inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
+    if inputs.shape[:1] != targets.shape[:1] or inputs.size == 0:
+        raise ValueError(explain("supervised: data", f"inputs {inputs.shape} and targets {targets.shape}",
+                                 "as many targets as inputs, at least one", "Put the examples on the first axis."))
+    for name, values in (("inputs", inputs), ("targets", targets)):
+        if jnp.issubdtype(values.dtype, jnp.inexact) and not bool(jnp.isfinite(values).all()):
+            index = tuple(int(i) for i in jnp.argwhere(~jnp.isfinite(values))[0])
+            raise ValueError(explain(f"supervised: {name}{list(index)}", float(values[index]), "a finite number",
+                                     "Drop or fill missing values first."))
+    return inputs, targets

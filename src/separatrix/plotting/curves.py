@@ -1,0 +1,115 @@
+"""Curves: values along time, errors over step size, fates over a parameter."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from separatrix.plotting.style import FATES, figure
+
+
+def plot_curves(
+    curves: Mapping[str, tuple[Any, Any]],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    log: str = "",
+    levels: Mapping[str, float] | None = None,
+    axes: Any = None,
+) -> Any:
+    """Plot named curves in one picture.
+
+    **Arguments:**
+
+    - `curves`: name to (abscissae, ordinates). A name that starts with "." is drawn as points.
+    - `x`, `y`, `title`: labels. `log`: "x", "y" or "xy" for logarithmic axes.
+    - `levels`: name to height of dashed horizontal lines.
+    - `axes`: where to draw; a new figure by default.
+
+    **Returns:** the figure.
+    """
+    axes = axes if axes is not None else figure()[1][0]
+    for number, (name, (abscissae, ordinates)) in enumerate(curves.items()):
+        points = name.startswith(".")
+        form = {"marker": "o", "markersize": 3, "linestyle": ""} if points else {}
+        axes.plot(np.asarray(abscissae), np.asarray(ordinates), label=name.lstrip("."), zorder=2 + number, **form)
+    for number, (name, height) in enumerate((levels or {}).items()):
+        axes.axhline(height, color="0.3", linestyle=("--", ":", "-.")[number % 3], linewidth=1, label=name, zorder=1)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    if "x" in log:
+        axes.set_xscale("log")
+    if "y" in log:
+        axes.set_yscale("log")
+    axes.legend(fontsize=8)
+    return axes.figure
+
+
+def plot_orders(
+    step_sizes: Any, errors: Mapping[str, Any], slopes: Mapping[str, float], *, title: str = "", axes: Any = None
+) -> Any:
+    """Plot errors over step size on logarithmic axes, with the measured slope in the legend.
+
+    **Arguments:**
+
+    - `step_sizes`: shape (S,). `errors`: name to errors, shape (S,). `slopes`: name to measured slope.
+
+    **Returns:** the figure.
+    """
+    axes = axes if axes is not None else figure()[1][0]
+    for name, values in errors.items():
+        axes.loglog(step_sizes, np.asarray(values), marker="o", markersize=4, label=f"{name}: slope {slopes[name]:.2f}")
+    axes.set(xlabel="step size", ylabel="distance from the orbit", title=title)
+    axes.legend(fontsize=8)
+    return axes.figure
+
+
+def plot_fates(
+    parameter: Any, values: Any, fates: Any, *, x: str, y: str, edge: float | None = None, axes: Any = None
+) -> Any:
+    """Plot a value over a swept parameter, coloured by fate ("converges", "oscillates", "diverges").
+
+    **Arguments:**
+
+    - `parameter`, `values`: shape (P,); a value that is not finite is drawn at the top.
+    - `fates`: shape (P,), names. `edge`: where theory sees the boundary of stability.
+
+    **Returns:** the figure.
+    """
+    axes = axes if axes is not None else figure()[1][0]
+    values, fates = np.asarray(values, float), np.asarray(fates)
+    finite = values[np.isfinite(values)]
+    top = 3 * finite.max() if finite.size else 1.0
+    heights = np.where(np.isfinite(values), values, top)
+    for name, colour in FATES.items():
+        chosen = fates == name
+        axes.plot(np.asarray(parameter)[chosen], heights[chosen], "o", color=colour, markersize=4, label=name)
+    if edge is not None:
+        axes.axvline(edge, color="0.3", linestyle="--", linewidth=1, label="2 / sharpness at the start")
+    axes.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
+    axes.legend(fontsize=8)
+    return axes.figure
+
+
+def plot_trajectory(trajectory: Any, *, components: tuple[int, int] | None = None, axes: Any = None) -> Any:
+    """Plot a trajectory: components over time, or one component over another.
+
+    **Arguments:**
+
+    - `trajectory`: a `Trajectory` whose states are one array (T,) or (T, d).
+    - `components`: (i, j) for a phase portrait; None for all components over time.
+
+    **Returns:** the figure, with the outcome as its title.
+    """
+    axes = axes if axes is not None else figure()[1][0]
+    states = np.asarray(trajectory.states)
+    states = states.reshape(states.shape[0], -1)
+    if components is None:
+        axes.plot(np.asarray(trajectory.times), states)
+        axes.set(xlabel="time", ylabel="state", title=str(trajectory.outcome))
+        return axes.figure
+    i, j = components
+    axes.plot(states[:, i], states[:, j])
+    axes.plot(states[:1, i], states[:1, j], "o", color="0.2", markersize=4)
+    axes.set(xlabel=f"component {i}", ylabel=f"component {j}", title=str(trajectory.outcome))
+    return axes.figure

@@ -1,0 +1,89 @@
+r"""Any optax optimiser on an objective, as the map that it is.
+
+    g = grad L(theta[n]),   (u, s[n+1]) = update(g, s[n], theta[n]),   theta[n+1] = theta[n] + u.
+
+The state is the pair of parameters and optimiser state. A general transformation does not say how it depends on a step
+size, so this map has no limit; `GradientDescent`, `HeavyBall` and `Nesterov` do.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import optax
+
+from separatrix._errors import explain
+from separatrix._tree import is_inexact
+from separatrix._types import Function, Key, State, StepIndex
+from separatrix.systems.map import Map
+from separatrix.systems.objective import Objective, as_objective
+
+
+class OptimizerState(NamedTuple):
+    """Parameters and the state of their optimiser."""
+
+    parameters: Any
+    optimizer_state: Any
+
+
+class OptaxMap(Map):
+    """(theta, s) -> (theta + u, s'), with (u, s') = update(grad L(theta), s, theta)."""
+
+    objective: Objective
+    transformation: optax.GradientTransformationExtraArgs = eqx.field(static=True)
+
+    def init(self, parameters: State) -> OptimizerState:
+        """Return the state at which training starts from these parameters."""
+        return OptimizerState(parameters, self.transformation.init(parameters))
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        parameters, inner = state
+
+        def objective(values: State) -> Any:
+            return self.objective(values, key=key)
+
+        value, gradient = jax.value_and_grad(objective)(parameters)
+        # Some transformations mix integer widths: they run under the promotion rules they were written for.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            updates, inner = self.transformation.update(
+                gradient, inner, parameters, value=value, grad=gradient, value_fn=objective
+            )
+        return OptimizerState(optax.apply_updates(parameters, updates), inner)
+
+
+def from_optax(objective: Objective | Function, transformation: optax.GradientTransformation) -> OptaxMap:
+    r"""Make a `Map` of an objective and an optax transformation, unchanged.
+
+        theta[n+1] = theta[n] + u[n],   (u[n], s[n+1]) = update(grad L(theta[n]), s[n], theta[n])
+
+    **Arguments:**
+
+    - `objective`: L(parameters), or L(parameters, *, key) for mini-batches drawn by key.
+    - `transformation`: any `optax.GradientTransformation`. Those that take extra arguments (line searches, Polyak steps)
+      are given `value`, `grad` and `value_fn`. For a learning rate that sweeps without recompiling wrap it in
+      `optax.inject_hyperparams`.
+
+    **Returns:** a `Map` on `OptimizerState(parameters, optimizer_state)`; `init(parameters)` makes the first.
+
+    **Raises:** `TypeError` for anything but an optax transformation.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, optax, separatrix as sx
+    >>> descent = sx.from_optax(lambda x: jnp.sum(x**2), optax.sgd(0.25))
+    >>> sx.evolve(descent, descent.init(jnp.array([1.0])), steps=3).final.parameters.tolist()
+    [0.125]
+    """
+    if not (hasattr(transformation, "init") and hasattr(transformation, "update")):
+        raise TypeError(explain("from_optax: transformation", type(transformation).__name__,
+                                "an optax.GradientTransformation", "Pass for example optax.adam(1e-3)."))
+    return OptaxMap(as_objective(objective), optax.with_extra_args_support(transformation))
+
+
+def require_trainable(parameters: State) -> State:
+    """Refuse parameters that have no gradient."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+        if not eqx.is_array_like(leaf) or not is_inexact(leaf):
+            raise TypeError(explain(f"parameters{jax.tree_util.keystr(path)}", type(leaf).__name__,
+                                    "floating-point arrays", "Part a model with eqx.partition(model, eqx.is_inexact_array)."))
+    return parameters

@@ -1,0 +1,23 @@
+"""The strict climate: float64, no implicit promotion of dtypes or ranks, types checked at run time.
+
+The import hook must stand before the first import of `separatrix`: jaxtyping reads the shapes in every signature, and
+beartype checks them in every call. The compilation cache is only a saving of time: a test never depends on it.
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+from jaxtyping import install_import_hook
+
+CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(CACHE)))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+install_import_hook("separatrix", "beartype.beartype")
