@@ -48,8 +48,10 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Without the compilation cache: compile times are measured.
 bench: $(BENCH)/.installed
-	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BENCH)/bin/python $$script; done
+	@unset JAX_COMPILATION_CACHE_DIR; set -e; \
+	for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BENCH)/bin/python $$script; done
 
 docs: .venv/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -23,7 +23,7 @@ from separatrix.evolution._checks import check_step_form
 from separatrix.evolution._save import Save, saved_steps, take_rows
 from separatrix.evolution.memory import checkpointed_scan, iterate_map
 from separatrix.systems.map import Map, NearIdentityMap
-from separatrix.systems.trajectory import Outcome, OutcomeKind, Trajectory, outcome
+from separatrix.systems.trajectory import Trajectory, finite_until
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +80,7 @@ def evolve_map(
             break
     rows = _pad(_concatenate(pieces), int(targets[-1] - start) // stride + 1)
     rows = take_rows(rows, (targets - start) // stride)
-    ended = _outcome(map, orbit)
+    ended = finite_until(orbit.alive, _times(map, orbit.n + 1, orbit.state))
     stats = {"steps": orbit.n - start, "start": jnp.asarray(start)}
     return Trajectory(_times(map, targets, state), rows, orbit.state, ended, stats)
 
@@ -99,7 +99,7 @@ def _run(
         finite = all_finite(following)
         good = active & finite
         state = where(good, following, orbit.state)
-        return Orbit(state, orbit.n + good, orbit.alive & (finite | ~active)), None
+        return Orbit(state, orbit.n + good.astype(orbit.n.dtype), orbit.alive & (finite | ~active)), None
 
     def row(orbit: Orbit, _: Any) -> tuple[Orbit, PyTree]:
         inner = memory if rows == 1 else "linear"
@@ -177,12 +177,6 @@ def _pad(rows: PyTree, count: int) -> PyTree:
     return jax.tree.map(pad, rows)
 
 
-def _outcome(map: Map, orbit: Orbit) -> Outcome:
-    """Completed, or non-finite at the first step whose result is not finite."""
-    kind = jnp.where(orbit.alive, int(OutcomeKind.COMPLETED), int(OutcomeKind.NON_FINITE))
-    return outcome(kind, jnp.where(orbit.alive, jnp.nan, _times(map, orbit.n + 1, orbit.state)))
-
-
 def _times(map: Map, numbers: Any, state: State) -> Any:
     """Step numbers of a map; n h of a near-identity map."""
     if not isinstance(map, NearIdentityMap):
@@ -200,7 +194,6 @@ def _reversible(
                                  'Keep the end only, or take memory="sqrt".'))
     final = iterate_map(map, state, steps, key=key, start=start, memory="reversible")
     good = all_finite(final)
-    kind = jnp.where(good, int(OutcomeKind.COMPLETED), int(OutcomeKind.NON_FINITE))
-    ended = outcome(kind, jnp.where(good, jnp.nan, _times(map, start + steps, state)))
+    ended = finite_until(good, _times(map, start + steps, state))
     rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], save.fn(final))
     return Trajectory(_times(map, targets, state), rows, final, ended, {"steps": jnp.asarray(steps)})

@@ -23,10 +23,9 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype, is_inexact
 from separatrix._types import Key, State
 from separatrix.evolution._closed_step import closed_step, key_of_step
-from separatrix.evolution._newton import Problem, affine_scan, broken, points, solve
-from separatrix.evolution._packing import pack, unpack
 from separatrix.evolution._save import Save, saved_steps, take_rows
-from separatrix.evolution.maps import blank_unless, times_of
+from separatrix.evolution._sequence import Settings, sequence
+from separatrix.evolution.maps import _times, blank_unless
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome
 
@@ -135,20 +134,15 @@ def evolve_parallel_map(
     targets = saved_steps(save.at, start, steps)
     found = evolve_parallel(map, state, steps, method, key=key, start=start)
     kept = take_rows(found.states, targets - start)
-    rows = blank_rows(jnp.asarray(targets - start) <= found.settled, jax.vmap(save.fn)(kept))
+    rows = jax.vmap(blank_unless)(jnp.asarray(targets - start) <= found.settled, jax.vmap(save.fn)(kept))
     final = jax.tree.map(lambda leaf: leaf[found.settled], found.states)
     failed = jnp.where(found.broken, int(OutcomeKind.NON_FINITE), int(OutcomeKind.STEP_LIMIT))
     kind = jnp.where(found.converged, int(OutcomeKind.COMPLETED), failed)
-    at = times_of(map, start + found.settled + found.broken, state).astype(jnp.zeros(()).dtype)
+    at = _times(map, start + found.settled + found.broken.astype(int), state).astype(jnp.zeros(()).dtype)
     ended = outcome(kind, jnp.where(found.converged, jnp.nan, at))
     stats = {"steps": found.settled, "start": jnp.asarray(start), "iterations": found.iterations,
              "residual": found.residual}
-    return Trajectory(times_of(map, targets, state), rows, final, ended, stats)
-
-
-def blank_rows(good: Bool[Array, " rows"], rows: Any) -> Any:
-    """The rows, with NaN in the inexact leaves of those that are not good."""
-    return jax.vmap(blank_unless)(good, rows)
+    return Trajectory(_times(map, targets, state), rows, final, ended, stats)
 
 
 @eqx.filter_jit
@@ -159,45 +153,21 @@ def _evolve(map: Map, state: State, key: Key | None, start: Any, steps: int, met
     step = closed_step(map, state, key_of_step(key, start))
     numbers = start + jnp.arange(steps)
     keys = None if key is None else jax.vmap(lambda n: key_of_step(key, n))(numbers)
-    rows, iterations, residual, settled, broke = _solve(step, state, numbers, keys, method=method)
-    return Sequence(_stack(state, rows), iterations, residual, settled, broke)
+    settings = Settings(method.variant == "diagonal", method.probes, _tolerance(method, state),
+                        method.damping if method.variant == "damped" else 0.0, method.max_iterations or steps)
+    rows, *rest = sequence(step, state, numbers, keys, settings=settings)
+    return Sequence(_stack(state, rows), *rest)
+
+
+def _tolerance(method: Parallel, state: State) -> float:
+    return 100 * float(jnp.finfo(float_dtype(state)).eps) if method.tolerance is None else method.tolerance
+
+
+def _require(holds: bool, name: str, got: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(explain(f"Parallel: {name}", repr(got), expected, f"Choose another {name}, or leave it out."))
 
 
 def _stack(state: State, rows: Any) -> State:
     first = jax.tree.map(lambda leaf: leaf[None], state)
     return first if rows is None else jax.tree.map(lambda x, y: jnp.concatenate([x, y]), first, rows)
-
-
-@eqx.filter_custom_jvp
-def _solve(step: Any, state: State, numbers: Any, keys: Any, *, method: Parallel) -> tuple[Any, ...]:
-    """x[1], ..., x[N] with a leading axis; rounds, residual, rows settled, whether the orbit breaks."""
-    count = numbers.shape[0]
-    images, slopes = _rows(step, state, numbers, keys, method)
-    eps = float(jnp.finfo(float_dtype(state)).eps)
-    tolerance = 100 * eps if method.tolerance is None else method.tolerance
-    damping = method.damping if method.variant == "damped" else 0.0
-    problem = Problem(images, slopes, pack(state), count)
-    guess = solve(problem, tolerance, damping, method.max_iterations or count)
-    rows = jax.vmap(lambda v, r: unpack(v, r, state))(guess.vectors, guess.rest)
-    return rows, guess.rounds, guess.residual, guess.settled, broken(guess, count)
-
-
-@_solve.def_jvp
-def _solve_jvp(primals: Any, tangents: Any, *, method: Parallel) -> tuple[Any, Any]:
-    """dx[n+1] = DF(n, x[n]) dx[n] + (dF/dtheta) dtheta, from dx[0] = dx."""
-    step, state, numbers, keys = primals
-    out = _solve(*primals, method=method)
-    before = jax.tree.map(lambda leaf: leaf[:-1], _stack(state, out[0]))
-    push = _Push(step, tangents[0], state)
-    forcing = jax.vmap(push.parameters)(numbers, keys, before)
-    first = _packed_tangent(state, tangents[1])
-    if method.variant == "diagonal":
-        scan = jax.lax.scan(lambda d, row: _twice(push.state(*row[:3], d) + row[3]), first, (numbers, keys, before, forcing))
-        moved = scan[1]
-    else:
-        _, slopes = _rows(step, state, numbers, keys, method)
-        matrices = slopes(*jax.vmap(pack)(before), jnp.asarray(0))
-        moved = affine_scan(matrices, forcing.at[0].add(matrices[0] @ first))
-    still, moving = _blank_tangent(state), moved
-    rows = jax.vmap(lambda d: unpack(d, still, state))(moving)
-    return out, (rows, None, None, None, None)

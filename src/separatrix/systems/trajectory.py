@@ -45,8 +45,9 @@ _ADVICE = {
 class Outcome(eqx.Module):
     """How an evolution ended: a code, when, and an estimate where one applies.
 
-    `code` is an `OutcomeKind` as an integer array; `at` the time (for maps the step) of the last good state unless the
-    evolution completed; `estimate` the extrapolated blow-up time of an escape. Both are NaN where they do not apply.
+    `code` is an `OutcomeKind` as an integer array; `at` says when: for a map the number (n h if near the identity) of the
+    first step whose result is not finite, for a flow the time past which it could not go or the time of the event;
+    `estimate` is the extrapolated blow-up time of an escape. Both are NaN where they do not apply.
     Under `vmap` each has the batch's shape. `outcome == "completed"` compares by name, elementwise in a batch.
     """
 
@@ -96,7 +97,14 @@ class Outcome(eqx.Module):
 def outcome(kind: Any, at: Any = jnp.nan, estimate: Any = jnp.nan) -> Outcome:
     """Build an `Outcome` from a kind or a traced code, at a time, with an estimate."""
     dtype = jnp.zeros(()).dtype
-    return Outcome(jnp.asarray(kind, jnp.int32), jnp.asarray(at, dtype), jnp.asarray(estimate, dtype))
+    return Outcome(jnp.asarray(kind).astype(jnp.int32), jnp.asarray(at).astype(dtype), jnp.asarray(estimate).astype(dtype))
+
+
+def finite_until(good: Any, at: Any) -> Outcome:
+    """Completed where all was finite, else non-finite at the given time."""
+    at = jnp.asarray(at).astype(jnp.zeros(()).dtype)
+    kind = jnp.where(good, int(OutcomeKind.COMPLETED), int(OutcomeKind.NON_FINITE))
+    return outcome(kind, jnp.where(good, jnp.nan, at))
 
 
 class Trajectory(eqx.Module):

@@ -1,0 +1,8 @@
+"""`python -m separatrix.cli`."""
+
+import sys
+
+from separatrix.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

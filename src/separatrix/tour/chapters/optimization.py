@@ -1,0 +1,368 @@
+r"""First chapter: training is a dynamical system.
+
+Gradient descent x[n+1] = x[n] - h grad L(x[n]) on a network phi_L o ... o phi_1 is a map; its limit is gradient flow, its
+first modified equation a flow one order closer; it is stable where h times the top curvature stays below 2; and
+momentum is a second-order equation. All of it is measured here on handwritten digits.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+import separatrix as sx
+from separatrix._errors import DataMissing
+from separatrix.plotting import figure, plot_curves, plot_fates, plot_images, plot_orders
+from separatrix.tour.chapter import Chapter, Check, Section, source
+
+Say = Callable[[str], None]
+
+
+def run(say: Say) -> list[Section]:
+    """All sections, each a claim with its numbers."""
+    digits = sx.load("digits").flat()
+    sections = [_training(digits, say)]
+    sections += _fashion(say)
+    objective = _objective(digits, examples=256, width=16, dtype=jnp.float64)
+    sections.append(_limits(objective, say))
+    sections.append(_edge(_objective(digits, examples=512, width=32, loss="squared_error"), say))
+    sections.append(_sweep(_objective(digits, examples=256, width=32), say))
+    sections.append(_edges_in_closed_form(say))
+    sections.append(_momentum(objective, say))
+    return sections
+
+
+def _objective(digits: Any, *, examples: int, width: int, dtype: Any = jnp.float32, loss: str = "cross_entropy") -> Any:
+    """A tanh network 64 - width - width - 10 on the first examples of the digits."""
+    model = eqx.nn.MLP(64, 10, width, 2, jax.nn.tanh, key=jax.random.key(0), dtype=dtype)
+    inputs, labels = jnp.asarray(digits.inputs[:examples].reshape(examples, -1), dtype), digits.targets[:examples]
+    targets = jax.nn.one_hot(labels, 10, dtype=dtype) if loss == "squared_error" else jnp.asarray(labels)
+    return sx.supervised(model, (inputs, targets), loss)
+
+
+def _train(digits):
+    """Ten lines of a user."""
+    model = eqx.nn.MLP(64, 10, 64, 2, jax.nn.tanh, key=jax.random.key(0), dtype=jnp.float32)
+    objective = sx.supervised(model, (digits.inputs, digits.targets), batch_size=64)
+    descent = sx.GradientDescent(objective, step_size=0.3)
+    start = descent.init(objective.initial)
+
+    loss = sx.Save(at=50, fn=objective)  # the full-batch loss, every 50 steps
+    whole = sx.evolve(descent, start, steps=2000, save=loss)
+    batches = sx.evolve(descent, start, steps=2000, save=loss, key=jax.random.key(1))
+    accuracy = objective.accuracy(batches.final, digits.test_inputs, digits.test_targets)
+    return objective, whole, batches, accuracy
+
+
+def _training(digits: Any, say: Say) -> Section:
+    say("training a network on digits, full batch and mini-batches")
+    objective, whole, batches, accuracy = _train(digits)
+    fig, (left, right) = figure(2)
+    curves = {"full batch": (whole.times / 0.3, whole.states), "batches of 64": (batches.times / 0.3, batches.states)}
+    plot_curves(curves, x="step", y="loss on all data", log="y", axes=left, title="one map, with a key and without")
+    _confusion(objective.model(batches.final), digits, right)
+    text = f"""
+        A network is a composition of layers, its training a composition of steps. One object, gradient descent on the
+        loss of all {len(digits)} digits, runs full-batch when it is evolved without a key and becomes stochastic
+        gradient descent when it is given one: step n then draws its batch from the key folded with n, so a run can be
+        stopped, resumed and repeated exactly.
+    """
+    correct = Check("test accuracy", float(accuracy), 0.96, relation=">=")
+    caption = "Left: loss along the orbit. Right: how test digits are classified; rows are truths."
+    code = source(_train)
+    equation = r"\theta_{n+1} = \theta_n - h\,\nabla L(\theta_n),\qquad L = \frac{1}{N}\sum_i \ell(\phi_L\circ\dots\circ\phi_1(x_i), y_i)"
+    return Section("A training run is an orbit", text, equation, fig, caption, code, (correct,))
+
+
+def _confusion(model: Any, digits: Any, axes: Any) -> None:
+    predicted = np.asarray(jnp.argmax(jax.vmap(model)(jnp.asarray(digits.test_inputs)), axis=-1))
+    table = np.zeros((10, 10))
+    np.add.at(table, (digits.test_targets, predicted), 1)
+    axes.grid(False)
+    axes.imshow(np.log1p(table), cmap="Blues")
+    axes.set(xlabel="predicted", ylabel="digit", xticks=range(10), yticks=range(10))
+    for (row, column), count in np.ndenumerate(table):
+        if count:
+            axes.text(column, row, int(count), ha="center", va="center", fontsize=6, color="w" if count > 9 else "k")
+
+
+def _train_fashion(images):
+    """Ten lines of a user of optax."""
+    model = eqx.nn.MLP(784, 10, 128, 1, key=jax.random.key(0), dtype=jnp.float32)
+    objective = sx.supervised(model, (images.inputs, images.targets), batch_size=256)
+    adam = sx.from_optax(objective, optax.adam(2e-3))
+    trained = sx.evolve(adam, adam.init(objective.initial), steps=1000, key=jax.random.key(1), save="last")
+    return objective, trained.final.parameters
+
+
+def _fashion(say: Say) -> list[Section]:
+    try:
+        images = sx.load("fashion-mnist").flat()
+    except DataMissing:
+        return []
+    say("training on Fashion-MNIST with optax's Adam")
+    objective, parameters = _train_fashion(images)
+    accuracy = objective.accuracy(parameters, jnp.asarray(images.test_inputs), jnp.asarray(images.test_targets))
+    fig = plot_images(images.test_inputs[:20].reshape(-1, 28, 28))
+    text = """
+        Any optax transformation is a map too, on the pair of parameters and optimiser state, and goes through the same
+        evolve. Here Adam trains on Fashion-MNIST, 1,000 batches of 256.
+    """
+    check = Check("test accuracy", float(accuracy), 0.83, relation=">=")
+    caption = "The first twenty test images."
+    return [Section("The same with an optimiser of yours", text, "", fig, caption, source(_train_fashion), (check,))]
+
+
+def _closest_flows(objective, step_size, end):
+    """The orbit of gradient descent, its limit flow and its modified flow, at the same times."""
+    descent = sx.GradientDescent(objective, step_size)
+    times = jnp.linspace(0.0, end, 9)
+    orbit = sx.evolve(descent, objective.initial, times=times)
+    limit = sx.evolve(sx.limit(descent), objective.initial, times=times, rtol=1e-8, atol=1e-10)
+    modified = sx.evolve(sx.modified(descent, order=1), objective.initial, times=times, rtol=1e-8, atol=1e-10)
+    return orbit, limit, modified
+
+
+def _limits(objective: Any, say: Say) -> Section:
+    say("gradient descent against its limit flow and its modified flow")
+    end, step_sizes = 4.0, [0.25 / 2**k for k in range(5)]
+    errors: dict[str, list[float]] = {"limit": [], "modified": []}
+    for step_size in step_sizes:
+        orbit, limit, modified = _closest_flows(objective, step_size, end)
+        errors["limit"].append(_distance(orbit, limit))
+        errors["modified"].append(_distance(orbit, modified))
+    slopes = {name: _slope(step_sizes, values) for name, values in errors.items()}
+    fig, (left, right) = figure(2)
+    _loss_curves(objective, left)
+    plot_orders(step_sizes, errors, slopes, axes=right, title="distance in parameter space")
+    text = """
+        As the step size goes to zero gradient descent becomes gradient flow: its derivative in its own step size, at
+        zero. With a finite step it follows another flow more closely, that of the loss L + (h/4) |grad L|^2: it has
+        learned to avoid steep places. Both flows are found by one rule, automatic differentiation in the step size, and
+        the distances fall at order 1 and 2 in it. Float64, 256 digits, a network of 1,498 parameters.
+    """
+    checks = (
+        Check("order of the distance to the limit", slopes["limit"], 1.0, 0.15),
+        Check("order of the distance to the modified flow", slopes["modified"], 2.0, 0.15),
+    )
+    equation = r"\dot\theta = -\nabla L(\theta),\qquad \dot\theta = -\nabla\left(L + \frac{h}{4}|\nabla L|^2\right)(\theta)"
+    caption = "Left: the loss along the orbit (points) and both flows, from the same start. Right: largest distance up to t = 4."
+    return Section("What gradient descent converges to, and what it really follows", text, equation, fig, caption,
+                   source(_closest_flows), checks)
+
+
+def _loss_curves(objective: Any, axes: Any) -> None:
+    step_size, end = 0.5, 16.0
+    descent = sx.GradientDescent(objective, step_size)
+    orbit = sx.evolve(descent, objective.initial, times=(0.0, end), save=objective)
+    grid = jnp.linspace(0.0, end, 65)
+    curves = {".gradient descent, h = 0.5": (orbit.times, orbit.states)}
+    for name, flow in (("limit flow", sx.limit(descent)), ("modified flow", sx.modified(descent, 1))):
+        path = sx.evolve(flow, objective.initial, times=grid, save=objective, rtol=1e-6, atol=1e-8)
+        curves[name] = (path.times, path.states)
+    plot_curves(curves, x="time t = n h", y="loss", axes=axes, log="y")
+
+
+def _distance(first: Any, second: Any) -> float:
+    """Largest Euclidean distance of two trajectories over their common times."""
+    gaps = [jnp.sum((a - b) ** 2, axis=tuple(range(1, a.ndim))) for a, b in _pairs(first.states, second.states)]
+    return float(jnp.sqrt(jnp.max(sum(gaps))))
+
+
+def _pairs(first: Any, second: Any) -> Any:
+    return zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+
+
+def _slope(step_sizes: Any, errors: Any) -> float:
+    return float(np.polyfit(np.log(step_sizes), np.log(errors), 1)[0])
+
+
+def _sharpness(objective: Any, parameters: Any, guess: Any) -> tuple[float, Any]:
+    """Top Hessian eigenvalue: minus the least eigenvalue of the linearised gradient flow, by Lanczos on its operator."""
+    flat, unravel = jax.flatten_util.ravel_pytree(parameters)
+    flow = sx.limit(sx.GradientDescent(objective, 1.0))
+
+    @jax.jit
+    def multiply(point: Any, vector: Any) -> Any:
+        return -jax.flatten_util.ravel_pytree(sx.linearize(flow, unravel(point)).mv(unravel(vector)))[0]
+
+    operator = LinearOperator((flat.size, flat.size), lambda v: np.asarray(multiply(flat, jnp.asarray(v, flat.dtype))))
+    values, vectors = eigsh(operator, k=1, which="LA", v0=guess, tol=1e-3)
+    return float(values[0]), vectors[:, 0]
+
+
+def _edge(objective: Any, say: Say) -> Section:
+    say("the top Hessian eigenvalue along training, against 2 / step size")
+    step_size, steps, every = 0.15, 3000, 100
+    descent = sx.GradientDescent(objective, step_size)
+    orbit = sx.evolve(descent, objective.initial, steps=steps, save=every)
+    losses = jax.vmap(objective)(orbit.states)
+    sharpness, guess = [], None
+    for number in range(len(orbit)):
+        parameters = jax.tree.map(lambda leaf, i=number: leaf[i], orbit.states)
+        value, guess = _sharpness(objective, parameters, guess)
+        sharpness.append(value)
+    fig, (left, right) = figure(2)
+    numbers = np.arange(0, steps + 1, every)
+    plot_curves({"loss": (numbers, losses)}, x="step", y="loss", axes=left, log="y")
+    plot_curves({"top eigenvalue": (numbers, sharpness)}, x="step", y="curvature", axes=right,
+                levels={"2 / step size": 2 / step_size})
+    text = """
+        A quadratic of curvature l is stable under gradient descent where h l < 2. A network is no quadratic: trained with
+        all data and a fixed step its sharpest curvature first grows, until it meets 2/h, and then stays there, at the
+        edge of stability, while the loss goes on falling, no longer at every step.
+    """
+    late = float(np.mean(sharpness[-8:]) * step_size)
+    checks = (
+        Check("sharpness times step size at the start", sharpness[0] * step_size, 1.0, relation="<="),
+        Check("sharpness times step size, mean of the last 700 steps", late, 2.0, 0.2),
+        Check("loss at the end over loss at the start", float(losses[-1] / losses[0]), 0.2, relation="<="),
+    )
+    equation = r"\lambda_{\max}(\nabla^2 L) < \frac{2}{h}"
+    return Section("Training goes to its own stability edge", text, equation, fig,
+                   "Cohen et al., Gradient descent on neural networks typically occurs at the edge of stability (2021).",
+                   source(_sharpness), checks)
+
+
+def _many_step_sizes(objective, step_sizes, steps):
+    """One compiled call for all step sizes: the step size is a leaf of the map."""
+
+    def losses(step_size):
+        descent = sx.GradientDescent(objective, step_size)
+        return sx.evolve(descent, objective.initial, steps=steps, save=objective).states
+
+    return jax.jit(jax.vmap(losses))(step_sizes)
+
+
+def _sweep(objective: Any, say: Say) -> Section:
+    say("64 step sizes in one compiled call")
+    step_sizes = jnp.geomspace(0.02, 20.0, 64, dtype=jnp.float32)
+    losses = np.asarray(_many_step_sizes(objective, step_sizes, 120))
+    fates = np.array([_fate(row) for row in losses])
+    edge = 2 / _sharpness(objective, objective.initial, None)[0]
+    fig, (left, right) = figure(2)
+    plot_fates(step_sizes, losses[:, -1], fates, x="step size", y="loss after 120 steps", edge=edge, axes=left)
+    chosen = {name: np.flatnonzero(fates == name) for name in ("converges", "oscillates", "diverges")}
+    shown = {f"{name}, h = {step_sizes[i[-1]]:.2g}": (np.arange(121), losses[i[-1]]) for name, i in chosen.items() if i.size}
+    plot_curves(shown, x="step", y="loss", axes=right, log="y")
+    text = """
+        The step size is a leaf of the map, so a sweep is a vmap: 64 trainings in one compiled call. Small steps converge
+        monotonically. Past 2 over the sharpness at the start the loss can no longer fall at every step: it oscillates,
+        and may still train, as the run finds a flatter place. Past a second boundary it is lost.
+    """
+    checks = (
+        Check("runs below the edge that converge, as a share", _share(fates[step_sizes < edge / 2] == "converges"), 1.0),
+        Check("runs past twice the edge that still converge", float(np.sum(fates[step_sizes > 2 * edge] == "converges")), 0.0),
+    )
+    return Section("A sweep is a vmap", text, "", fig, "Left: fate over the step size. Right: one run of each.",
+                   source(_many_step_sizes), checks)
+
+
+def _fate(losses: Any) -> str:
+    if not np.isfinite(losses).all() or losses[-1] > losses[0]:
+        return "diverges"
+    rises = np.diff(losses) > 1e-3 * losses[:-1]
+    return "oscillates" if rises.any() else "converges"
+
+
+def _share(flags: Any) -> float:
+    return float(np.mean(np.asarray(flags)))
+
+
+def _stability_edges(curvature, factors):
+    """The largest stable step size times the curvature, for three methods with momentum 0.9."""
+    objective, start = sx.Quadratic(curvature), jnp.array([1.0])
+    methods = {
+        "gradient descent": lambda h: sx.GradientDescent(objective, h),
+        "heavy ball": lambda h: sx.HeavyBall(objective, h, 0.9),
+        "Nesterov": lambda h: sx.Nesterov(objective, h, 0.9),
+    }
+    edges = {}
+    for name, build in methods.items():
+
+        def size(factor, build=build):
+            method = build(factor / curvature)
+            final = sx.evolve(method, method.init(start), steps=4000, save="last").final
+            return jnp.max(jnp.abs(jnp.stack(jax.tree.leaves(final))))
+
+        stable = jax.jit(jax.vmap(size))(factors) < 1.0
+        edges[name] = float(jnp.max(jnp.where(stable, factors, 0.0)))
+    return edges
+
+
+def _edges_in_closed_form(say: Say) -> Section:
+    say("stability edges of three methods on a quadratic")
+    beta, factors = 0.9, jnp.linspace(0.5, 4.5, 801)
+    edges = _stability_edges(25.0, factors)
+    truths = {"gradient descent": 2.0, "heavy ball": 2 + 2 * beta, "Nesterov": (2 + 2 * beta) / (1 + 2 * beta)}
+    spacing = float(factors[1] - factors[0])
+    checks = tuple(Check(f"edge of {name}, h l", edges[name], truth, 1.01 * spacing) for name, truth in truths.items())
+    text = """
+        On a quadratic the edges are known in closed form, for learning rate h, curvature l and momentum b. Here they are
+        found by running 801 step sizes of each method at once.
+    """
+    equation = r"h\lambda < 2,\qquad h\lambda < 2+2b,\qquad h\lambda < \frac{2+2b}{1+2b}"
+    return Section("Where three methods stop being stable", text, equation, code=source(_stability_edges), checks=checks)
+
+
+def _ball_and_its_equation(objective, friction, step_size, end):
+    """Heavy ball with learning rate h^2 and momentum 1 - a h, and x'' + a x' = -grad L."""
+    ball = sx.HeavyBall(objective, learning_rate=step_size**2, momentum=1 - friction * step_size)
+    start, times = ball.init(objective.initial), jnp.linspace(0.0, end, 33)
+    return sx.evolve(ball, start, times=times), sx.evolve(sx.limit(ball), start, times=times, rtol=1e-8, atol=1e-10)
+
+
+def _momentum(objective: Any, say: Say) -> Section:
+    say("heavy ball against its second-order equation")
+    friction, end, step_sizes = 0.5, 8.0, [0.25 / 2**k for k in range(5)]
+    errors = []
+    for step_size in step_sizes:
+        orbit, flow = _ball_and_its_equation(objective, friction, step_size, end)
+        errors.append(_distance(orbit, flow))
+    fig, (left, right) = figure(2)
+    coarse, flow = _ball_and_its_equation(objective, friction, 0.25, end)
+    curves = {
+        ".heavy ball, h = 0.25": (coarse.times, jax.vmap(objective)(coarse.states.position)),
+        "x'' + a x' = -grad L": (flow.times, jax.vmap(objective)(flow.states.position)),
+    }
+    plot_curves(curves, x="time t = n h", y="loss", axes=left, log="y")
+    slope = _slope(step_sizes, errors)
+    plot_orders(step_sizes, {"limit": errors}, {"limit": slope}, axes=right, title="distance in phase space")
+    friction_drift = _frictionless_drift()
+    text = """
+        Momentum is a second-order equation: with h the square root of the learning rate and friction a = (1 - momentum)/h,
+        heavy ball tends to a damped particle in the landscape of the loss. Without friction nothing is lost: on
+        a quadratic the discrete ball conserves its own energy to rounding, and oscillates for ever.
+    """
+    checks = (
+        Check("order of the distance to the second-order equation", slope, 1.0, 0.15),
+        Check("drift of x^2 + w^2 - h x w over 100,000 steps without friction", friction_drift, 1e-10, relation="<="),
+    )
+    equation = r"\ddot x + a\,\dot x = -\nabla L(x)"
+    return Section("Momentum is a second-order equation", text, equation, fig,
+                   "Left: the loss along heavy ball (points) and along its limit. Right: their distance.",
+                   source(_ball_and_its_equation), checks)
+
+
+def _frictionless_drift() -> float:
+    """Largest relative change of the invariant of momentum 1 on L = x^2/2: x^2 + w^2 - h x w with h = 0.3."""
+    ball = sx.HeavyBall(sx.Quadratic(1.0), 0.09, 1.0)
+
+    def invariant(state: Any) -> Any:
+        return jnp.sum(state.position**2 + state.velocity**2 - 0.3 * state.position * state.velocity)
+
+    values = sx.evolve(ball, ball.init(jnp.array([1.0])), steps=100_000, save=sx.Save(1000, invariant)).states
+    return float(jnp.max(jnp.abs(values / values[0] - 1)))
+
+
+CHAPTER = Chapter(
+    "optimization",
+    "Training is a dynamical system",
+    "What does an optimiser converge to, what does it really follow, and when is it stable?",
+    run,
+)

@@ -1,0 +1,55 @@
+"""The arrow rule: imports point down the list of layers, and families do not import each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2] / "src" / "separatrix"
+SHARED = {"_types", "_tree", "_errors", "__init__"}
+# Each layer may import those before it. Families stand side by side; data and plotting import shared types and results.
+ORDER = ["systems", "calculus", "evolution", "diagnostics", "training", "FAMILIES", "catalogue", "tour", "cli"]
+FAMILIES = {"optimization", "games", "recurrent", "residual", "diffusion"}
+ASIDE = {"data": set(), "plotting": set()}
+
+
+def layer_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_layers(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "separatrix" and len(parts) > 1:
+                yield parts[1]
+
+
+def allowed(layer):
+    if layer in ASIDE:
+        return SHARED | ASIDE[layer] | {layer}
+    place = ORDER.index("FAMILIES" if layer in FAMILIES else layer)
+    below = set(ORDER[:place]) - {"FAMILIES"}
+    if place > ORDER.index("FAMILIES"):
+        below |= FAMILIES | set(ASIDE)
+    return SHARED | below | {layer, "__version__"}
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_imports_point_down(path):
+    layer = layer_of(path)
+    wrong = {name for name in imported_layers(path) if name not in allowed(layer)}
+    assert not wrong, f"{layer} must not import {sorted(wrong)}"
+
+
+def test_no_file_is_long():
+    long = {str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
+    assert not long
