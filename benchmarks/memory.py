@@ -1,8 +1,8 @@
 r"""P10: memory of the gradient through 10,000 steps of a map on 100,000 numbers.
 
-The map is leapfrog on independent pendulums, q += h p; p -= h k sin q, in float32; the loss is the squared length of the
-end; the gradient is with respect to the start and k. Each variant runs in a process of its own: its peak of resident
-memory, less what it had before the gradient, stands beside what the compiler says that it allocates.
+The map is leapfrog on independent pendulums, q += h p; p -= h k sin q, in float32; the loss is the squared length of
+the end; the gradient is with respect to the start and k. Each variant runs in a process of its own: its peak of
+resident memory, less what it had before the gradient, stands beside what the compiler says that it allocates.
 
     python benchmarks/memory.py             the row
     python benchmarks/memory.py sqrt 1000   one variant at another number of steps, as JSON
@@ -95,10 +95,13 @@ def main() -> None:
     for name in VARIANTS:
         run = runs[name] or {"peak": None, "seconds": None, "norm": None}
         ratio = run["seconds"] / base if base and run["seconds"] else None
-        rows.append([name, said(name, STEPS), run["peak"], said(name, 4 * STEPS) / said(name, STEPS), ratio, run["norm"]])
+        planned = said(name, STEPS)
+        rows.append([name, planned, run["peak"], said(name, 4 * STEPS) / planned, ratio, run["norm"]])
     columns = ["memory", "compiler, MB", "peak, MB", "growth at 4x steps", "time / linear", "norm of gradient"]
-    notes = ("Leapfrog on 50,000 pendulums, float32, 10,000 steps: one state is 0.4 MB, the whole orbit 4 GB. The norms "
-             "show that all three take the same gradient.")  # fmt: skip
+    notes = (
+        "Leapfrog on 50,000 pendulums, float32, 10,000 steps: one state is 0.4 MB, the whole orbit 4 GB. "
+        "The norms show that all three take the same gradient."
+    )
     report("P10", "memory of a gradient through 10,000 steps, state 1e5", columns, rows, notes)
 
 

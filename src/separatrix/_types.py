@@ -5,7 +5,7 @@ carry the dtype of the whole computation; time and step size are cast to it, nev
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped, UInt32
@@ -18,12 +18,14 @@ Key: TypeAlias = PRNGKeyArray | UInt32[Array, "2"]
 Operator: TypeAlias = lx.AbstractLinearOperator
 
 
+@runtime_checkable
 class Velocity(Protocol):
     """dx/dt as a function of time and state."""
 
     def __call__(self, t: Any, state: Any, /) -> Any: ...
 
 
+@runtime_checkable
 class Score(Protocol):
     """grad_x log p(t, x), of the shape of x."""
 

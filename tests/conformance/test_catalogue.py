@@ -102,7 +102,9 @@ def test_gradient_in_the_state_equals_finite_differences(entry):
 
     def total(vector):
         values = jax.tree.map(lambda new, old: new if is_inexact(old) else old, unravel(vector), state)
-        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(rate(entry, system, values, key)) if is_inexact(leaf))
+        return sum(
+            jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(rate(entry, system, values, key)) if is_inexact(leaf)
+        )
 
     direction = jnp.cos(jnp.arange(float(flat.size)))
     slope = jax.grad(total)(flat) @ direction

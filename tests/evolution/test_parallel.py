@@ -158,11 +158,19 @@ def test_pytree_state_with_complex_single_and_counter_leaves():
         count = state["count"] + 1
         pull = 1.0 / count.astype(jnp.float64)
         z = 0.5 * jnp.conj(state["z"]) * jnp.exp(jax.lax.complex(0.0 * pull, pull))
-        return {"count": count, "z": z, "x": jnp.tanh(state["x"] + 0.1 * jnp.abs(z).astype(jnp.float32)),
-                "odd": ~state["odd"]}
+        return {
+            "count": count,
+            "z": z,
+            "x": jnp.tanh(state["x"] + 0.1 * jnp.abs(z).astype(jnp.float32)),
+            "odd": ~state["odd"],
+        }
 
-    state = {"count": jnp.array(0), "z": jnp.array([1.0 + 1.0j, 0.5 - 2.0j]), "x": jnp.ones(2, jnp.float32),
-             "odd": jnp.array(False)}
+    state = {
+        "count": jnp.array(0),
+        "z": jnp.array([1.0 + 1.0j, 0.5 - 2.0j]),
+        "x": jnp.ones(2, jnp.float32),
+        "odd": jnp.array(False),
+    }
     found = evolve_parallel(sx.as_map(step), state, 20, Parallel())
     truth = sequential(sx.as_map(step), state, 20)
     assert bool(found.converged)

@@ -135,7 +135,9 @@ def test_limit_of_nesterov_is_the_bessel_function():
     path = sx.evolve(flow, sx.PhasePoint(jnp.ones(1), jnp.zeros(1)), times=times, rtol=1e-10, atol=1e-12)
     expected = 2 * scipy.special.j1(times[1:]) / times[1:]
     np.testing.assert_allclose(path.states.position[1:, 0], expected, atol=1e-7)
-    zero = sx.evolve(flow, sx.PhasePoint(jnp.ones(1), jnp.zeros(1)), times=(0.0, 3.831705970207512), rtol=1e-10, atol=1e-12)
+    zero = sx.evolve(
+        flow, sx.PhasePoint(jnp.ones(1), jnp.zeros(1)), times=(0.0, 3.831705970207512), rtol=1e-10, atol=1e-12
+    )
     assert abs(float(zero.final.position[0])) < 1e-7
 
 
@@ -175,7 +177,9 @@ def test_the_same_method_runs_on_a_vector_a_large_network_and_a_batch():
     assert count > 660_000
     for build in (sx.GradientDescent, lambda o, h: sx.HeavyBall(o, h, 0.5), lambda o, h: sx.Nesterov(o, h, 0.5)):
         method = build(objective, 0.05)
-        run = sx.evolve(method, method.init(objective.initial), steps=10, save=lambda s: objective(getattr(s, "position", s)))
+        run = sx.evolve(
+            method, method.init(objective.initial), steps=10, save=lambda s: objective(getattr(s, "position", s))
+        )
         assert run.states[-1] < 0.5 * run.states[0]
         flow = sx.limit(method).velocity(0.0, method.init(objective.initial))
         assert {leaf.dtype for leaf in jax.tree.leaves(flow)} == {jnp.dtype("float32")}

@@ -42,8 +42,12 @@ def first_coefficient(map: NearIdentityMap, t: Scalar, state: State) -> State:
     origin, velocity = jax.jvp(lambda h: map.advance(t, state, h), (zero,), (jnp.ones_like(zero),))
     if jax.tree.structure(origin) != jax.tree.structure(state):
         raise ValueError(
-            explain("step changes the form of the state", f"{structure(origin)}", f"{structure(state)}",
-                    "return from `advance` the structure that came in")
+            explain(
+                "step changes the form of the state",
+                f"{structure(origin)}",
+                f"{structure(state)}",
+                "return from `advance` the structure that came in",
+            )
         )
     return _require_identity(velocity, origin, state)
 

@@ -90,8 +90,14 @@ def adjoint(system: System, trajectory: Trajectory, *, key: Key | None = None, c
             return _adjoint_map(system, trajectory, key, cost)
         case Flow():
             if trajectory.interpolation is None:
-                raise ValueError(explain("adjoint of a flow", "a trajectory of saved states only",
-                                         "one with an interpolation", "Evolve the flow with dense=True."))
+                raise ValueError(
+                    explain(
+                        "adjoint of a flow",
+                        "a trajectory of saved states only",
+                        "one with an interpolation",
+                        "Evolve the flow with dense=True.",
+                    )
+                )
             return AdjointFlow(system, trajectory.interpolation, trajectory.times[-1], cost)
     raise undefined("adjoint", system, "Map or Flow", "Discretise an SDE first: its path is that of a random map.")
 
@@ -103,8 +109,14 @@ def _adjoint_map(map: Map, trajectory: Trajectory, key: Key | None, cost: Functi
     complete = forms == [jnp.shape(leaf) for leaf in jax.tree.leaves(trajectory.final)]
     taken = trajectory.stats.get("steps", length)
     if length < 1 or not complete or (not isinstance(taken, jax.core.Tracer) and int(taken) != length):
-        raise ValueError(explain("adjoint of a map", f"{rows} rows saved of {taken} steps", "every state of the orbit",
-                                 'Evolve the map with save="all".'))
+        raise ValueError(
+            explain(
+                "adjoint of a map",
+                f"{rows} rows saved of {taken} steps",
+                "every state of the orbit",
+                'Evolve the map with save="all".',
+            )
+        )
     first = trajectory.stats.get("start", 0)
     return AdjointMap(map, trajectory.states, first, key, cost, length)
 

@@ -1,7 +1,9 @@
 r"""Feedback: an open system closed by a policy u = pi(t, x).
 
-    map    x[n+1] = F(n, x[n], pi(n, x[n]))          flow   dx/dt = f(t, x, pi(t, x))
+map    x[n+1] = F(n, x[n], pi(n, x[n]))          flow   dx/dt = f(t, x, pi(t, x))
 """
+
+from typing import Any
 
 import equinox as eqx
 
@@ -11,7 +13,7 @@ from separatrix.systems._signature import as_pytree, positional_count
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
-from separatrix.systems.open import OpenFlow, OpenMap, OpenSystem
+from separatrix.systems.open import OpenFlow, OpenMap
 
 
 class ClosedMap(Map):
@@ -38,7 +40,7 @@ class ClosedFlow(Flow):
         return self.open.velocity(t, state, inputs)
 
 
-def close_loop(system: OpenSystem, policy: Function) -> System:
+def close_loop(system: Any, policy: Function) -> System:
     r"""Return the closed system in which a policy chooses the input.
 
     **Arguments:**

@@ -73,7 +73,7 @@ class Splitting(NearIdentityMap):
         return state
 
 
-def compose(*maps: Map) -> Map:
+def compose(*maps: Any) -> Map:
     r"""Return the map that applies the last of the maps first: compose(f, g)(x) = f(g(x)).
 
     **Arguments:**
@@ -95,7 +95,9 @@ def compose(*maps: Map) -> Map:
     **Reference:** Hairer, Lubich & Wanner, *Geometric Numerical Integration* (2006), section II.5.
     """
     if not maps:
-        raise ValueError(explain("compose", "no maps", "at least one Map", "Pass the maps in the order f, g for f(g(x))."))
+        raise ValueError(
+            explain("compose", "no maps", "at least one Map", "Pass the maps in the order f, g for f(g(x)).")
+        )
     for map in maps:
         if not isinstance(map, Map):
             raise undefined("compose", map, "Map", "Discretise a flow first, or add the two velocities with as_flow.")

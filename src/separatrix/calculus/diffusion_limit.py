@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jaxtyping import Array, Shaped
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype
@@ -22,6 +23,7 @@ from separatrix._types import Key, Operator, Scalar, State
 from separatrix.calculus._undefined import undefined
 from separatrix.calculus.limit import limit
 from separatrix.calculus.modified import modified
+from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.sde import SDE
@@ -32,7 +34,7 @@ class DiffusionLimit(SDE):
 
     map: NearIdentityMap
     mean: Flow
-    keys: Key
+    keys: Shaped[Array, "samples ..."]
 
     def drift(self, t: Scalar, state: State) -> State:
         return self.mean.velocity(t, state)
@@ -53,10 +55,12 @@ class DiffusionLimit(SDE):
         time = jnp.asarray(t, dtype)
         steps = jax.vmap(lambda key: self.map.advance(time, state, step_size, key=key))(self.keys)
         factor = 1 / jnp.sqrt(step_size * (self.keys.shape[0] - 1))
-        return jax.tree.map(lambda leaf: (leaf - jnp.mean(leaf, axis=0, keepdims=True)) * factor.astype(leaf.dtype), steps)
+        return jax.tree.map(
+            lambda leaf: (leaf - jnp.mean(leaf, axis=0, keepdims=True)) * factor.astype(leaf.dtype), steps
+        )
 
 
-def diffusion_limit(map: NearIdentityMap, order: int = 1, *, key: Key, samples: int = 256) -> SDE:
+def diffusion_limit(map: System, order: int = 1, *, key: Key, samples: int = 256) -> SDE:
     r"""Return the SDE that a random near-identity map follows in law.
 
     **Arguments:**

@@ -14,6 +14,7 @@ from typing import Any
 from separatrix._types import Scalar, State
 from separatrix.calculus._coefficients import first_coefficient
 from separatrix.calculus._undefined import undefined
+from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap
 
@@ -27,7 +28,7 @@ class Limit(Flow):
         return first_coefficient(self.map, t, state)
 
 
-def limit(map: NearIdentityMap) -> Flow:
+def limit(map: System) -> Flow:
     """Return the flow that a near-identity map follows as its step size goes to zero.
 
         f(t, x) = d/dh F_h(t, x) at h = 0

@@ -15,11 +15,12 @@ import lineax as lx
 from separatrix._tree import asarrays, float_dtype, structure
 from separatrix._types import Key, Operator, State
 from separatrix.calculus._undefined import undefined
+from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 
 
-def linearize(system: Map | Flow, state: State, *, at: Any = 0, key: Key | None = None) -> Operator:
+def linearize(system: System, state: State, *, at: Any = 0, key: Key | None = None) -> Operator:
     """Return the Jacobian of a map's step or of a flow's velocity at a state, as a matrix-free operator.
 
     **Arguments:**

@@ -22,6 +22,7 @@ from separatrix._tree import axpy, float_dtype
 from separatrix._types import Scalar, State
 from separatrix.calculus._coefficients import Field, coefficient, first_coefficient
 from separatrix.calculus._undefined import undefined
+from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap
 
@@ -41,7 +42,7 @@ class Modified(Flow):
         return total
 
 
-def modified(map: NearIdentityMap, order: int = 1) -> Flow:
+def modified(map: System, order: int = 1) -> Flow:
     """Return the flow that a near-identity map follows up to O(h^(order + 1)).
 
         dx/dt = f_1(t, x) + h f_2(t, x) + ... + h^order f_{order+1}(t, x)

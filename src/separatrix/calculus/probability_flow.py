@@ -6,12 +6,15 @@ The Fokker-Planck equation of dx = f dt + g dW is the continuity equation of thi
 time, although paths do not.
 """
 
+from typing import Any
+
 from separatrix._errors import explain
 from separatrix._tree import axpy
 from separatrix._types import Scalar, Score, State
 from separatrix.calculus._divergence import covariance_divergence, covariance_times
 from separatrix.calculus._undefined import undefined
 from separatrix.systems._signature import as_pytree
+from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.sde import SDE
 
@@ -28,7 +31,7 @@ class ProbabilityFlow(Flow):
         return axpy(-0.5, covariance_divergence(self.sde, t, state), axpy(-0.5, pull, drift))
 
 
-def probability_flow(sde: SDE, score: Score) -> Flow:
+def probability_flow(sde: System, score: Any) -> Flow:
     r"""Return the flow that has the same marginal densities as an SDE.
 
         dx/dt = f - 1/2 div(g g^T) - 1/2 g g^T grad log p
@@ -55,6 +58,12 @@ def probability_flow(sde: SDE, score: Score) -> Flow:
     if not isinstance(sde, SDE):
         raise undefined("probability_flow", sde, "SDE", "Make it one with as_sde(drift, diffusion).")
     if not callable(score):
-        raise TypeError(explain("probability_flow: score", type(score).__name__, "a function score(t, x)",
-                                "Pass grad log p, exact or learned."))
+        raise TypeError(
+            explain(
+                "probability_flow: score",
+                type(score).__name__,
+                "a function score(t, x)",
+                "Pass grad log p, exact or learned.",
+            )
+        )
     return ProbabilityFlow(sde, as_pytree(score))

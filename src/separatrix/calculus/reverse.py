@@ -118,11 +118,21 @@ def reverse(system: System, *, horizon: Any = None, score: Score | None = None) 
         case SDE():
             if score is None or horizon is None:
                 missing = "score" if score is None else "horizon"
-                raise ValueError(explain("reverse of an SDE", f"{missing}=None", "score(t, x) and horizon=T",
-                                         "Pass grad log p of its marginals and the time to start from."))
+                raise ValueError(
+                    explain(
+                        "reverse of an SDE",
+                        f"{missing}=None",
+                        "score(t, x) and horizon=T",
+                        "Pass grad log p of its marginals and the time to start from.",
+                    )
+                )
             return ReversedSDE(system, as_pytree(score), as_parameter(horizon))
-    raise undefined("reverse", system, "Flow, InvertibleMap, NearIdentityMap, or SDE with its score",
-                    "Give the map an inverse_step (InvertibleMap); a map that is not one-to-one has no reverse.")
+    raise undefined(
+        "reverse",
+        system,
+        "Flow, InvertibleMap, NearIdentityMap, or SDE with its score",
+        "Give the map an inverse_step (InvertibleMap); a map that is not one-to-one has no reverse.",
+    )
 
 
 def invert(map: NearIdentityMap, t: Scalar, state: State, step_size: Scalar) -> State:

@@ -73,9 +73,7 @@ class TangentSDE(SDE):
 
     def diffusion(self, t: Scalar, state: State) -> Operator:
         noise = self.sde.diffusion(t, state[0]).in_structure()
-        return lx.FunctionLinearOperator(
-            lambda dw: _push(lambda x: self.sde.diffusion(t, x).mv(dw), state), noise
-        )
+        return lx.FunctionLinearOperator(lambda dw: _push(lambda x: self.sde.diffusion(t, x).mv(dw), state), noise)
 
 
 def tangent(system: System) -> System:
@@ -123,7 +121,10 @@ def _shapes(tree: State) -> list[tuple[int, ...]]:
 def _require_block(point: State, block: State) -> None:
     if [shape[1:] for shape in _shapes(block)] != _shapes(point):
         raise ValueError(
-            explain("perturbation of the wrong form", eqx.tree_pformat(structure(block)),
-                    f"the form of the point {eqx.tree_pformat(structure(point))}, or a block with one leading axis",
-                    "start from jnp.eye(d) reshaped to (d, *state.shape), or from one vector")
+            explain(
+                "perturbation of the wrong form",
+                eqx.tree_pformat(structure(block)),
+                f"the form of the point {eqx.tree_pformat(structure(point))}, or a block with one leading axis",
+                "start from jnp.eye(d) reshaped to (d, *state.shape), or from one vector",
+            )
         )

@@ -23,7 +23,7 @@ class Entry:
     truth: str
     build: Callable[[], Any]
     start: Callable[[], Any]
-    span: float
+    span: float | int
     step_size: float | None = None
     random: bool = False
 

@@ -17,7 +17,9 @@ class NoisyQuadratic(Objective):
     """L = |x - z|^2/2 with z standard normal where a key is given, and its mean (less a constant) without."""
 
     def __call__(self, parameters: Any, *, key: Any = None) -> Any:
-        shift = jnp.zeros_like(parameters) if key is None else jax.random.normal(key, parameters.shape, parameters.dtype)
+        shift = (
+            jnp.zeros_like(parameters) if key is None else jax.random.normal(key, parameters.shape, parameters.dtype)
+        )
         return 0.5 * jnp.sum((parameters - shift) ** 2)
 
 

@@ -16,7 +16,7 @@ from separatrix.systems.map import InvertibleMap, Map
 
 
 def closed_step(map: Map, state: State, key: Key | None) -> Callable[[Any, State, Any], State]:
-    """(n, x, key of step n) -> F(n, x), a pytree whose inexact leaves are all parameters it can be differentiated in."""
+    """(n, x, key of step n) -> F(n, x), a pytree in whose leaves are all parameters of F."""
     return eqx.filter_closure_convert(lambda n, x, here: map.step(n, x, key=here), jnp.zeros((), int), state, key)
 
 

@@ -8,7 +8,6 @@ counter-based: those of step n come from `fold_in(key, n)`, so that a path does 
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -67,21 +66,39 @@ def fixed_grid(times: Any, step_size: Any, steps: int | None, save: Save) -> tup
 
 def _require(value: Any, name: str) -> Any:
     if value is None:
-        raise ValueError(explain(f"evolve: {name}", "None", "a fixed step: times and step_size, times and steps, or "
-                                 "steps and step_size", f"Give {name}."))
+        raise ValueError(
+            explain(
+                f"evolve: {name}",
+                "None",
+                "a fixed step: times and step_size, times and steps, or steps and step_size",
+                f"Give {name}.",
+            )
+        )
     return value
 
 
 def _whole_number(duration: Any, step_size: Any, what: str) -> int:
     """duration / step_size, which must be whole: to 1e-6 of a step, a bound on the rounding of decimal inputs."""
     if is_traced(duration, step_size):
-        raise ValueError(explain("evolve: step_size", "a traced step size or interval without steps",
-                                 "a number of steps known while tracing", "Give steps= as a Python int."))
+        raise ValueError(
+            explain(
+                "evolve: step_size",
+                "a traced step size or interval without steps",
+                "a number of steps known while tracing",
+                "Give steps= as a Python int.",
+            )
+        )
     ratio = float(duration) / float(step_size)
     tolerance = max(1e-6, 4 * float(jnp.finfo(jnp.result_type(duration)).eps) * abs(ratio))
     if not np.isfinite(ratio) or ratio < 0 or abs(ratio - round(ratio)) > tolerance:
-        raise ValueError(explain(f"evolve: step_size={float(step_size):g}", f"{what} = {ratio:g} steps",
-                                 "a whole number of steps", "Give steps= with times=(t0, t1) instead, or another step."))
+        raise ValueError(
+            explain(
+                f"evolve: step_size={float(step_size):g}",
+                f"{what} = {ratio:g} steps",
+                "a whole number of steps",
+                "Give steps= with times=(t0, t1) instead, or another step.",
+            )
+        )
     return round(ratio)
 
 

@@ -1,14 +1,14 @@
 r"""Newton's method over a whole sequence: the equations x[n+1] - F(n, x[n]) = 0, n = 0, ..., N - 1, all at once.
 
-Around a guess g (g[0] = x[0]) with residual r[n] = F(n, g[n]) - g[n+1] and Jacobian J[n] = DF(n, g[n]), the correction d
-obeys a linear recurrence, which one associative scan of affine maps solves in log N rounds:
+Around a guess g (g[0] = x[0]) with residual r[n] = F(n, g[n]) - g[n+1] and Jacobian J[n] = DF(n, g[n]), the correction
+d obeys a linear recurrence, which one associative scan of affine maps solves in log N rounds:
 
     d[n+1] = A[n] d[n] + r[n],    d[0] = 0,    A = J (full),  diag J (diagonal),  (1 - k) J (damped).
 
 For any A whatever: where g is right up to step m, F(m, g[m]) is x[m+1]. So the rows up to m, the first whose residual
-exceeds the tolerance, are left as they are and row m + 1 is set to F(m, g[m]); each round settles one row more at least,
-N rounds settle all, and a correction that overflows (products of Jacobians past the horizon of chaos) does no harm: there
-the row takes F of the guess, or stays.
+exceeds the tolerance, are left as they are and row m + 1 is set to F(m, g[m]); each round settles one row more at
+least, N rounds settle all, and a correction that overflows (products of Jacobians past the horizon of chaos) does no
+harm: there the row takes F of the guess, or stays.
 """
 
 from typing import Any, NamedTuple
@@ -38,18 +38,18 @@ class Problem(NamedTuple):
     images: Function
     slopes: Function
     start: Any  # x[0] as (vector, rest)
-    count: int
+    length: int
 
 
 def solve(problem: Problem, tolerance: Any, damping: Any, max_rounds: int) -> Guess:
     """Correct until every row meets the tolerance, the orbit is known to break, or the rounds are used up."""
     vector, rest = problem.start
-    repeat = lambda leaf: jnp.broadcast_to(leaf, (problem.count, *jnp.shape(leaf)))  # noqa: E731
+    repeat = lambda leaf: jnp.broadcast_to(leaf, (problem.length, *jnp.shape(leaf)))  # noqa: E731
     first = _judge(problem, repeat(vector), jax.tree.map(repeat, rest), tolerance, jnp.asarray(0))
 
     def going(guess: Guess) -> Bool[Array, ""]:
-        unsettled = guess.settled < problem.count
-        return unsettled & ~broken(guess, problem.count) & (guess.rounds < max_rounds)
+        unsettled = guess.settled < problem.length
+        return unsettled & ~broken(guess, problem.length) & (guess.rounds < max_rounds)
 
     def correct(guess: Guess) -> Guess:
         slopes = problem.slopes(*points(problem.start, guess.vectors, guess.rest), guess.rounds)
@@ -92,7 +92,7 @@ def _judge(problem: Problem, vectors: Any, rest: Any, tolerance: Any, rounds: In
     errors = jnp.where(jnp.isfinite(errors), errors, jnp.inf)
     good = errors <= jnp.asarray(tolerance, errors.dtype)
     for new, old in zip(jax.tree.leaves(image_rest), jax.tree.leaves(rest), strict=True):
-        good &= (new == old).reshape(problem.count, -1).all(axis=1)
+        good &= (new == old).reshape(problem.length, -1).all(axis=1)
     settled = jnp.cumprod(good, dtype=int).sum()
     return Guess(vectors, rest, images, image_rest, settled, jnp.max(errors), rounds)
 
@@ -108,7 +108,8 @@ def _corrected(guess: Guess, slopes: Array) -> tuple[Any, Any]:
     fallback = jnp.where(_finite(guess.images)[:, None], guess.images, guess.vectors)
     sound = _finite(following) & (row != guess.settled)
     following = jnp.where(sound[:, None], following, fallback)
-    return following, jax.tree.map(lambda old, new: _counted(old, new, row >= guess.settled), guess.rest, guess.image_rest)
+    open_rows = row >= guess.settled
+    return following, jax.tree.map(lambda old, new: _counted(old, new, open_rows), guess.rest, guess.image_rest)
 
 
 def _counted(old: Array, new: Array, open_rows: Array) -> Array:

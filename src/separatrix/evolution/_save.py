@@ -57,8 +57,12 @@ def _check_at(at: Any) -> Any:
     elif np.ndim(at) == 1 and np.shape(at)[0] > 0:
         return at
     raise ValueError(
-        explain("evolve: save", repr(at), '"all", "last", every k >= 1, an increasing 1-D array, a function, or Save',
-                "Choose one of these; sx.Save(at=..., fn=...) combines when and what.")
+        explain(
+            "evolve: save",
+            repr(at),
+            '"all", "last", every k >= 1, an increasing 1-D array, a function, or Save',
+            "Choose one of these; sx.Save(at=..., fn=...) combines when and what.",
+        )
     )
 
 
@@ -72,15 +76,27 @@ def saved_steps(at: Any, start: int, steps: int) -> np.ndarray:
     if isinstance(at, int):
         return np.arange(start, start + steps + 1, at)
     if isinstance(at, jax.core.Tracer):
-        raise TypeError(explain("evolve: save", "traced step numbers", "step numbers known while tracing",
-                                "Pass a NumPy array or list, not an argument of the jitted function."))
+        raise TypeError(
+            explain(
+                "evolve: save",
+                "traced step numbers",
+                "step numbers known while tracing",
+                "Pass a NumPy array or list, not an argument of the jitted function.",
+            )
+        )
     numbers = np.asarray(at)
     whole = np.rint(numbers).astype(np.int64)
     if not (np.all(whole == numbers) and np.all(np.diff(whole) > 0)):
         raise ValueError(explain("evolve: save", numbers, "increasing whole step numbers", "Sort them; drop repeats."))
     if whole[0] < start or whole[-1] > start + steps:
-        raise ValueError(explain("evolve: save", f"steps {whole[0]} to {whole[-1]}",
-                                 f"step numbers within {start} to {start + steps}", "Take more steps, or save fewer."))
+        raise ValueError(
+            explain(
+                "evolve: save",
+                f"steps {whole[0]} to {whole[-1]}",
+                f"step numbers within {start} to {start + steps}",
+                "Take more steps, or save fewer.",
+            )
+        )
     return whole
 
 

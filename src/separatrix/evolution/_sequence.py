@@ -37,7 +37,7 @@ def sequence(step: Function, state: State, numbers: Any, keys: Any, *, settings:
     problem = Problem(rows.images, rows.slopes(settings), pack(state), numbers.shape[0])
     guess = solve(problem, settings.tolerance, settings.damping, settings.max_rounds)
     states = jax.vmap(lambda vector, rest: unpack(vector, rest, state))(guess.vectors, guess.rest)
-    return states, guess.rounds, guess.residual, guess.settled, broken(guess, problem.count)
+    return states, guess.rounds, guess.residual, guess.settled, broken(guess, problem.length)
 
 
 @sequence.def_jvp

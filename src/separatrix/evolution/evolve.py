@@ -1,8 +1,8 @@
 r"""The one front door: run any system and say how it ended.
 
-    map   x[n+1] = F(n, x[n])        one scan over steps
-    flow  dx/dt = f(t, x)            adaptive steps; or fixed steps, which is a map
-    SDE   dx = f dt + g dW           fixed steps, which is a map; or diffrax's adaptive solvers
+map   x[n+1] = F(n, x[n])        one scan over steps
+flow  dx/dt = f(t, x)            adaptive steps; or fixed steps, which is a map
+SDE   dx = f dt + g dW           fixed steps, which is a map; or diffrax's adaptive solvers
 """
 
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype
-from separatrix._types import Function, Key, State
+from separatrix._types import Function, State
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import RK4, EulerMaruyama, Method
 from separatrix.evolution._checks import check_key, check_state, check_steps, check_system, check_times
@@ -22,7 +22,6 @@ from separatrix.evolution.flows import evolve_flow
 from separatrix.evolution.maps import Progress, evolve_map
 from separatrix.evolution.parallel import Parallel, evolve_parallel_map
 from separatrix.evolution.sdes import evolve_sde_adaptive
-from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map, NearIdentityMap
 from separatrix.systems.sde import SDE
@@ -30,16 +29,16 @@ from separatrix.systems.trajectory import Trajectory
 
 
 def evolve(
-    system: System,
-    state: State,
+    system: Any,
+    state: Any,
     *,
-    steps: int | None = None,
+    steps: Any = None,
     times: Any = None,
-    key: Key | None = None,
+    key: Any = None,
     method: Any = None,
     step_size: Any = None,
     save: Any = "all",
-    start: int = 0,
+    start: Any = 0,
     rtol: Any = None,
     atol: Any = None,
     controller: Any = None,
@@ -66,7 +65,8 @@ def evolve(
       For adaptive evolutions `"all"` means: at `times`.
     - `start`: number of the first step of a map, to go on where an earlier call stopped.
     - `rtol`, `atol`, `controller`, `max_steps`: of adaptive evolutions; tolerances are per step, 1e-6 and 1e-8 in
-      float64 by default, and a `diffrax.PIDController` may say more.
+      float64 by default (1e-4 and 1e-6 in float32); a `diffrax.PIDController` may say more. A solve may take 100,000
+      steps by default, one that stores them (gradient, dense output) 4,096.
     - `dense`: keep an interpolation, so that `trajectory.evaluate(t)` works (adaptive flows).
     - `event`: a function g(t, x) or g(x) whose change of sign ends an adaptive flow.
     - `gradient`: of adaptive flows: `"replay"` of the accepted steps (exact for the discretisation), diffrax's
@@ -115,8 +115,9 @@ def evolve(
             state = check_state(state, differentiable=True)
             _require_diffrax(method, "SDE")
             adaptive["max_steps"] = max_steps or 4096
-            return evolve_sde_adaptive(system, state, check_times(times), key=key, save=save, method=method,
-                                       step_size=step_size, **adaptive)
+            return evolve_sde_adaptive(
+                system, state, check_times(times), key=key, save=save, method=method, step_size=step_size, **adaptive
+            )
     raise TypeError(explain("evolve: system", type(system).__name__, "a Map, Flow or SDE", "Use one of these kinds."))
 
 
@@ -127,8 +128,14 @@ def _is_fixed(method: Any, step_size: Any, steps: int | None) -> bool:
 
 def _map(map: Map, state: State, steps: Any, times: Any, method: Any, step_size: Any, fixed: dict) -> Trajectory:
     if step_size is not None:
-        raise ValueError(explain("evolve: step_size", step_size, "no step_size for a map",
-                                 "Set the map's own step_size when you build it."))
+        raise ValueError(
+            explain(
+                "evolve: step_size",
+                step_size,
+                "no step_size for a map",
+                "Set the map's own step_size when you build it.",
+            )
+        )
     if times is not None:
         return _map_in_time(map, state, steps, times, method, fixed)
     steps = _steps_of(map, steps, fixed["start"])
@@ -136,10 +143,17 @@ def _map(map: Map, state: State, steps: Any, times: Any, method: Any, step_size:
         case None:
             return evolve_map(map, state, steps=steps, **fixed)
         case Parallel():
-            return evolve_parallel_map(map, state, steps=steps, method=method, key=fixed["key"], save=fixed["save"],
-                                       start=fixed["start"])
-    raise TypeError(explain("evolve: method", type(method).__name__, "Parallel(...) or none, for a map",
-                            "Methods such as RK4() belong to flows."))
+            return evolve_parallel_map(
+                map, state, steps=steps, method=method, key=fixed["key"], save=fixed["save"], start=fixed["start"]
+            )
+    raise TypeError(
+        explain(
+            "evolve: method",
+            type(method).__name__,
+            "Parallel(...) or none, for a map",
+            "Methods such as RK4() belong to flows.",
+        )
+    )
 
 
 def _map_in_time(map: Map, state: State, steps: Any, times: Any, method: Any, fixed: dict) -> Trajectory:
@@ -159,8 +173,14 @@ def _steps_of(map: Map, steps: Any, start: int) -> int:
         return steps
     left = map.length - start
     if steps is not None and steps > left:
-        raise ValueError(explain("evolve: steps", steps, f"at most {left}, of the {map.length} this map has",
-                                 "Take fewer steps, or leave steps out for all."))
+        raise ValueError(
+            explain(
+                "evolve: steps",
+                steps,
+                f"at most {left}, of the {map.length} this map has",
+                "Take fewer steps, or leave steps out for all.",
+            )
+        )
     return left if steps is None else steps
 
 
@@ -186,8 +206,14 @@ def _adaptive_flow(
         case "last":
             saved = None
         case int():
-            raise ValueError(explain("evolve: save", save.at, "times to keep, for adaptive steps",
-                                     "Give an array of times, or fix the step with step_size=."))
+            raise ValueError(
+                explain(
+                    "evolve: save",
+                    save.at,
+                    "times to keep, for adaptive steps",
+                    "Give an array of times, or fix the step with step_size=.",
+                )
+            )
         case _:
             saved = jnp.asarray(save.at, times.dtype)
     settings = {name: value for name, value in settings.items() if value is not None}
@@ -196,12 +222,19 @@ def _adaptive_flow(
 
 def _require_key(key: Any, sde: SDE) -> None:
     if key is None:
-        raise ValueError(explain(f"evolve: {type(sde).__name__} is random", "key=None", "a PRNG key",
-                                 "Pass key=jax.random.key(0)."))
+        raise ValueError(
+            explain(f"evolve: {type(sde).__name__} is random", "key=None", "a PRNG key", "Pass key=jax.random.key(0).")
+        )
 
 
 def _require_diffrax(method: Any, kind: str) -> None:
     if not isinstance(method, diffrax.AbstractSolver):
         ours = "RK4()" if kind == "Flow" else "EulerMaruyama()"
-        raise TypeError(explain("evolve: method", repr(method), f"a method for a {kind}, as {ours}, or a diffrax solver",
-                                f"Pass an instance: method={ours}."))
+        raise TypeError(
+            explain(
+                "evolve: method",
+                repr(method),
+                f"a method for a {kind}, as {ours}, or a diffrax solver",
+                f"Pass an instance: method={ours}.",
+            )
+        )

@@ -20,8 +20,10 @@ from separatrix._errors import explain
 from separatrix._tree import all_finite, float_dtype, is_inexact, is_traced, where
 from separatrix._types import Function, Key, State
 from separatrix.evolution._checks import check_step_form
+from separatrix.evolution._rows import blank_unless
 from separatrix.evolution._save import Save, saved_steps, take_rows
 from separatrix.evolution.memory import checkpointed_scan, iterate_map
+from separatrix.systems.from_optax import finite_part
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.trajectory import Trajectory, finite_until
 
@@ -96,7 +98,7 @@ def _run(
         here = None if key is None else jax.random.fold_in(key, orbit.n)
         following = map.step(orbit.n, orbit.state, key=here)
         active = orbit.alive if stop is None else orbit.alive & (orbit.n < stop)
-        finite = all_finite(following)
+        finite = all_finite(finite_part(following))
         good = active & finite
         state = where(good, following, orbit.state)
         return Orbit(state, orbit.n + good.astype(orbit.n.dtype), orbit.alive & (finite | ~active)), None
@@ -110,12 +112,6 @@ def _run(
         orbit, only = row(orbit, None)
         return orbit, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], only)
     return checkpointed_scan(row, orbit, length=rows, memory=memory)
-
-
-def blank_unless(good: Any, values: PyTree) -> PyTree:
-    """The values, with NaN in the inexact leaves where they are not good."""
-    return jax.tree.map(lambda v: jnp.where(good, v, jnp.asarray(jnp.nan, v.dtype)) if is_inexact(v) else v,
-                        jax.tree.map(jnp.asarray, values))
 
 
 def _stride(offsets: np.ndarray, steps: int) -> int:
@@ -190,8 +186,14 @@ def _reversible(
 ) -> Trajectory:
     """The end of an orbit whose gradient walks it backwards by the inverse, at constant memory."""
     if save.at != "last":
-        raise ValueError(explain("evolve: memory", 'memory="reversible" with rows to keep', 'save="last"',
-                                 'Keep the end only, or take memory="sqrt".'))
+        raise ValueError(
+            explain(
+                "evolve: memory",
+                'memory="reversible" with rows to keep',
+                'save="last"',
+                'Keep the end only, or take memory="sqrt".',
+            )
+        )
     final = iterate_map(map, state, steps, key=key, start=start, memory="reversible")
     good = all_finite(final)
     ended = finite_until(good, _times(map, start + steps, state))

@@ -8,8 +8,8 @@ Backpropagation through x[n+1] = F(n, x[n]) needs every x[n] again, in the other
 
 The last is for an `InvertibleMap`. In exact arithmetic all three give the same gradient. In floating point the way back
 multiplies rounding by |DF^{-1}| at every step: nothing for a map that keeps volume (leapfrog), but momentum gamma < 1
-loses log10(1/gamma) digits a step and is past all of them after log(eps)/log(gamma) steps. The start is known, so the loss
-is measured, and a gradient along an orbit that missed its start is refused.
+loses log10(1/gamma) digits a step and is past all of them after log(eps)/log(gamma) steps. The start is known, so the
+loss is measured, and a gradient along an orbit that missed its start is refused.
 """
 
 import math
@@ -61,8 +61,14 @@ def checkpointed_scan(
     if memory == "linear":
         return jax.lax.scan(body, carry, xs, length)
     if memory != "sqrt":
-        raise ValueError(explain("checkpointed_scan: memory", repr(memory), '"linear" or "sqrt"',
-                                 'Use iterate_map(..., memory="reversible") on an InvertibleMap.'))
+        raise ValueError(
+            explain(
+                "checkpointed_scan: memory",
+                repr(memory),
+                '"linear" or "sqrt"',
+                'Use iterate_map(..., memory="reversible") on an InvertibleMap.',
+            )
+        )
     n = length if length is not None else jax.tree.leaves(xs)[0].shape[0]
     chunk = max(1, math.ceil(math.sqrt(n)))
     whole = n // chunk * chunk
@@ -96,12 +102,13 @@ def iterate_map(
     - `steps`: how many steps, known while tracing.
     - `key`: randomness; step n draws from `fold_in(key, n)`.
     - `start`: number of the first step.
-    - `memory`: `"linear"`, `"sqrt"` or `"reversible"`; see the head of this module. The last has reverse-mode gradients only.
+    - `memory`: `"linear"`, `"sqrt"` or `"reversible"`; see the head of this module. The last has reverse-mode
+      gradients only.
 
     **Returns:** the final state, with the form of `state`.
 
-    **Raises:** `ValueError` for another `memory`, `TypeError` for a map without inverse; at run time, where the gradient
-    of `"reversible"` walked back to a start that is off by more than sqrt(eps).
+    **Raises:** `ValueError` for another `memory`, `TypeError` for a map without inverse; at run time, where the
+    gradient of `"reversible"` walked back to a start that is off by more than sqrt(eps).
 
     **Example:** the derivative of three halvings.
 
@@ -115,8 +122,14 @@ def iterate_map(
     (2015), section 3, whose stored bits are left out here; Gomez et al., *The reversible residual network* (2017).
     """
     if memory not in MEMORIES:
-        raise ValueError(explain("memory", repr(memory), "one of " + ", ".join(f'"{name}"' for name in MEMORIES),
-                                 'Take "linear" unless the gradient does not fit in memory.'))
+        raise ValueError(
+            explain(
+                "memory",
+                repr(memory),
+                "one of " + ", ".join(f'"{name}"' for name in MEMORIES),
+                'Take "linear" unless the gradient does not fit in memory.',
+            )
+        )
     if memory == "reversible":
         _check_reversible(map, key)
     return _iterate(map, asarrays(state), key, jnp.asarray(start), steps, memory)
@@ -135,11 +148,23 @@ def _iterate(map: Map, state: State, key: Key | None, start: Any, steps: int, me
 
 def _check_reversible(map: Map, key: Key | None) -> None:
     if not isinstance(map, InvertibleMap):
-        raise TypeError(explain('memory="reversible"', type(map).__name__, "an InvertibleMap, which knows its inverse",
-                                'Give the map an inverse_step, or take memory="sqrt".'))
+        raise TypeError(
+            explain(
+                'memory="reversible"',
+                type(map).__name__,
+                "an InvertibleMap, which knows its inverse",
+                'Give the map an inverse_step, or take memory="sqrt".',
+            )
+        )
     if key is not None:
-        raise ValueError(explain('memory="reversible"', "a key", "a map without randomness",
-                                 'An inverse step knows no key: take memory="sqrt".'))
+        raise ValueError(
+            explain(
+                'memory="reversible"',
+                "a key",
+                "a map without randomness",
+                'An inverse step knows no key: take memory="sqrt".',
+            )
+        )
 
 
 @eqx.filter_custom_vjp
@@ -185,8 +210,12 @@ def _refuse_drift(gradient: Any, reached: State, state: State) -> Any:
     moving = jax.tree.leaves(eqx.filter((reached, state), is_inexact))
     half = len(moving) // 2
     misses = [_missed(x, y) for x, y in zip(moving[:half], moving[half:], strict=True)]
-    text = explain('memory="reversible"', "a way back that lost half of all digits to rounding",
-                   "a map whose inverse does not amplify", 'Take fewer steps, float64, or memory="sqrt".')
+    text = explain(
+        'memory="reversible"',
+        "a way back that lost half of all digits to rounding",
+        "a map whose inverse does not amplify",
+        'Take fewer steps, float64, or memory="sqrt".',
+    )
     return eqx.error_if(gradient, jnp.stack(misses).any(), text) if misses else gradient
 
 

@@ -1,8 +1,8 @@
 r"""Parallel in time: the sequence x[n+1] = F(n, x[n]) as one equation, solved by Newton's method.
 
-Each round evaluates F and its Jacobian at all steps at once and solves the linearised recurrence by one associative scan
-(`_newton`). A contracting map takes a handful of rounds whatever the length; for a chaotic one the horizon of prediction
-moves forward from round to round, and N rounds always suffice.
+Each round evaluates F and its Jacobian at all steps at once and solves the linearised recurrence by one associative
+scan (`_newton`). A contracting map takes a handful of rounds whatever the length; for a chaotic one the horizon of
+prediction moves forward from round to round, and N rounds always suffice.
 
 The gradient is that of the solution, not of the rounds. Along x[n+1] = F_theta(n, x[n]),
 
@@ -25,7 +25,8 @@ from separatrix._types import Key, State
 from separatrix.evolution._closed_step import closed_step, key_of_step
 from separatrix.evolution._save import Save, saved_steps, take_rows
 from separatrix.evolution._sequence import Settings, sequence
-from separatrix.evolution.maps import _times, blank_unless
+from separatrix.evolution._rows import blank_unless
+from separatrix.evolution.maps import _times
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome
 
@@ -41,8 +42,8 @@ class Parallel(eqx.Module):
       its diagonal (N d); `"damped"` with (1 - k) J, k = `damping` x min(1, residual), for maps on which `"full"`
       overshoots. All end at the same sequence.
     - `max_iterations`: rounds; by default as many as steps, which suffice for any map.
-    - `tolerance`: on |x[n+1] - F(n, x[n])| / (1 + |F(n, x[n])|), largest component, every step. By default 100 eps of the
-      state's dtype: a few roundings of a step whose Jacobian is of order ten.
+    - `tolerance`: on |x[n+1] - F(n, x[n])| / (1 + |F(n, x[n])|), largest component, every step. By default 100 eps of
+      the state's dtype: a few roundings of a step whose Jacobian is of order ten.
     - `damping`: in [0, 1). Proportional to the residual, so that the last rounds are Newton's.
     - `probes`: of `"diagonal"`: 0 takes the exact diagonal by d products; p > 0 estimates it from p random signs,
       exactly where J is diagonal.
@@ -57,9 +58,9 @@ class Parallel(eqx.Module):
     >>> str(path.outcome), int(path.stats["iterations"]) < 10
     ('completed', True)
 
-    **Reference:** Lim et al., *Parallelizing non-linear sequential models over the sequence length* (2024), section 3 (DEER);
-    Gonzalez et al., *Towards scalable and stable parallelization of nonlinear RNNs* (2024): quasi-DEER in section 3, the
-    damping in the form of its appendix A.4 (Scale-ELK).
+    **Reference:** Lim et al., *Parallelizing non-linear sequential models over the sequence length* (2024), section 3
+    (DEER); Gonzalez et al., *Towards scalable and stable parallelization of nonlinear RNNs* (2024): quasi-DEER in
+    section 3, the damping in the form of its appendix A.4 (Scale-ELK).
     """
 
     variant: Literal["full", "diagonal", "damped"] = eqx.field(default="full", static=True)
@@ -105,8 +106,8 @@ def evolve_parallel(
       at least one leaf must be floating point. Step n draws from `fold_in(key, n)`.
     - `method`: which `Parallel`.
 
-    **Returns:** a `Sequence`. Differentiable in forward and reverse mode with respect to the state and to all that the map
-    depends on, at the cost of one linear recurrence.
+    **Returns:** a `Sequence`. Differentiable in forward and reverse mode with respect to the state and to all that the
+    map depends on, at the cost of one linear recurrence.
 
     **Raises:** `ValueError` for a state without floating-point leaves.
 
@@ -122,8 +123,14 @@ def evolve_parallel(
     """
     state = asarrays(state)
     if not any(is_inexact(leaf) for leaf in jax.tree.leaves(state)):
-        raise ValueError(explain("Parallel: state", "integers only", "at least one floating-point leaf",
-                                 "Newton's method needs derivatives: evolve this map without method=."))
+        raise ValueError(
+            explain(
+                "Parallel: state",
+                "integers only",
+                "at least one floating-point leaf",
+                "Newton's method needs derivatives: evolve this map without method=.",
+            )
+        )
     return _evolve(map, state, key, jnp.asarray(start), steps, method)
 
 
@@ -140,8 +147,12 @@ def evolve_parallel_map(
     kind = jnp.where(found.converged, int(OutcomeKind.COMPLETED), failed)
     at = _times(map, start + found.settled + found.broken.astype(int), state).astype(jnp.zeros(()).dtype)
     ended = outcome(kind, jnp.where(found.converged, jnp.nan, at))
-    stats = {"steps": found.settled, "start": jnp.asarray(start), "iterations": found.iterations,
-             "residual": found.residual}
+    stats = {
+        "steps": found.settled,
+        "start": jnp.asarray(start),
+        "iterations": found.iterations,
+        "residual": found.residual,
+    }
     return Trajectory(_times(map, targets, state), rows, final, ended, stats)
 
 
@@ -153,8 +164,13 @@ def _evolve(map: Map, state: State, key: Key | None, start: Any, steps: int, met
     step = closed_step(map, state, key_of_step(key, start))
     numbers = start + jnp.arange(steps)
     keys = None if key is None else jax.vmap(lambda n: key_of_step(key, n))(numbers)
-    settings = Settings(method.variant == "diagonal", method.probes, _tolerance(method, state),
-                        method.damping if method.variant == "damped" else 0.0, method.max_iterations or steps)
+    settings = Settings(
+        method.variant == "diagonal",
+        method.probes,
+        _tolerance(method, state),
+        method.damping if method.variant == "damped" else 0.0,
+        method.max_iterations or steps,
+    )
     rows, *rest = sequence(step, state, numbers, keys, settings=settings)
     return Sequence(_stack(state, rows), *rest)
 

@@ -35,8 +35,9 @@ def evolve_sde_adaptive(
     noise = eqx.filter_eval_shape(sde.diffusion, times[0], state).in_structure()
     first_step = step_size if step_size is not None else None
     spacing = (times[-1] - times[0]) * 2.0**-20 if step_size is None else jnp.asarray(step_size, times.dtype) / 2
-    brownian = diffrax.VirtualBrownianTree(times[0], times[-1], spacing, noise, key,
-                                           levy_area=diffrax.SpaceTimeLevyArea)
+    brownian = diffrax.VirtualBrownianTree(
+        times[0], times[-1], spacing, noise, key, levy_area=diffrax.SpaceTimeLevyArea
+    )
     terms = diffrax.MultiTerm(
         diffrax.ODETerm(lambda t, x, args: sde.drift(t, x)),
         diffrax.ControlTerm(lambda t, x, args: sde.diffusion(t, x), brownian),

@@ -41,8 +41,14 @@ class Quadratic(Objective):
     def __check_init__(self) -> None:
         shape = jnp.shape(self.curvature)
         if len(shape) > 2 or (len(shape) == 2 and shape[0] != shape[1]):
-            raise ValueError(explain("Quadratic: curvature", f"shape {shape}", "a number, (d,) or (d, d)",
-                                     "Pass eigenvalues or a symmetric matrix."))
+            raise ValueError(
+                explain(
+                    "Quadratic: curvature",
+                    f"shape {shape}",
+                    "a number, (d,) or (d, d)",
+                    "Pass eigenvalues or a symmetric matrix.",
+                )
+            )
 
     def __call__(self, parameters: Any, *, key: Key | None = None) -> Scalar:
         curvature = jnp.asarray(self.curvature).astype(parameters.dtype)

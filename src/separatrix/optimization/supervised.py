@@ -16,14 +16,14 @@ import optax
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.systems._signature import as_pytree
+from separatrix.systems._signature import Frozen, as_pytree, freeze
 from separatrix.systems.objective import Objective
 
 
 class Supervised(Objective):
     """The mean loss of a model over data; see `supervised`."""
 
-    frozen: Any
+    frozen: Frozen
     inputs: Any
     targets: Any
     loss: Callable[..., Any]
@@ -37,7 +37,7 @@ class Supervised(Objective):
 
     def model(self, parameters: State) -> Function:
         """Return the model with these parameters: a function of one input."""
-        return eqx.combine(parameters, self.frozen)
+        return eqx.combine(parameters, self.frozen.thaw())
 
     def accuracy(self, parameters: State, inputs: Any, targets: Any) -> Scalar:
         """Return the share of inputs whose largest output is at the target's index."""
@@ -82,13 +82,25 @@ def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size
     inputs, targets = _check_data(data)
     parameters, frozen = eqx.partition(model, eqx.is_inexact_array)
     if not jax.tree.leaves(parameters) or not callable(model):
-        raise TypeError(explain("supervised: model", type(model).__name__, "an equinox.Module with floating-point arrays",
-                                "Wrap a function of (parameters, input) in a Module that holds its parameters."))
+        raise TypeError(
+            explain(
+                "supervised: model",
+                type(model).__name__,
+                "an equinox.Module with floating-point arrays",
+                "Wrap a function of (parameters, input) in a Module that holds its parameters.",
+            )
+        )
     count = targets.shape[0]
     if batch_size is not None and not 1 <= batch_size <= count:
-        raise ValueError(explain("supervised: batch_size", batch_size, f"1 to {count}, the number of examples",
-                                 "Take a smaller batch, or batch_size=None for all."))
-    return Supervised(frozen, inputs, targets, as_pytree(_loss(loss)), parameters, batch_size)
+        raise ValueError(
+            explain(
+                "supervised: batch_size",
+                batch_size,
+                f"1 to {count}, the number of examples",
+                "Take a smaller batch, or batch_size=None for all.",
+            )
+        )
+    return Supervised(freeze(frozen), inputs, targets, as_pytree(_loss(loss)), parameters, batch_size)
 
 
 def cross_entropy(output: Any, target: Any) -> Any:
@@ -108,8 +120,11 @@ def _loss(loss: Any) -> Function:
     if callable(loss):
         return loss
     if loss not in _LOSSES:
-        raise ValueError(explain("supervised: loss", repr(loss), f"one of {sorted(_LOSSES)} or a function",
-                                 "Pass l(output, target)."))
+        raise ValueError(
+            explain(
+                "supervised: loss", repr(loss), f"one of {sorted(_LOSSES)} or a function", "Pass l(output, target)."
+            )
+        )
     return _LOSSES[loss]
 
 
@@ -117,11 +132,23 @@ def _check_data(data: Any) -> tuple[Any, Any]:
     inputs, targets = (data.inputs, data.targets) if hasattr(data, "inputs") else data
     inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
     if inputs.shape[:1] != targets.shape[:1] or inputs.size == 0:
-        raise ValueError(explain("supervised: data", f"inputs {inputs.shape} and targets {targets.shape}",
-                                 "as many targets as inputs, at least one", "Put the examples on the first axis."))
+        raise ValueError(
+            explain(
+                "supervised: data",
+                f"inputs {inputs.shape} and targets {targets.shape}",
+                "as many targets as inputs, at least one",
+                "Put the examples on the first axis.",
+            )
+        )
     for name, values in (("inputs", inputs), ("targets", targets)):
         if jnp.issubdtype(values.dtype, jnp.inexact) and not bool(jnp.isfinite(values).all()):
             index = tuple(int(i) for i in jnp.argwhere(~jnp.isfinite(values))[0])
-            raise ValueError(explain(f"supervised: {name}{list(index)}", float(values[index]), "a finite number",
-                                     "Drop or fill missing values first."))
+            raise ValueError(
+                explain(
+                    f"supervised: {name}{list(index)}",
+                    float(values[index]),
+                    "a finite number",
+                    "Drop or fill missing values first.",
+                )
+            )
     return inputs, targets

@@ -1,6 +1,7 @@
 """How a plain function wants to be called: f(x) or f(t, x), with a key or without."""
 
 import inspect
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,9 +10,36 @@ from separatrix._errors import explain
 from separatrix._types import Function
 
 
+class Frozen(eqx.Module):
+    """A tree whose arrays are leaves and whose other leaves (activation functions, flags) are static.
+
+    So it goes through `jax.jit` and `jax.vmap` as it is, whatever a network holds.
+    """
+
+    arrays: Any
+    others: tuple[Any, ...] = eqx.field(static=True)
+    structure: Any = eqx.field(static=True)
+
+    def thaw(self) -> Any:
+        """Return the tree as it was."""
+        return eqx.combine(self.arrays, jax.tree.unflatten(self.structure, self.others))
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self.thaw()(*arguments, **keywords)
+
+
+def freeze(tree: Any) -> Frozen:
+    """Part a tree into arrays and static leaves."""
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    others, structure = jax.tree.flatten(rest)
+    return Frozen(arrays, tuple(others), structure)
+
+
 def as_pytree(function: Function) -> Function:
-    """A function that can be a field of a system: modules keep their leaves, plain functions become static."""
-    return function if isinstance(function, eqx.Module) else jax.tree_util.Partial(function)
+    """A function that can be a field of a system: modules keep their arrays as leaves, all else is static."""
+    if not isinstance(function, eqx.Module):
+        return jax.tree_util.Partial(function)
+    return function if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(function)) else freeze(function)
 
 
 def accepts_key(function: Function) -> bool:
@@ -33,8 +61,9 @@ def positional_count(function: Function, allowed: tuple[int, ...], expected: str
     fitting = [count for count in allowed if required <= count <= len(positional)]
     if not fitting:
         raise TypeError(
-            explain("wrong signature", f"a function of {required} positional arguments", expected,
-                    f"write it as {expected}")
+            explain(
+                "wrong signature", f"a function of {required} positional arguments", expected, f"write it as {expected}"
+            )
         )
     return min(fitting)
 

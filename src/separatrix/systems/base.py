@@ -23,7 +23,9 @@ def as_parameter(value: Any) -> Any:
 
     Floats stay weakly typed and so take the dtype of the state they meet.
     """
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex)) else leaf, value)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex)) else leaf, value
+    )
 
 
 def require_key(key: Key | None, name: str) -> Key:

@@ -68,8 +68,14 @@ def as_cell(cell: Any, *, variables: PyTree = None) -> OpenMap:
     home = next((kind.__module__ for kind in type(cell).__mro__ if kind.__module__.startswith("flax.")), "")
     if home.startswith("flax.linen"):
         if variables is None:
-            raise ValueError(explain("from_cell: variables", "None", "the variables of a Flax linen cell",
-                                     "Pass variables=cell.init(key, state, input)."))
+            raise ValueError(
+                explain(
+                    "from_cell: variables",
+                    "None",
+                    "the variables of a Flax linen cell",
+                    "Pass variables=cell.init(key, state, input).",
+                )
+            )
         return LinenCellMap(cell, variables)
     if home.startswith("flax.nnx"):
         from flax import nnx
@@ -77,8 +83,14 @@ def as_cell(cell: Any, *, variables: PyTree = None) -> OpenMap:
         graph, leaves = nnx.split(cell)
         return NNXCellMap(graph, leaves)
     if not callable(cell):
-        raise TypeError(explain("from_cell: cell", type(cell).__name__, "a function of (input, state)",
-                                "Pass an equinox or Flax cell, or such a function."))
+        raise TypeError(
+            explain(
+                "from_cell: cell",
+                type(cell).__name__,
+                "a function of (input, state)",
+                "Pass an equinox or Flax cell, or such a function.",
+            )
+        )
     if not isinstance(cell, eqx.Module):
         positional_count(cell, (2,), "f(input, state)")
     return CellMap(as_pytree(cell))

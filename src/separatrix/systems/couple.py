@@ -79,12 +79,10 @@ class CoupledSDE(SDE):
         if all(isinstance(part, lx.DiagonalLinearOperator) for part in parts):
             return lx.DiagonalLinearOperator(tuple(part.diagonal for part in parts))
         noise = tuple(part.in_structure() for part in parts)
-        return lx.FunctionLinearOperator(
-            lambda dw: tuple(part.mv(w) for part, w in zip(parts, dw, strict=True)), noise
-        )
+        return lx.FunctionLinearOperator(lambda dw: tuple(part.mv(w) for part, w in zip(parts, dw, strict=True)), noise)
 
 
-def couple(*systems: System, coupling: Function) -> System:
+def couple(*systems: Any, coupling: Function) -> System:
     r"""Put systems of one kind side by side and let them interact.
 
     **Arguments:**
@@ -120,8 +118,14 @@ def couple(*systems: System, coupling: Function) -> System:
         if all(isinstance(system, kind) for system in systems):
             return coupled(systems, coupling)
     names = ", ".join(type(system).__name__ for system in systems)
-    raise TypeError(explain("couple", names, "systems of one kind: all Map, all Flow or all SDE",
-                            "Bring them to one kind with limit or discretize."))
+    raise TypeError(
+        explain(
+            "couple",
+            names,
+            "systems of one kind: all Map, all Flow or all SDE",
+            "Bring them to one kind with limit or discretize.",
+        )
+    )
 
 
 def _split(key: Key | None, count: int) -> list[Any]:

@@ -1,6 +1,6 @@
 r"""Driven systems: an open system with inputs that depend on time.
 
-    map   x[n+1] = F(n, x[n], u[n])          flow   dx/dt = f(t, x, u(t))
+map   x[n+1] = F(n, x[n], u[n])          flow   dx/dt = f(t, x, u(t))
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map
-from separatrix.systems.open import OpenFlow, OpenMap, OpenSystem
+from separatrix.systems.open import OpenFlow, OpenMap
 
 
 class RecordedDrive(FiniteMap):
@@ -50,7 +50,7 @@ class DrivenFlow(Flow):
         return self.open.velocity(t, state, self.inputs(t))
 
 
-def drive(system: OpenSystem, inputs: PyTree | Function) -> System:
+def drive(system: Any, inputs: PyTree | Function) -> System:
     r"""Close an open system with inputs that depend on time.
 
     **Arguments:**
@@ -78,16 +78,34 @@ def drive(system: OpenSystem, inputs: PyTree | Function) -> System:
         case OpenFlow() if callable(inputs):
             return DrivenFlow(system, as_pytree(inputs))
         case OpenFlow():
-            raise TypeError(explain("drive: inputs of a flow", "recorded values", "a function u(t)",
-                                    "Interpolate them, for example diffrax.LinearInterpolation(ts, us).evaluate."))
-    raise TypeError(explain("drive: system", type(system).__name__, "an OpenMap or OpenFlow",
-                            "Make one with as_open_map, as_open_flow or as_cell."))
+            raise TypeError(
+                explain(
+                    "drive: inputs of a flow",
+                    "recorded values",
+                    "a function u(t)",
+                    "Interpolate them, for example diffrax.LinearInterpolation(ts, us).evaluate.",
+                )
+            )
+    raise TypeError(
+        explain(
+            "drive: system",
+            type(system).__name__,
+            "an OpenMap or OpenFlow",
+            "Make one with as_open_map, as_open_flow or as_cell.",
+        )
+    )
 
 
 def _length(inputs: Any) -> int:
     shapes = [leaf.shape for leaf in jax.tree.leaves(inputs)]
     lengths = {shape[0] if shape else 0 for shape in shapes}
     if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(explain("drive: inputs", f"shapes {shapes}", "arrays with one leading axis of equal length >= 1",
-                                 "Put time first: (T, ...)."))
+        raise ValueError(
+            explain(
+                "drive: inputs",
+                f"shapes {shapes}",
+                "arrays with one leading axis of equal length >= 1",
+                "Put time first: (T, ...).",
+            )
+        )
     return lengths.pop()

@@ -63,5 +63,11 @@ def from_diffrax(term: Any, args: PyTree = None) -> Flow | SDE:
             return TermFlow(term, args)
         case diffrax.MultiTerm(terms=(diffrax.ODETerm() as drift, diffrax.ControlTerm() as noise)):
             return TermSDE(drift, noise, args)
-    raise TypeError(explain("from_diffrax", type(term).__name__, "ODETerm, or MultiTerm(ODETerm, ControlTerm)",
-                            "Write other terms as a function with as_flow or as_sde."))
+    raise TypeError(
+        explain(
+            "from_diffrax",
+            type(term).__name__,
+            "ODETerm, or MultiTerm(ODETerm, ControlTerm)",
+            "Write other terms as a function with as_flow or as_sde.",
+        )
+    )

@@ -26,6 +26,15 @@ class OptimizerState(NamedTuple):
     optimizer_state: Any
 
 
+def finite_part(state: Any) -> Any:
+    """The part of a state that must be finite: not the inner state of an optimiser, where infinity may be a start value."""
+    return jax.tree.map(
+        lambda node: node.parameters if isinstance(node, OptimizerState) else node,
+        state,
+        is_leaf=lambda node: isinstance(node, OptimizerState),
+    )
+
+
 class OptaxMap(Map):
     """(theta, s) -> (theta + u, s'), with (u, s') = update(grad L(theta), s, theta)."""
 
@@ -51,7 +60,7 @@ class OptaxMap(Map):
         return OptimizerState(optax.apply_updates(parameters, updates), inner)
 
 
-def from_optax(objective: Objective | Function, transformation: optax.GradientTransformation) -> OptaxMap:
+def from_optax(objective: Objective | Function, transformation: Any) -> OptaxMap:
     r"""Make a `Map` of an objective and an optax transformation, unchanged.
 
         theta[n+1] = theta[n] + u[n],   (u[n], s[n+1]) = update(grad L(theta[n]), s[n], theta[n])
@@ -75,8 +84,14 @@ def from_optax(objective: Objective | Function, transformation: optax.GradientTr
     [0.125]
     """
     if not (hasattr(transformation, "init") and hasattr(transformation, "update")):
-        raise TypeError(explain("from_optax: transformation", type(transformation).__name__,
-                                "an optax.GradientTransformation", "Pass for example optax.adam(1e-3)."))
+        raise TypeError(
+            explain(
+                "from_optax: transformation",
+                type(transformation).__name__,
+                "an optax.GradientTransformation",
+                "Pass for example optax.adam(1e-3).",
+            )
+        )
     return OptaxMap(as_objective(objective), optax.with_extra_args_support(transformation))
 
 
@@ -84,6 +99,12 @@ def require_trainable(parameters: State) -> State:
     """Refuse parameters that have no gradient."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
         if not eqx.is_array_like(leaf) or not is_inexact(leaf):
-            raise TypeError(explain(f"parameters{jax.tree_util.keystr(path)}", type(leaf).__name__,
-                                    "floating-point arrays", "Part a model with eqx.partition(model, eqx.is_inexact_array)."))
+            raise TypeError(
+                explain(
+                    f"parameters{jax.tree_util.keystr(path)}",
+                    type(leaf).__name__,
+                    "floating-point arrays",
+                    "Part a model with eqx.partition(model, eqx.is_inexact_array).",
+                )
+            )
     return parameters

@@ -184,15 +184,20 @@ def as_operator(value: Any, state: State) -> Operator:
     if isinstance(value, lx.AbstractLinearOperator):
         return value
     if jax.tree.structure(value) == jax.tree.structure(state):
-        shapes = [jnp.shape(v) in ((), jnp.shape(x)) for v, x in zip(*map(jax.tree.leaves, (value, state)), strict=True)]
+        shapes = [
+            jnp.shape(v) in ((), jnp.shape(x)) for v, x in zip(*map(jax.tree.leaves, (value, state)), strict=True)
+        ]
         if all(shapes):
             return lx.DiagonalLinearOperator(jax.tree.map(_fill, value, state))
     if jax.tree.structure(value) == jax.tree.structure(0) and jnp.shape(value) == ():
         return lx.DiagonalLinearOperator(jax.tree.map(lambda leaf: _fill(value, leaf), state))
     raise ValueError(
-        explain("diffusion of the wrong form", eqx.tree_pformat(value),
-                f"a scalar, an array of the state's shape {eqx.tree_pformat(structure(state))}, or a lineax operator",
-                "wrap a matrix of general noise as lineax.MatrixLinearOperator(matrix)")
+        explain(
+            "diffusion of the wrong form",
+            eqx.tree_pformat(value),
+            f"a scalar, an array of the state's shape {eqx.tree_pformat(structure(state))}, or a lineax operator",
+            "wrap a matrix of general noise as lineax.MatrixLinearOperator(matrix)",
+        )
     )
 
 

@@ -58,7 +58,7 @@ class IteratedNearIdentityMap(NearIdentityMap):
         return jax.lax.scan(body, state, jnp.arange(self.count))[0]
 
 
-def iterate(map: Map, k: int) -> Map:
+def iterate(map: Any, k: Any) -> Map:
     r"""Return the k-th iterate of a map.
 
     **Arguments:**
@@ -79,8 +79,9 @@ def iterate(map: Map, k: int) -> Map:
     True
     """
     if not isinstance(map, Map):
-        raise TypeError(explain("iterate is not defined here", f"a {type(map).__name__}", "Map",
-                                "Discretise a flow first."))
+        raise TypeError(
+            explain("iterate is not defined here", f"a {type(map).__name__}", "Map", "Discretise a flow first.")
+        )
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(explain("iterate: k", repr(k), "a whole number >= 1", "Pass how many steps make one."))
     match map:

@@ -13,19 +13,19 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, State, StepIndex
-from separatrix.systems._signature import accepts_key, as_pytree
+from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze
 from separatrix.systems.map import FiniteMap
 
 
 class StackedLayers(FiniteMap):
     """x[l+1] = phi(theta[l], x[l]): one form of layer, parameters stacked along depth."""
 
-    layers: Any
+    layers: Frozen
     takes_key: bool = eqx.field(static=True)
     length: int = eqx.field(static=True)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        layer = jax.tree.map(lambda leaf: leaf[n] if eqx.is_array(leaf) else leaf, self.layers)
+        layer = jax.tree.map(lambda leaf: leaf[n], self.layers)
         return layer(state, key=key) if self.takes_key else layer(state)
 
 
@@ -79,7 +79,7 @@ def from_layers(net: Any) -> FiniteMap:
     if len(layers) > 1 and _same_form(layers):
         arrays = [eqx.partition(layer, eqx.is_array) for layer in layers]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[a for a, _ in arrays])
-        return StackedLayers(eqx.combine(stacked, arrays[0][1]), keys[0], len(layers))
+        return StackedLayers(freeze(eqx.combine(stacked, arrays[0][1])), keys[0], len(layers))
     return ListedLayers(tuple(as_pytree(layer) for layer in layers), keys, len(layers))
 
 
@@ -89,8 +89,14 @@ def _layers_of(net: Any) -> list[Any]:
         return [*inner, Activated(net.layers[-1], net.final_activation)]
     layers = net if isinstance(net, Sequence) else getattr(net, "layers", None)
     if not isinstance(layers, Sequence) or not all(callable(layer) for layer in layers):
-        raise TypeError(explain("from_layers", type(net).__name__, "a sequence of layers, or a net with `layers`",
-                                "Pass [phi_1, ..., phi_L], each a function of the hidden state."))
+        raise TypeError(
+            explain(
+                "from_layers",
+                type(net).__name__,
+                "a sequence of layers, or a net with `layers`",
+                "Pass [phi_1, ..., phi_L], each a function of the hidden state.",
+            )
+        )
     return list(layers)
 
 
@@ -128,5 +134,9 @@ def _checked(layer: Function, number: int) -> Function:
 
 
 def _width_message(number: int, widths: str) -> str:
-    return explain(f"from_layers: layer {number} changes the width", widths, "one width along the depth",
-                   "Apply the first and last projection outside, and give the equal-width layers between.")
+    return explain(
+        f"from_layers: layer {number} changes the width",
+        widths,
+        "one width along the depth",
+        "Apply the first and last projection outside, and give the equal-width layers between.",
+    )

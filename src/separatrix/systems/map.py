@@ -8,6 +8,7 @@ Because the family is known for every h, its limit h -> 0 and its corrections fo
 """
 
 from abc import abstractmethod
+from typing import Any
 
 import jax.numpy as jnp
 from equinox import AbstractVar
@@ -53,6 +54,10 @@ class NearIdentityMap(Map):
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         """Return F_h(n h, x[n])."""
-        dtype = float_dtype(state)
+        t, step_size = self.clock(n, float_dtype(state))
+        return self.advance(t, state, step_size, key=key)
+
+    def clock(self, n: StepIndex, dtype: Any) -> tuple[Scalar, Scalar]:
+        """Return (n h, h) in a dtype."""
         step_size = jnp.asarray(self.step_size, dtype)
-        return self.advance(jnp.asarray(n).astype(dtype) * step_size, state, step_size, key=key)
+        return jnp.asarray(n).astype(dtype) * step_size, step_size

@@ -42,7 +42,7 @@ class ProjectedFlow(Flow):
         return jax.jvp(self.projection, (point,), (self.flow.velocity(t, point),))[1]
 
 
-def project(system: System, projection: Function, complete: Function | None = None) -> System:
+def project(system: Any, projection: Function, complete: Function | None = None) -> System:
     r"""Return the system that is seen through a projection.
 
     **Arguments:**
@@ -69,8 +69,14 @@ def project(system: System, projection: Function, complete: Function | None = No
             return ProjectedMap(system, as_pytree(projection), complete)
         case Flow():
             return ProjectedFlow(system, as_pytree(projection), complete)
-    raise TypeError(explain("project is not defined here", f"a {type(system).__name__}", "Map or Flow",
-                            "Project the paths of an SDE with save=fn, or its discretisation."))
+    raise TypeError(
+        explain(
+            "project is not defined here",
+            f"a {type(system).__name__}",
+            "Map or Flow",
+            "Project the paths of an SDE with save=fn, or its discretisation.",
+        )
+    )
 
 
 def _complete(complete: Function | None, state: Any) -> Any:

@@ -89,15 +89,20 @@ class Outcome(eqx.Module):
             kinds, counts = np.unique(codes, return_counts=True)
             return ", ".join(f"{OutcomeKind(k).name.lower()}: {c}" for k, c in zip(kinds, counts, strict=True))
         text = OutcomeKind(int(codes)).name.lower()
-        details = [f"{key} {float(value):.6g}" for key, value in (("at", self.at), ("estimate", self.estimate))
-                   if np.isfinite(value)]
+        details = [
+            f"{key} {float(value):.6g}"
+            for key, value in (("at", self.at), ("estimate", self.estimate))
+            if np.isfinite(value)
+        ]
         return f"{text} ({', '.join(details)})" if details else text
 
 
 def outcome(kind: Any, at: Any = jnp.nan, estimate: Any = jnp.nan) -> Outcome:
     """Build an `Outcome` from a kind or a traced code, at a time, with an estimate."""
     dtype = jnp.zeros(()).dtype
-    return Outcome(jnp.asarray(kind).astype(jnp.int32), jnp.asarray(at).astype(dtype), jnp.asarray(estimate).astype(dtype))
+    return Outcome(
+        jnp.asarray(kind).astype(jnp.int32), jnp.asarray(at).astype(dtype), jnp.asarray(estimate).astype(dtype)
+    )
 
 
 def finite_until(good: Any, at: Any) -> Outcome:
@@ -133,8 +138,12 @@ class Trajectory(eqx.Module):
         """
         if self.interpolation is None:
             raise ValueError(
-                explain("no dense output", "a trajectory of saved states only", "one with an interpolation",
-                        "evolve(..., dense=True) on a Flow")
+                explain(
+                    "no dense output",
+                    "a trajectory of saved states only",
+                    "one with an interpolation",
+                    "evolve(..., dense=True) on a Flow",
+                )
             )
         return self.interpolation(t)
 

@@ -82,8 +82,11 @@ def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Sa
     names = list(only) if only else list(CHAPTERS)
     unknown = [name for name in names if name not in CHAPTERS]
     if unknown:
-        raise ValueError(explain("tour: chapter", ", ".join(unknown), f"some of: {', '.join(CHAPTERS)}",
-                                 "Leave it out for all chapters."))
+        raise ValueError(
+            explain(
+                "tour: chapter", ", ".join(unknown), f"some of: {', '.join(CHAPTERS)}", "Leave it out for all chapters."
+            )
+        )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     results = tuple(_run_chapter(name, progress or (lambda chapter, what: None)) for name in names)

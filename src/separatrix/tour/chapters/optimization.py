@@ -150,10 +150,19 @@ def _limits(objective: Any, say: Say) -> Section:
         Check("order of the distance to the limit", slopes["limit"], 1.0, 0.15),
         Check("order of the distance to the modified flow", slopes["modified"], 2.0, 0.15),
     )
-    equation = r"\dot\theta = -\nabla L(\theta),\qquad \dot\theta = -\nabla\left(L + \frac{h}{4}|\nabla L|^2\right)(\theta)"
+    equation = (
+        r"\dot\theta = -\nabla L(\theta),\qquad \dot\theta = -\nabla\left(L + \frac{h}{4}|\nabla L|^2\right)(\theta)"
+    )
     caption = "Left: the loss along the orbit (points) and both flows, from the same start. Right: largest distance up to t = 4."
-    return Section("What gradient descent converges to, and what it really follows", text, equation, fig, caption,
-                   source(_closest_flows), checks)
+    return Section(
+        "What gradient descent converges to, and what it really follows",
+        text,
+        equation,
+        fig,
+        caption,
+        source(_closest_flows),
+        checks,
+    )
 
 
 def _loss_curves(objective: Any, axes: Any) -> None:
@@ -210,8 +219,13 @@ def _edge(objective: Any, say: Say) -> Section:
     fig, (left, right) = figure(2)
     numbers = np.arange(0, steps + 1, every)
     plot_curves({"loss": (numbers, losses)}, x="step", y="loss", axes=left, log="y")
-    plot_curves({"top eigenvalue": (numbers, sharpness)}, x="step", y="curvature", axes=right,
-                levels={"2 / step size": 2 / step_size})
+    plot_curves(
+        {"top eigenvalue": (numbers, sharpness)},
+        x="step",
+        y="curvature",
+        axes=right,
+        levels={"2 / step size": 2 / step_size},
+    )
     text = """
         A quadratic of curvature l is stable under gradient descent where h l < 2. A network is no quadratic: trained with
         all data and a fixed step its sharpest curvature first grows, until it meets 2/h, and then stays there, at the
@@ -224,9 +238,15 @@ def _edge(objective: Any, say: Say) -> Section:
         Check("loss at the end over loss at the start", float(losses[-1] / losses[0]), 0.2, relation="<="),
     )
     equation = r"\lambda_{\max}(\nabla^2 L) < \frac{2}{h}"
-    return Section("Training goes to its own stability edge", text, equation, fig,
-                   "Cohen et al., Gradient descent on neural networks typically occurs at the edge of stability (2021).",
-                   source(_sharpness), checks)
+    return Section(
+        "Training goes to its own stability edge",
+        text,
+        equation,
+        fig,
+        "Cohen et al., Gradient descent on neural networks typically occurs at the edge of stability (2021).",
+        source(_sharpness),
+        checks,
+    )
 
 
 def _many_step_sizes(objective, step_sizes, steps):
@@ -248,7 +268,9 @@ def _sweep(objective: Any, say: Say) -> Section:
     fig, (left, right) = figure(2)
     plot_fates(step_sizes, losses[:, -1], fates, x="step size", y="loss after 120 steps", edge=edge, axes=left)
     chosen = {name: np.flatnonzero(fates == name) for name in ("converges", "oscillates", "diverges")}
-    shown = {f"{name}, h = {step_sizes[i[-1]]:.2g}": (np.arange(121), losses[i[-1]]) for name, i in chosen.items() if i.size}
+    shown = {
+        f"{name}, h = {step_sizes[i[-1]]:.2g}": (np.arange(121), losses[i[-1]]) for name, i in chosen.items() if i.size
+    }
     plot_curves(shown, x="step", y="loss", axes=right, log="y")
     text = """
         The step size is a leaf of the map, so a sweep is a vmap: 64 trainings in one compiled call. Small steps converge
@@ -256,11 +278,24 @@ def _sweep(objective: Any, say: Say) -> Section:
         and may still train, as the run finds a flatter place. Past a second boundary it is lost.
     """
     checks = (
-        Check("runs below the edge that converge, as a share", _share(fates[step_sizes < edge / 2] == "converges"), 1.0),
-        Check("runs past twice the edge that still converge", float(np.sum(fates[step_sizes > 2 * edge] == "converges")), 0.0),
+        Check(
+            "runs below the edge that converge, as a share", _share(fates[step_sizes < edge / 2] == "converges"), 1.0
+        ),
+        Check(
+            "runs past twice the edge that still converge",
+            float(np.sum(fates[step_sizes > 2 * edge] == "converges")),
+            0.0,
+        ),
     )
-    return Section("A sweep is a vmap", text, "", fig, "Left: fate over the step size. Right: one run of each.",
-                   source(_many_step_sizes), checks)
+    return Section(
+        "A sweep is a vmap",
+        text,
+        "",
+        fig,
+        "Left: fate over the step size. Right: one run of each.",
+        source(_many_step_sizes),
+        checks,
+    )
 
 
 def _fate(losses: Any) -> str:
@@ -307,7 +342,9 @@ def _edges_in_closed_form(say: Say) -> Section:
         found by running 801 step sizes of each method at once.
     """
     equation = r"h\lambda < 2,\qquad h\lambda < 2+2b,\qquad h\lambda < \frac{2+2b}{1+2b}"
-    return Section("Where three methods stop being stable", text, equation, code=source(_stability_edges), checks=checks)
+    return Section(
+        "Where three methods stop being stable", text, equation, code=source(_stability_edges), checks=checks
+    )
 
 
 def _ball_and_its_equation(objective, friction, step_size, end):
@@ -344,9 +381,15 @@ def _momentum(objective: Any, say: Say) -> Section:
         Check("drift of x^2 + w^2 - h x w over 100,000 steps without friction", friction_drift, 1e-10, relation="<="),
     )
     equation = r"\ddot x + a\,\dot x = -\nabla L(x)"
-    return Section("Momentum is a second-order equation", text, equation, fig,
-                   "Left: the loss along heavy ball (points) and along its limit. Right: their distance.",
-                   source(_ball_and_its_equation), checks)
+    return Section(
+        "Momentum is a second-order equation",
+        text,
+        equation,
+        fig,
+        "Left: the loss along heavy ball (points) and along its limit. Right: their distance.",
+        source(_ball_and_its_equation),
+        checks,
+    )
 
 
 def _frictionless_drift() -> float:

@@ -1,0 +1,95 @@
+r"""Discretisation: a fixed-step method makes a near-identity map of a flow or of an SDE.
+
+    dx/dt = f(t, x)          ->   x[n+1] = F_h(n h, x[n]),   F_0 = identity,   d/dh F_h = f at h = 0
+    dx = f dt + g dW         ->   the same, with increments drawn by the key of the step
+
+Gradient flow becomes gradient descent, a neural ODE a ResNet, a reverse SDE a sampler.
+"""
+
+from typing import Any
+
+from separatrix._tree import float_dtype
+from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix.calculus._undefined import undefined
+from separatrix.calculus.methods.base import FlowMethod, Method, SDEMethod
+from separatrix.calculus.methods.symplectic import ReversibleMethod
+from separatrix.systems.base import as_parameter
+from separatrix.systems.flow import Flow
+from separatrix.systems.map import InvertibleMap, NearIdentityMap
+from separatrix.systems.sde import SDE
+
+
+class Discretization(NearIdentityMap):
+    """x[n+1] = method.advance(system, n h, x[n], h)."""
+
+    system: Flow | SDE
+    method: Method
+    step_size: Scalar
+
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        return self.method.advance(self.system, t, state, step_size, key=key)
+
+
+class ReversibleDiscretization(NearIdentityMap, InvertibleMap):
+    """A discretisation that is undone in closed form."""
+
+    system: Flow
+    method: ReversibleMethod
+    step_size: Scalar
+
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        return self.method.advance(self.system, t, state, step_size, key=key)
+
+    def inverse_step(self, n: StepIndex, state: State) -> State:
+        t, step_size = self.clock(n, float_dtype(state))
+        return self.method.retreat(self.system, t, state, step_size)
+
+
+def discretize(system: Any, method: Any, step_size: Any) -> NearIdentityMap:
+    r"""Return the map that one step of a method makes of a flow or of an SDE.
+
+        x[n+1] = method.advance(system, n h, x[n], h)
+
+    **Arguments:**
+
+    - `system`: a `Flow` (with Euler, Midpoint, Heun, RK4, RungeKutta, SymplecticEuler, Leapfrog, ImplicitEuler,
+      ImplicitMidpoint or ExponentialEuler) or an `SDE` (with EulerMaruyama, Milstein, StochasticHeun or SRA1).
+    - `method`: an instance of one of those.
+    - `step_size`: h, a traced leaf of the map.
+
+    **Returns:** a `NearIdentityMap`, an `InvertibleMap` too for SymplecticEuler and Leapfrog. That of an SDE is random;
+    without a key it takes its mean step.
+
+    **Raises:** `TypeError` for a pair that does not fit.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.discretize(sx.as_flow(lambda x: -x), sx.Euler(), 0.5)
+    >>> descent.step(0, jnp.array(1.0)).item()
+    0.5
+
+    **Reference:** Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I* (1993), section II.1.
+    """
+    if isinstance(method, type) and issubclass(method, Method):
+        raise undefined("discretize", method, "an instance of a method", f"Write {method.__name__}().")
+    match system, method:
+        case Flow(), ReversibleMethod():
+            return ReversibleDiscretization(system, method, as_parameter(step_size))
+        case (Flow(), FlowMethod()) | (SDE(), SDEMethod()):
+            return Discretization(system, method, as_parameter(step_size))
+        case Flow(), _:
+            raise undefined("discretize of a Flow", method, _names(FlowMethod), "Pass for example RK4().")
+        case SDE(), _:
+            raise undefined("discretize of an SDE", method, _names(SDEMethod), "Pass for example EulerMaruyama().")
+    raise undefined("discretize", system, "Flow or SDE", "A Map is discrete already; take its limit to change method.")
+
+
+def _names(kind: type) -> str:
+    """The final classes of a kind of method."""
+    found = [
+        name
+        for child in kind.__subclasses__()
+        for name in [child.__name__, *[c.__name__ for c in child.__subclasses__()]]
+    ]
+    return ", ".join(sorted(set(found) - {"ReversibleMethod"}))
