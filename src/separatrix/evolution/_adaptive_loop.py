@@ -23,7 +23,6 @@ from separatrix._types import State
 from separatrix.evolution._adaptive_step import RUNNING, Carry, Control, Step, advance, init_carry, take_stages, weigh
 from separatrix.evolution._tableau import Tableau
 
-
 # How many steps a solve may take, and how many a solve that stores them.
 Limits = tuple[int, int]
 
@@ -151,7 +150,9 @@ def _solve_forward(perturbed: Any, traced: Any, tableau: Tableau, limits: Limits
 
 
 @solve.def_bwd
-def _solve_backward(residuals: Any, cotangent: Any, perturbed: Any, traced: Any, tableau: Any, limits: Any, control: Any) -> Any:
+def _solve_backward(
+    residuals: Any, cotangent: Any, perturbed: Any, traced: Any, tableau: Any, limits: Any, control: Any
+) -> Any:
     (times, states), carry, rows = residuals
     field, x, t0, t1, save_times = traced
     parameters, rest = eqx.partition(field, eqx.is_inexact_array)

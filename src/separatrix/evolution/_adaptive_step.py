@@ -95,7 +95,9 @@ def init_carry(field: Field, tableau: Tableau, control: Control, x: State, t0: A
     return Carry(t0, x, f, step_size, (one, one), none, none, zero, (zero, zero), code.astype(jnp.int32))
 
 
-def advance(field: Field, tableau: Tableau, control: Control, max_steps: int, t0: Any, t1: Any, carry: Carry) -> tuple[Carry, Step]:
+def advance(
+    field: Field, tableau: Tableau, control: Control, max_steps: int, t0: Any, t1: Any, carry: Carry
+) -> tuple[Carry, Step]:
     """Try one step; keep it or not; choose the next step size; see whether the solve has ended."""
     left = t1 - carry.t
     last = carry.step_size >= left
@@ -121,7 +123,9 @@ def advance(field: Field, tableau: Tableau, control: Control, max_steps: int, t0
     return following._replace(code=_code(following, carry, control, max_steps, t0, t1, accepted & last)), step
 
 
-def take_stages(field: Field, tableau: Tableau, t: Any, x: State, h: Any, f: State) -> tuple[tuple[State, ...], State, State]:
+def take_stages(
+    field: Field, tableau: Tableau, t: Any, x: State, h: Any, f: State
+) -> tuple[tuple[State, ...], State, State]:
     """All stages of a step, its end, and the point at which the last stage but one was taken."""
     stages, inner, point = [f], x, x
     for row, node in zip(tableau.a[1:], tableau.c[1:], strict=True):

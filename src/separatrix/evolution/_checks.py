@@ -76,7 +76,7 @@ def check_finite(tree: Any, what: str) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not eqx.is_array_like(leaf) or is_traced(leaf) or not is_inexact(leaf):
             continue
-        if not bool(jnp.isfinite(jnp.asarray(leaf)).all()):
+        if not np.isfinite(np.asarray(leaf)).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(np.asarray(leaf)))[0])
             where = f"{what}{jax.tree_util.keystr(path)}" + (f"[{', '.join(map(str, index))}]" if index else "")
             raise ValueError(
@@ -112,32 +112,25 @@ def check_steps(steps: Any, what: str = "steps", least: int = 0) -> int:
     return int(steps)
 
 
-def check_times(times: Any) -> jax.Array:
-    """Return times as an array: at least two, finite, strictly increasing."""
+def check_times(times: Any) -> Any:
+    """Return times as an array, a NumPy one where they are known: at least two, finite, strictly increasing.
+
+    Inside a trace every `jnp` operation gives a tracer, so what is to be looked at stays with NumPy.
+    """
     if times is None:
         raise ValueError(explain("evolve: times", "None", "times=(t0, ..., t1)", "Say from when to when."))
-    array = jnp.asarray(times)
-    array = array if is_inexact(array) else array.astype(jnp.zeros(()).dtype)
+    array = jnp.asarray(times) if is_traced(times) else np.asarray(times)
+    array = array if is_inexact(array) else array.astype(float)
     if array.ndim != 1 or array.shape[0] < 2:
+        got = f"shape {array.shape}"
         raise ValueError(
-            explain(
-                "evolve: times",
-                f"shape {array.shape}",
-                "at least (t0, t1)",
-                "Pass times=(t0, t1), or a grid of times to save.",
-            )
+            explain("evolve: times", got, "at least (t0, t1)", "Pass times=(t0, t1), or a grid of times to save.")
         )
-    if not is_traced(array):
+    if isinstance(array, np.ndarray):
         check_finite(array, "evolve: times")
-        if not bool((jnp.diff(array) > 0).all()):
-            raise ValueError(
-                explain(
-                    "evolve: times",
-                    np.asarray(array),
-                    "strictly increasing times",
-                    "Sort them; to go backwards evolve reverse(flow).",
-                )
-            )
+        if not (np.diff(array) > 0).all():
+            do = "Sort them; to go backwards evolve reverse(flow)."
+            raise ValueError(explain("evolve: times", array, "strictly increasing times", do))
     return array
 
 

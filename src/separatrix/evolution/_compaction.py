@@ -35,8 +35,10 @@ def stage_sizes(count: int) -> list[int]:
 class Loop(NamedTuple):
     """What every stage of a batch does.
 
-    - `advance`: one member's (constants, carry) -> (its next carry, what it has to write).
+    - `advance`: one member's (constants, carry) -> (its next carry, what it has to write); a member that is done stays
+      as it is.
     - `done`: one member's carry -> whether it needs no further step.
+    - `retire`: one member's carry -> the same, done; for places that nobody takes.
     - `write`: `(rows, members, written)` -> rows with what some members had to write; a member number past the batch
       stands for nobody.
     - `constants`: what members need and never change, with a leading axis.
@@ -44,6 +46,7 @@ class Loop(NamedTuple):
 
     advance: Callable[[Any, Any], tuple[Any, Any]]
     done: Callable[[Any], Bool[Array, ""]]
+    retire: Callable[[Any], Any]
     write: Callable[[Any, Int[Array, " members"], Any], Any]
     constants: Any
 
@@ -65,29 +68,37 @@ def run_compacted(loop: Loop, carry: Any, rows: Any) -> tuple[Any, Any]:
 
 def _run_stages(loop: Loop, carry: Any, rows: Any, members: Any, sizes: list[int], count: int) -> tuple[Any, Any]:
     """Run one stage and, on its unfinished members, the following ones."""
-    room = sizes[1] if len(sizes) > 1 else 0
     constants = _rows_of(loop.constants, members)
-
-    def unfinished(carry: Any) -> Bool[Array, " members"]:
-        return (members < count) & ~jax.vmap(loop.done)(carry)
+    if sizes[0] == 1:
+        return _run_alone(loop, constants, carry, rows, members)
 
     def step(running: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         carry, rows, going = running
-        following, written = jax.vmap(loop.advance)(constants, carry)
-        carry = jax.vmap(where)(going, following, carry)
+        carry, written = jax.vmap(loop.advance)(constants, carry)
         rows = loop.write(rows, jnp.where(going, members, count), written)
-        return carry, rows, unfinished(carry)
+        return carry, rows, ~jax.vmap(loop.done)(carry)
 
-    begin = (carry, rows, unfinished(carry))
-    carry, rows, going = jax.lax.while_loop(lambda running: running[2].sum() > room, step, begin)
-    if room == 0:
-        return carry, rows
-    places = jnp.nonzero(going, size=room, fill_value=sizes[0])[0]
-    some = _rows_of(carry, places)
-    who = members.at[places].get(mode="fill", fill_value=count)
+    begin = (carry, rows, ~jax.vmap(loop.done)(carry))
+    carry, rows, going = jax.lax.while_loop(lambda running: running[2].sum() > sizes[1], step, begin)
+    places = jnp.nonzero(going, size=sizes[1], fill_value=sizes[0])[0]
+    taken = places < sizes[0]
+    who = jnp.where(taken, _rows_of(members, places), count)
+    some = jax.vmap(lambda there, one: where(there, one, loop.retire(one)))(taken, _rows_of(carry, places))
     some, rows = _run_stages(loop, some, rows, who, sizes[1:], count)
     carry = jax.tree.map(lambda leaf, part: leaf.at[places].set(part, mode="drop"), carry, some)
     return carry, rows
+
+
+def _run_alone(loop: Loop, constants: Any, carry: Any, rows: Any, members: Any) -> tuple[Any, Any]:
+    """The last stage, of one member or nobody, without the axis of a batch: scalars stay in registers."""
+    constants, carry = jax.tree.map(lambda leaf: leaf[0], (constants, carry))
+
+    def step(running: tuple[Any, Any]) -> tuple[Any, Any]:
+        carry, written = loop.advance(constants, running[0])
+        return carry, loop.write(running[1], members, jax.tree.map(lambda leaf: leaf[None], written))
+
+    carry, rows = jax.lax.while_loop(lambda running: ~loop.done(running[0]), step, (carry, rows))
+    return jax.tree.map(lambda leaf: leaf[None], carry), rows
 
 
 def _rows_of(tree: Any, places: Any) -> Any:

@@ -86,4 +86,3 @@ def _trajectory(solution: Any, state: State, asked: Any, fn: Function, dense: bo
     }
     path = solution.evaluate if dense else None
     return Trajectory(asked, rows, final, outcome(kind, at), stats, path)
-

@@ -70,7 +70,9 @@ def finish_at_event(solved: Solved, plan: Plan, event: Event, dense: bool) -> So
     t = jnp.where(happened, at, carry.t)
     kept = ~happened | (plan.save_times <= t)
     rows = jax.tree.map(
-        lambda leaf: jnp.where(kept.reshape(kept.shape + (1,) * (leaf.ndim - 1)), leaf, jnp.asarray(jnp.nan, leaf.dtype)),
+        lambda leaf: jnp.where(
+            kept.reshape(kept.shape + (1,) * (leaf.ndim - 1)), leaf, jnp.asarray(jnp.nan, leaf.dtype)
+        ),
         solved.rows,
     )
     return solved._replace(carry=carry._replace(x=final, t=t), rows=rows)

@@ -109,5 +109,5 @@ def _by_number(save: Save, origin: Any, step_size: Any, grid: Any) -> Save:
         at = grid
     if isinstance(at, str | int):
         return Save(at, save.fn)
-    numbers = [_whole_number(jnp.asarray(t) - origin, step_size, f"time {float(t):g} - t0") for t in at]
+    numbers = [_whole_number(t - origin, step_size, f"time {float(t):g} - t0") for t in np.asarray(at)]
     return Save(np.asarray(numbers), save.fn)

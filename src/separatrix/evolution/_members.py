@@ -16,6 +16,7 @@ from separatrix._types import Function, State
 from separatrix.evolution._adaptive_loop import Plan, interpolate, solve
 from separatrix.evolution._adaptive_step import RUNNING, Carry, Step, advance, init_carry
 from separatrix.evolution._compaction import Loop, run_compacted
+from separatrix.systems.trajectory import OutcomeKind
 
 _TURNS = 32
 
@@ -59,6 +60,7 @@ def solve_members(batch: Batch, plan: Plan) -> tuple[Carry, State]:
     loop = Loop(
         lambda varied, member: _advance(field(varied), plan, member),
         lambda member: (member.carry.code != RUNNING) & _clear(plan, member),
+        _retire,
         lambda rows, members, written: _write(rows, members, written, count),
         batch.varied,
     )
@@ -124,6 +126,12 @@ def _advance(field: MemberField, plan: Plan, member: Member) -> tuple[Member, An
     last = where(kept, step, member.step)
     cursor, written = _due(plan, last, reached, member.cursor)
     return Member(following, last, reached, cursor), written
+
+
+def _retire(member: Member) -> Member:
+    """Done, with nothing reached and so nothing to write."""
+    ended = jnp.full_like(member.carry.code, int(OutcomeKind.COMPLETED))
+    return member._replace(carry=member.carry._replace(code=ended), reached=jnp.full_like(member.reached, -jnp.inf))
 
 
 def _clear(plan: Plan, member: Member) -> Any:

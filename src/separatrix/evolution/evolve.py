@@ -8,10 +8,10 @@ SDE   dx = f dt + g dW           fixed steps, which is a map; or diffrax's adapt
 from typing import Any, Literal
 
 import diffrax
-import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype
+from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Function, State
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import RK4, EulerMaruyama, Method
@@ -215,7 +215,7 @@ def _adaptive_flow(
                 )
             )
         case _:
-            saved = jnp.asarray(save.at, times.dtype)
+            saved = save.at if is_traced(save.at) else np.asarray(save.at, times.dtype)
     settings = {name: value for name, value in settings.items() if value is not None}
     return evolve_flow(flow, state, times, save_times=saved, fn=save.fn, method=method, step_size=step_size, **settings)
 

@@ -11,6 +11,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, is_traced
@@ -38,9 +39,9 @@ GRADIENTS = ("replay", "checkpoint", "continuous", "forward")
 def evolve_flow(
     flow: Flow,
     state: State,
-    times: jax.Array,
+    times: Any,
     *,
-    save_times: jax.Array | None,
+    save_times: Any,
     fn: Function,
     method: Any = None,
     step_size: Any = None,
@@ -54,13 +55,15 @@ def evolve_flow(
 ) -> Trajectory:
     """Run a flow with adaptive steps; `evolve` says what the arguments mean."""
     if gradient not in GRADIENTS:
-        raise ValueError(explain("evolve: gradient", repr(gradient), f"one of {', '.join(GRADIENTS)}",
-                                 'Leave it out for "replay".'))
+        raise ValueError(
+            explain("evolve: gradient", repr(gradient), f"one of {', '.join(GRADIENTS)}", 'Leave it out for "replay".')
+        )
     method = diffrax.Tsit5() if method is None else method
     rtol, atol = _tolerances(float_dtype(state), rtol, atol)
     _check_inside(times, save_times)
     stored = _STORED_STEPS if max_steps is None else max_steps
-    saved = times[-1:][:0] if save_times is None else save_times
+    times = jnp.asarray(times)
+    saved = times[:0] if save_times is None else jnp.asarray(save_times)
     lean = can_run(method) and step_size is None and isinstance(controller, diffrax.PIDController | None)
     if not lean or gradient in ("checkpoint", "continuous") or _too_large(state, stored, gradient, dense, event):
         return evolve_by_diffrax(
@@ -72,7 +75,9 @@ def evolve_flow(
     run = _run_with_records if dense or event is not None else _run
     limit = stored if dense else max_steps or _MAX_STEPS
     event = None if event is None else as_event(event)
-    return run(flow, field, state, times[0], times[-1], saved, fn, tableau, (limit, stored), control, dense, event, gradient)
+    return run(
+        flow, field, state, times[0], times[-1], saved, fn, tableau, (limit, stored), control, dense, event, gradient
+    )
 
 
 def closed_field(flow: Flow, state: State, times: jax.Array) -> Any:
@@ -136,8 +141,15 @@ def _tolerances(dtype: Any, rtol: Any, atol: Any) -> tuple[Any, Any]:
     if not is_traced(rtol) and not float(rtol) >= 0:
         raise ValueError(explain("evolve: rtol", rtol, "a number >= 0", "Pass for example rtol=1e-6."))
     if not is_traced(rtol) and float(rtol) < least:
-        warnings.warn(explain("evolve: rtol", f"{float(rtol):g}", f"at least {least:.1e} in {jnp.dtype(dtype).name}",
-                              "It is raised to that; use float64 for more."), stacklevel=2)
+        warnings.warn(
+            explain(
+                "evolve: rtol",
+                f"{float(rtol):g}",
+                f"at least {least:.1e} in {jnp.dtype(dtype).name}",
+                "It is raised to that; use float64 for more.",
+            ),
+            stacklevel=2,
+        )
         rtol = least
     return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
 
@@ -151,7 +163,7 @@ def _too_large(state: State, max_steps: int, gradient: str, dense: bool, event: 
 def _check_inside(times: Any, save_times: Any) -> None:
     if save_times is None or save_times is times or is_traced(times, save_times):
         return
-    rising = bool((jnp.diff(save_times) > 0).all())
-    if not (rising and float(save_times[0]) >= float(times[0]) and float(save_times[-1]) <= float(times[-1])):
-        raise ValueError(explain("evolve: save", save_times, f"increasing times within {times[0]} to {times[-1]}",
-                                 "Save at times inside the interval."))
+    first, last, kept = float(times[0]), float(times[-1]), np.asarray(save_times)
+    if not ((np.diff(kept) > 0).all() and kept[0] >= first and kept[-1] <= last):
+        do = "Save at times inside the interval."
+        raise ValueError(explain("evolve: save", kept, f"increasing times within {first:g} to {last:g}", do))

@@ -23,9 +23,9 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype, is_inexact
 from separatrix._types import Key, State
 from separatrix.evolution._closed_step import closed_step, key_of_step
+from separatrix.evolution._rows import blank_unless
 from separatrix.evolution._save import Save, saved_steps, take_rows
 from separatrix.evolution._sequence import Settings, sequence
-from separatrix.evolution._rows import blank_unless
 from separatrix.evolution.maps import _times
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome

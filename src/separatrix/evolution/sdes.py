@@ -29,7 +29,7 @@ def evolve_sde_adaptive(
     max_steps: int,
 ) -> Trajectory:
     """Run an SDE with one of diffrax's solvers, in the sense (Ito or Stratonovich) that the solver has."""
-    times = times.astype(float_dtype(state))
+    times = jnp.asarray(times, float_dtype(state))
     saved = times if isinstance(save.at, str) and save.at == "all" else times[-1:]
     saved = saved if isinstance(save.at, str) else jnp.asarray(save.at, times.dtype)
     noise = eqx.filter_eval_shape(sde.diffusion, times[0], state).in_structure()

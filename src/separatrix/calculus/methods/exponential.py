@@ -1,9 +1,11 @@
-r"""Exponential (Rosenbrock-)Euler: exact on linear autonomous fields.
+r"""Exponential (Rosenbrock-)Euler: exact where the field is linear in state and time.
 
-    x' = x + h phi_1(h J) f(t, x),     J = Df(t, x),     phi_1(z) = (e^z - 1)/z
+    x' = x + h phi_1(hJ) f + h^2 phi_2(hJ) f_t,      J = Df(t, x),   f_t = df/dt,
 
-of order 2 on autonomous fields; on fields that depend on time of order 1 unless t is a component of the state. The
-function phi_1(h J) f is read off the exponential of the matrix [[hJ, h f], [0, 0]], whose last column holds h phi_1(hJ) f.
+    phi_1(z) = (e^z - 1)/z,      phi_2(z) = (e^z - 1 - z)/z^2.
+
+This increment is the solution at time h, from 0, of the linearised equation u' = J u + s f_t + f with s' = 1. So it stands
+in the last column of the exponential of h W, where W moves (u, s, 1) to (J u + s f_t + f, 1, 0).
 """
 
 from typing import ClassVar
@@ -12,41 +14,55 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from separatrix._errors import explain
 from separatrix._tree import add
 from separatrix._types import Key, Scalar, State
 from separatrix.calculus.methods.base import FlowMethod
 from separatrix.systems.flow import Flow
 
+# Components up to which the Jacobian is formed and exponentiated: cost grows with their cube.
+LIMIT = 1024
+# Squarings of the exponential: norms of hJ up to 5 2^32; past that the step is NaN.
+SQUARINGS = 32
+
 
 class ExponentialEuler(FlowMethod):
-    """x' = x + h phi_1(h J) f(t, x) + h^2 phi_2(h J) df/dt, of order 2, exact where f is linear in x and t.
+    """x' = x + h phi_1(hJ) f + h^2 phi_2(hJ) f_t, of order 2, exact where f is linear in x and t: R(z) = e^z.
 
-    Forms the Jacobian as a matrix: for states of up to some thousand components.
+    The Jacobian is formed as a matrix, so the state has at most 1024 components.
 
-    **Reference:** Hochbruck & Ostermann, *Exponential integrators* (2010), equation 2.44 (exponential Rosenbrock-Euler,
-    non-autonomous form).
+    **Raises:** `ValueError` for a larger state.
+
+    **Reference:** Hochbruck & Ostermann, *Exponential integrators* (2010), section 2.4 (exponential Rosenbrock-Euler,
+    non-autonomous form); Al-Mohy & Higham, *Computing the action of the matrix exponential* (2011), theorem 2.1.
     """
 
     order: ClassVar[int] = 2
 
     def advance(self, system: Flow, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         flat, unravel = ravel_pytree(state)
+        size = _checked_size(flat)
+        velocity, push = jax.linearize(
+            lambda time, x: ravel_pytree(system.velocity(time, unravel(x)))[0], jnp.asarray(t, flat.dtype), flat
+        )
 
-        def field(time: Scalar, x: jax.Array) -> jax.Array:
-            return ravel_pytree(system.velocity(time, unravel(x)))[0]
+        def w(vector: jax.Array) -> jax.Array:
+            u, s, one = vector[:size], vector[size], vector[size + 1]
+            return jnp.concatenate([push(s, u) + one * velocity, jnp.stack([one, jnp.zeros_like(one)])])
 
-        t = jnp.asarray(t, flat.dtype)
-        velocity, acceleration = jax.jvp(lambda time: field(time, flat), (t,), (jnp.ones_like(t),))
-        jacobian = jax.jacfwd(lambda x: field(t, x))(flat)
-        return add(state, unravel(_increment(step_size, jacobian, velocity, acceleration)))
+        matrix = jax.vmap(w, out_axes=1)(jnp.eye(size + 2, dtype=flat.dtype))
+        column = jax.scipy.linalg.expm(step_size * matrix, max_squarings=SQUARINGS)[:size, -1]
+        return add(state, unravel(column))
 
 
-def _increment(h: Scalar, jacobian: jax.Array, velocity: jax.Array, acceleration: jax.Array) -> jax.Array:
-    """h phi_1(hJ) f + h^2 phi_2(hJ) f_t, the last column of exp of a matrix with two more rows and columns.
-
-    (Al-Mohy & Higham, *Computing the action of the matrix exponential* (2011), theorem 2.1.)
-    """
-    d = velocity.shape[0]
-    top = jnp.concatenate([h * jacobian, h * acceleration[:, None], h * velocity[:, None]], axis=1)
-    shift = jnp.zeros((2, d + 2), top.dtype).at[0, d + 1].set(h)
-    return jax.scipy.linalg.expm(jnp.concatenate([top, shift]))[:d, d + 1]
+def _checked_size(flat: jax.Array) -> int:
+    if flat.size > LIMIT:
+        raise ValueError(
+            explain(
+                "ExponentialEuler: state",
+                f"{flat.size} components",
+                f"at most {LIMIT}: the Jacobian is formed as a matrix",
+                "Use ImplicitMidpoint, which does not form it, or an explicit method with a smaller step.",
+            )
+        )
+    return flat.size

@@ -43,6 +43,7 @@ class SymplecticEuler(ReversibleMethod):
         return _like(state, axpy(step_size, _drift(system, t, state, q, p), q), p)
 
     def retreat(self, system: Flow, t: Scalar, state: State, step_size: Scalar) -> State:
+        require_separable(system, t, state)
         q, p = state
         q = axpy(-step_size, _drift(system, t, state, q, p), q)
         return _like(state, q, axpy(-step_size, _force(system, t, state, q, p), p))
@@ -64,6 +65,7 @@ class Leapfrog(ReversibleMethod):
         return _like(state, q, axpy(step_size / 2, _force(system, t + step_size, state, q, p), p))
 
     def retreat(self, system: Flow, t: Scalar, state: State, step_size: Scalar) -> State:
+        require_separable(system, t, state)
         q, p = state
         p = axpy(-step_size / 2, _force(system, t + step_size, state, q, p), p)
         q = axpy(-step_size, _drift(system, t + step_size / 2, state, q, p), q)
