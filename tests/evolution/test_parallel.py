@@ -250,3 +250,28 @@ def test_refuses_an_integer_state():
     with pytest.raises(ValueError, match="integers only") as caught:
         evolve_parallel(sx.as_map(lambda n: n + 1), jnp.array(3), 4, Parallel())
     assert "without method=" in str(caught.value)
+
+
+def test_front_door_gives_the_sequential_trajectory():
+    """A near-identity map over its own time, by `evolve`, with and without Newton."""
+    oscillator = sx.discretize(sx.as_flow(lambda x: jnp.stack([x[1], -jnp.sin(x[0])])), sx.RK4(), 0.05)
+    state = jnp.array([1.0, 0.0])
+    plain = sx.evolve(oscillator, state, times=(0.0, 2.0))
+    parallel = sx.evolve(oscillator, state, times=(0.0, 2.0), method=sx.Parallel())
+    np.testing.assert_allclose(parallel.times, plain.times)
+    np.testing.assert_allclose(parallel.states, plain.states, atol=1e-12)
+    assert str(parallel.outcome) == "completed" and 1 <= int(parallel.stats["iterations"]) <= 12
+
+
+def test_a_second_call_does_not_compile_again():
+    traces = []
+
+    def step(x):
+        traces.append(None)
+        return jnp.tanh(x)
+
+    map = sx.as_map(step)
+    for value in (1.0, 2.0):
+        evolve_parallel(map, jnp.array([value]), 9, Parallel())
+        traced = len(traces) if value == 1.0 else traced
+    assert len(traces) == traced

@@ -12,6 +12,9 @@ from jax.extend import core
 
 from separatrix._types import State
 
+# Primitives that run their inner program once, on their own inputs. Loops and branches mix all of theirs.
+CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call"})
+
 
 def depends_on(function: Callable[[Any], Any], state: State) -> bool:
     """Return whether any output of `function(state)` is made from any leaf of `state`.
@@ -43,7 +46,6 @@ def _through(equation: Any, entering: list[bool]) -> list[bool]:
     """Taint of an equation's outputs; a call is followed inside, any other primitive mixes all of its inputs."""
     inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     inner = getattr(inner, "jaxpr", inner)
-    called = equation.primitive.name in ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
-    if called and inner is not None and len(inner.invars) == len(entering):
+    if equation.primitive.name in CALLS and inner is not None and len(inner.invars) == len(entering):
         return _tainted_outputs(inner, entering)
     return [any(entering)] * len(equation.outvars)

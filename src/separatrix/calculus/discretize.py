@@ -8,6 +8,9 @@ Gradient flow becomes gradient descent, a neural ODE a ResNet, a reverse SDE a s
 
 from typing import Any
 
+import jax.numpy as jnp
+
+from separatrix._errors import explain
 from separatrix._tree import float_dtype
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.calculus._undefined import undefined
@@ -55,12 +58,12 @@ def discretize(system: Any, method: Any, step_size: Any) -> NearIdentityMap:
     - `system`: a `Flow` (with Euler, Midpoint, Heun, RK4, RungeKutta, SymplecticEuler, Leapfrog, ImplicitEuler,
       ImplicitMidpoint or ExponentialEuler) or an `SDE` (with EulerMaruyama, Milstein, StochasticHeun or SRA1).
     - `method`: an instance of one of those.
-    - `step_size`: h, a traced leaf of the map.
+    - `step_size`: h, in the unit of time; a traced leaf of the map. A negative one runs time backwards.
 
     **Returns:** a `NearIdentityMap`, an `InvertibleMap` too for SymplecticEuler and Leapfrog. That of an SDE is random;
-    without a key it takes its mean step.
+    without a key it takes the step of its drift, which is what `limit` sees.
 
-    **Raises:** `TypeError` for a pair that does not fit.
+    **Raises:** `TypeError` for a pair that does not fit, or a step size that is no number.
 
     **Example:**
 
@@ -72,24 +75,35 @@ def discretize(system: Any, method: Any, step_size: Any) -> NearIdentityMap:
     **Reference:** Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I* (1993), section II.1.
     """
     if isinstance(method, type) and issubclass(method, Method):
-        raise undefined("discretize", method, "an instance of a method", f"Write {method.__name__}().")
+        raise TypeError(explain("discretize: method", f"the class {method.__name__}", "an instance", _write(method)))
     match system, method:
         case Flow(), ReversibleMethod():
-            return ReversibleDiscretization(system, method, as_parameter(step_size))
+            return ReversibleDiscretization(system, method, _as_step_size(step_size))
         case (Flow(), FlowMethod()) | (SDE(), SDEMethod()):
-            return Discretization(system, method, as_parameter(step_size))
+            return Discretization(system, method, _as_step_size(step_size))
         case Flow(), _:
             raise undefined("discretize of a Flow", method, _names(FlowMethod), "Pass for example RK4().")
         case SDE(), _:
             raise undefined("discretize of an SDE", method, _names(SDEMethod), "Pass for example EulerMaruyama().")
-    raise undefined("discretize", system, "Flow or SDE", "A Map is discrete already; take its limit to change method.")
+    raise undefined("discretize", system, "Flow or SDE", "A Map is discrete already: take its limit first.")
+
+
+def _as_step_size(value: Any) -> Any:
+    """A real number as a traced leaf; a whole one as a float."""
+    if isinstance(value, str | complex) or value is None or not jnp.issubdtype(jnp.result_type(value), jnp.number):
+        raise TypeError(explain("discretize: step_size", repr(value), "a real number", "Pass for example 0.1."))
+    return as_parameter(float(value) if isinstance(value, int) else value)
+
+
+def _write(method: type) -> str:
+    return "Write RungeKutta(a, b, c)." if method.__name__ == "RungeKutta" else f"Write {method.__name__}()."
 
 
 def _names(kind: type) -> str:
     """The final classes of a kind of method."""
-    found = [
-        name
-        for child in kind.__subclasses__()
-        for name in [child.__name__, *[c.__name__ for c in child.__subclasses__()]]
-    ]
-    return ", ".join(sorted(set(found) - {"ReversibleMethod"}))
+    return ", ".join(sorted(set(_leaves(kind))))
+
+
+def _leaves(kind: type) -> list[str]:
+    children = kind.__subclasses__()
+    return [name for child in children for name in _leaves(child)] if children else [kind.__name__]

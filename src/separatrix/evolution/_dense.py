@@ -10,6 +10,7 @@ from separatrix._tree import float_dtype
 from separatrix._types import State
 from separatrix.evolution._adaptive_loop import Recorder, Solved, interpolate
 from separatrix.evolution._adaptive_step import Step
+from separatrix.evolution._form import Form
 from separatrix.evolution._tableau import Tableau
 
 
@@ -22,13 +23,15 @@ class Interpolation(eqx.Module):
     states: State
     stages: tuple[State, ...]
     count: Any
+    form: Form
 
     def __call__(self, t: Any) -> State:
         t = jnp.asarray(t, self.starts.dtype)
         known = jnp.where(jnp.arange(self.starts.shape[0], dtype=jnp.int32) < self.count, self.starts, jnp.inf)
         n = jnp.clip(jnp.searchsorted(known, t, side="right").astype(jnp.int32) - 1, 0, self.count - 1)
         x, stages = jax.tree.map(lambda leaf: leaf[n], (self.states, self.stages))
-        return interpolate(self.tableau, Step(self.starts[n], x, self.sizes[n], stages, x, True), t)
+        step = Step(self.starts[n], x, self.sizes[n], stages, x, True)
+        return self.form.restore(interpolate(self.tableau, step, t))
 
 
 def dense_recorder(tableau: Tableau, capacity: int) -> Recorder:
@@ -51,7 +54,7 @@ def dense_recorder(tableau: Tableau, capacity: int) -> Recorder:
     return Recorder(empty, write)
 
 
-def interpolation(solved: Solved, tableau: Tableau, t0: Any) -> Interpolation:
+def interpolation(solved: Solved, tableau: Tableau, form: Form) -> Interpolation:
     """The dense output of a solve that was recorded."""
     times, states, stages = solved.record
-    return Interpolation(tableau, times[0], times[1], states, stages, jnp.maximum(solved.carry.accepted, 1))
+    return Interpolation(tableau, times[0], times[1], states, stages, jnp.maximum(solved.carry.accepted, 1), form)

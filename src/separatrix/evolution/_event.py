@@ -5,6 +5,7 @@ the interpolant, to the resolution of the time itself. An even number of crossin
 step with a controller's dtmax where that matters.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +21,9 @@ from separatrix.systems.trajectory import OutcomeKind
 
 # Halvings after which the bracket is one unit in the last place of a float64 time.
 _HALVINGS = 54
+
+
+Condition = Callable[[Any, Any], Any]
 
 
 class Event(eqx.Module):
@@ -38,7 +42,7 @@ def as_event(function: Function) -> Event:
     return Event(as_pytree(function), positional_count(function, (1, 2), "g(x) or g(t, x)") == 2)
 
 
-def event_recorder(inner: Recorder, event: Event) -> Recorder:
+def event_recorder(inner: Recorder, event: Condition) -> Recorder:
     """Stop after the step in which g changes sign; a start on the event itself does not count."""
 
     def stop(carry: Carry, step: Step) -> Any:
@@ -49,7 +53,7 @@ def event_recorder(inner: Recorder, event: Event) -> Recorder:
     return Recorder(inner.empty, inner.write, stop)
 
 
-def finish_at_event(solved: Solved, plan: Plan, event: Event, dense: bool) -> Solved:
+def finish_at_event(solved: Solved, plan: Plan, event: Condition, dense: bool) -> Solved:
     """Move the end of a solve back to the event, and blank the rows past it."""
     carry = solved.carry
     times, states, stages = solved.record

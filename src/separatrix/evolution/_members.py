@@ -1,8 +1,8 @@
 r"""Adaptive members of one batch, none of which waits for another.
 
-Each member takes its own steps (`_adaptive_step`) in a batch that shrinks as members finish (`_compaction`). Rows are read
-off the interpolant of a member's last accepted step, a few at a time: a member with more rows inside one step than that
-waits a turn before its next. With T/32 rows a turn this costs a member at most 32 turns more than its steps.
+Each member takes its own steps (`_adaptive_step`) in a batch that shrinks as members finish (`_compaction`). Rows are
+read off the interpolant of a member's last accepted step, a few at a time: a member with more rows inside one step
+than that waits a turn before its next. With T/32 rows a turn this costs a member at most 32 turns more than its steps.
 """
 
 from typing import Any, NamedTuple
@@ -22,13 +22,13 @@ _TURNS = 32
 
 
 class MemberField(eqx.Module):
-    """One member's velocity: a function of (its system, t, x)."""
+    """One member's velocity: a function of (what is its own in the system, t, x)."""
 
     velocity: Function
-    system: Any
+    own: Any
 
     def __call__(self, t: Any, state: State) -> State:
-        return self.velocity(self.system, t, state)
+        return self.velocity(self.own, t, state)
 
 
 class Member(NamedTuple):
@@ -41,11 +41,10 @@ class Member(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the gradient may be asked for: the velocity, the batched part of the system, all of it, states and times."""
+    """What a gradient may be asked for: the velocity, what is each member's own in it, their states, and the times."""
 
     velocity: Function
-    varied: Any
-    shared: Any
+    own: Any
     states: State
     times: tuple[Any, Any, Any]
 
@@ -54,55 +53,54 @@ def solve_members(batch: Batch, plan: Plan) -> tuple[Carry, State]:
     """Solve every member; return their final carries and their rows (members, times, ...), NaN past a break."""
     count = plan.save_times.shape[0]
 
-    def field(varied: Any) -> MemberField:
-        return MemberField(batch.velocity, eqx.combine(varied, batch.shared))
+    def field(own: Any) -> MemberField:
+        return MemberField(batch.velocity, own)
 
     loop = Loop(
-        lambda varied, member: _advance(field(varied), plan, member),
+        lambda own, member: _advance(field(own), plan, member),
         lambda member: (member.carry.code != RUNNING) & _clear(plan, member),
         _retire,
         lambda rows, members, written: _write(rows, members, written, count),
-        batch.varied,
+        batch.own,
     )
-    members = jax.vmap(lambda varied, x: _begin(field(varied), plan, x))(batch.varied, batch.states)
+    members = jax.vmap(lambda own, x: _begin(field(own), plan, x))(batch.own, batch.states)
     rows = jax.tree.map(lambda x: jnp.full((x.shape[0], count, *x.shape[1:]), jnp.nan, x.dtype), batch.states)
     members, rows = run_compacted(loop, members, rows)
     return members.carry, rows
 
 
 @eqx.filter_custom_vjp
-def solve_members_by_replay(batch: Batch, plan: Plan) -> tuple[Carry, State]:
-    """`solve_members`, whose gradient replays the members' steps, all members in step with the longest."""
-    return solve_members(batch, _at(plan, batch))
+def solve_members_by_replay(batch: Batch, tableau: Any, limits: tuple[int, int], control: Any) -> tuple[Carry, State]:
+    """`solve_members`, whose gradient replays the members' steps, all members in step with the longest.
+
+    `limits` are those of `_adaptive_loop.solve`: the most steps, and the most that a replay can store.
+    """
+    return solve_members(batch, Plan(tableau, limits[0], control, *batch.times))
 
 
 @solve_members_by_replay.def_fwd
-def _forward(perturbed: Any, batch: Batch, plan: Plan) -> Any:
-    return solve_members(batch, _at(plan, batch)), None
+def _forward(perturbed: Any, batch: Batch, tableau: Any, limits: tuple[int, int], control: Any) -> Any:
+    return solve_members(batch, Plan(tableau, min(limits), control, *batch.times)), None
 
 
 @solve_members_by_replay.def_bwd
-def _backward(residuals: None, cotangent: Any, perturbed: Any, batch: Batch, plan: Plan) -> Any:
+def _backward(
+    residuals: None, cotangent: Any, perturbed: Any, batch: Batch, tableau: Any, limits: tuple[int, int], control: Any
+) -> Any:
     moving, still = eqx.partition(batch, eqx.is_inexact_array)
 
     def lockstep(moving: Any) -> Any:
         batch = eqx.combine(moving, still)
 
-        def one(varied: Any, x: State) -> Any:
-            field = MemberField(batch.velocity, eqx.combine(varied, batch.shared))
-            solved = solve((field, x, *batch.times), plan.tableau, plan.max_steps, plan.control)
+        def one(own: Any, x: State) -> Any:
+            solved = solve((MemberField(batch.velocity, own), x, *batch.times), tableau, limits, control)
             return solved.carry.x, solved.rows
 
-        return jax.vmap(one)(batch.varied, batch.states)
+        return jax.vmap(one)(batch.own, batch.states)
 
     out, pull = jax.vjp(lockstep, moving)
     fill = lambda leaf, bar: jnp.zeros_like(leaf) if bar is None else bar  # noqa: E731
     return pull(jax.tree.map(fill, out, (cotangent[0].x, cotangent[1])))[0]
-
-
-def _at(plan: Plan, batch: Batch) -> Plan:
-    t0, t1, save_times = batch.times
-    return plan._replace(t0=t0, t1=t1, save_times=save_times)
 
 
 def _begin(field: MemberField, plan: Plan, x: State) -> Member:
@@ -110,13 +108,18 @@ def _begin(field: MemberField, plan: Plan, x: State) -> Member:
     none, before = jnp.zeros((), jnp.int32), jnp.full_like(plan.t0, -jnp.inf)
     if plan.save_times.shape[0] == 0:
         return Member(carry, None, before, none)
-    stages = (carry.f,) * plan.tableau.stages
-    return Member(carry, Step(carry.t, x, carry.step_size, stages, x, jnp.asarray(False)), before, none)
+    shapes = eqx.filter_eval_shape(lambda carry: _tried(field, plan, carry)[1], carry)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return Member(carry, nothing, before, none)
+
+
+def _tried(field: MemberField, plan: Plan, carry: Carry) -> tuple[Carry, Step]:
+    return advance(field, plan.tableau, plan.control, plan.max_steps, plan.t0, plan.t1, carry)
 
 
 def _advance(field: MemberField, plan: Plan, member: Member) -> tuple[Member, Any]:
     """One step, unless rows of the last one wait to be written; then up to a turn's worth of rows."""
-    carry, step = advance(field, plan.tableau, plan.control, plan.max_steps, plan.t0, plan.t1, member.carry)
+    carry, step = _tried(field, plan, member.carry)
     free = (member.carry.code == RUNNING) & _clear(plan, member)
     kept = free & step.accepted
     following = where(free, carry, member.carry)

@@ -30,7 +30,10 @@ _TSITOURAS = (
 
 @dataclasses.dataclass(frozen=True)
 class Tableau:
-    """An explicit pair whose last stage is the first of the next step."""
+    """An explicit pair whose last stage is the first of the next step.
+
+    `rolled` says that the stages go in a loop instead of one after the other, for a velocity that is long to compile.
+    """
 
     a: tuple[Row, ...]
     b: Row
@@ -38,6 +41,7 @@ class Tableau:
     c: Row
     weights: tuple[Row, ...]
     order: int
+    rolled: bool = False
 
     @property
     def stages(self) -> int:

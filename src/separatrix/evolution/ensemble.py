@@ -5,6 +5,7 @@ finish (`_compaction`), so that one call costs about what its parts would cost a
 members: they run under `vmap`.
 """
 
+import dataclasses
 from typing import Any, Literal
 
 import diffrax
@@ -18,13 +19,23 @@ from separatrix._types import Function, Key, State
 from separatrix.evolution._adaptive_loop import Plan, Solved
 from separatrix.evolution._adaptive_step import Control, control_of
 from separatrix.evolution._checks import check_key, check_state, check_system, check_times
-from separatrix.evolution._members import Batch, solve_members, solve_members_by_replay
+from separatrix.evolution._form import form_of
+from separatrix.evolution._members import Batch, MemberField, solve_members, solve_members_by_replay
 from separatrix.evolution._save import Save, resolve
 from separatrix.evolution._tableau import Tableau, can_run, tableau_of
 from separatrix.evolution.evolve import evolve
-from separatrix.evolution.flows import _check_inside, _tolerances, _trajectory
+from separatrix.evolution.flows import (
+    _LONG,
+    _MAX_STEPS,
+    _STORED_STEPS,
+    _check_inside,
+    _length,
+    _tolerances,
+    _trajectory,
+)
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
+from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Trajectory
 
 
@@ -56,11 +67,12 @@ def ensemble(
     - `key`: randomness. Member i draws from `fold_in(key, i)`, and its step m from `fold_in(fold_in(key, i), m)`: a
       member's path does not depend on how many others there are.
     - `gradient`: of adaptive flows. `"replay"`, in reverse mode, goes through the accepted steps of all members in step
-      with the longest, and stores up to `max_steps` states a member; `"forward"` is for `jax.jvp` and `jax.jacfwd`.
+      with the longest, and stores up to `max_steps` (by default 4,096) states a member; `"forward"` is for `jax.jvp`
+      and `jax.jacfwd`.
     - the others: as for `evolve`, the same for all members.
 
-    **Returns:** a `Trajectory` every array of which has a leading axis of length n: times, states, final, outcome (a code
-    a member) and stats. Each member's is that of `evolve` alone.
+    **Returns:** a `Trajectory` every array of which has a leading axis of length n: times, states, final, outcome (a
+    code a member) and stats. Each member's is that of `evolve` alone.
 
     Adaptive flows step independently with explicit pairs (`method=` none, Tsit5, Dopri5, Bosh3, ...). Other solvers of
     diffrax, and adaptive SDEs, run under `vmap` and wait for their slowest member.
@@ -82,13 +94,13 @@ def ensemble(
     """
     check_system(system)
     check_key(key)
-    states = check_state(states, differentiable=not hasattr(system, "step"), what="ensemble: states")
+    states = check_state(states, differentiable=not isinstance(system, Map), what="ensemble: states")
     count = _check_count(system if batched_system else None, states)
-    compactable = isinstance(system, Flow) and (method is None or can_run(method)) and step_size is None
-    if compactable and steps is None and isinstance(controller, diffrax.PIDController | None):
+    adaptive = steps is None and step_size is None and isinstance(controller, diffrax.PIDController | None)
+    if isinstance(system, Flow) and adaptive and (method is None or can_run(method)):
         times = check_times(times).astype(float_dtype(states))
         return _adaptive(system, states, batched_system, times, resolve(save), method or diffrax.Tsit5(), rtol, atol,
-                         controller, max_steps or 4096, gradient)  # fmt: skip
+                         controller, max_steps, gradient)  # fmt: skip
     settings = {"steps": steps, "times": times, "method": method, "step_size": step_size, "save": save, "start": start,
                 "rtol": rtol, "atol": atol, "controller": controller, "max_steps": max_steps}  # fmt: skip
 
@@ -119,7 +131,7 @@ def _check_count(system: System | None, states: State) -> int:
 
 def _adaptive(
     flow: Flow, states: State, batched: bool, times: Any, save: Save, method: Any, rtol: Any, atol: Any,
-    controller: Any, max_steps: int, gradient: str,
+    controller: Any, max_steps: int | None, gradient: str,
 ) -> Trajectory:  # fmt: skip
     if gradient not in ("replay", "forward"):
         raise ValueError(explain("ensemble: gradient", repr(gradient), '"replay" or "forward"',
@@ -131,24 +143,34 @@ def _adaptive(
     saved = named[save.at] if named else jnp.asarray(save.at, times.dtype)
     _check_inside(times, None if saved.shape[0] == 0 else saved)
     control = control_of(controller, *_tolerances(times.dtype, rtol, atol))
-    return _run(flow, states, batched, times[0], times[-1], saved, save.fn, tableau_of(method), max_steps, control,
+    limits = (max_steps or _MAX_STEPS, max_steps or _STORED_STEPS)
+    return _run(flow, states, batched, times[0], times[-1], saved, save.fn, tableau_of(method), limits, control,
                 gradient)  # fmt: skip
 
 
 @eqx.filter_jit
 def _run(
     flow: Flow, states: State, batched: bool, t0: Any, t1: Any, saved: Any, fn: Function, tableau: Tableau,
-    max_steps: int, control: Control, gradient: str,
+    limits: tuple[int, int], control: Control, gradient: str,
 ) -> Trajectory:  # fmt: skip
-    first = jax.tree.map(lambda leaf: leaf[0], states)
-    varied, shared = eqx.partition(flow, eqx.is_array) if batched else (None, flow)
-    member = eqx.combine(jax.tree.map(lambda leaf: leaf[0], varied), shared)
-    velocity = eqx.filter_closure_convert(lambda system, t, x: system.velocity(t, x), member, t0, first)
-    batch = Batch(velocity, varied, shared, states, (t0, t1, saved))
-    plan = Plan(tableau, max_steps, control, t0, t1, saved)
+    own, shared = eqx.partition(flow, eqx.is_array) if batched else (None, flow)
+    first, state = jax.tree.map(lambda leaf: leaf[0], (own, states))
+    form = form_of(state)
+
+    def velocity(own: Any, t: Any, x: Any) -> Any:
+        return form.flatten(eqx.combine(own, shared).velocity(t, form.restore(x)))
+
+    closed = eqx.filter_closure_convert(velocity, first, t0, form.flatten(state))
+    tableau = rolled_if_long(tableau, MemberField(closed, first), t0, form.flatten(state))
+    batch = Batch(closed, own, jax.vmap(form.flatten)(states), (t0, t1, saved))
     if gradient == "forward":
-        carry, rows = solve_members(batch, plan)
+        carry, rows = solve_members(batch, Plan(tableau, limits[0], control, t0, t1, saved))
     else:
-        carry, rows = solve_members_by_replay(batch, plan._replace(t0=None, t1=None, save_times=None))
-    read = jax.vmap(lambda solved: _trajectory(solved, saved, t1, fn, tableau, None))
+        carry, rows = solve_members_by_replay(batch, tableau, limits, control)
+    read = jax.vmap(lambda solved: _trajectory(solved, saved, t1, fn, form, tableau, None))
     return read(Solved(carry, rows, ()))
+
+
+def rolled_if_long(tableau: Tableau, field: Any, t: Any, x: Any) -> Tableau:
+    """As for `evolve`: a long velocity is compiled once, not once a stage."""
+    return dataclasses.replace(tableau, rolled=_length(field, t, x) > _LONG)
