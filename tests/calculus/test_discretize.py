@@ -354,7 +354,11 @@ IDENTITY = sx.as_flow(lambda x: x)
     [
         (IDENTITY, sx.Milstein(), r"of a Flow .*\n  got a Milstein, expected Euler, .*SymplecticEuler\.\n .*RK4\(\)"),
         (SDE, sx.RK4(), r"of an SDE .*\n  got a RK4, expected EulerMaruyama, Milstein, SRA1, StochasticHeun"),
-        (sx.as_map(lambda x: x), sx.RK4(), r"expected Flow or SDE\.\n  A Map is discrete already: take its limit first"),
+        (
+            sx.as_map(lambda x: x),
+            sx.RK4(),
+            r"expected Flow or SDE\.\n  A Map is discrete already: take its limit first",
+        ),
         (IDENTITY, "rk4", r"got a str, expected Euler"),
         (IDENTITY, sx.RK4, r"got the class RK4, expected an instance\.\n  Write RK4\(\)"),
         (IDENTITY, sx.RungeKutta, r"Write RungeKutta\(a, b, c\)"),
@@ -419,5 +423,7 @@ def test_milstein_refuses_noise_that_is_not_diagonal():
 
 
 def test_sra1_refuses_noise_that_depends_on_the_state():
-    with pytest.raises(ValueError, match=r"depends on the state, expected additive noise g\(t\)\.\n  Use EulerMaruyama"):
+    with pytest.raises(
+        ValueError, match=r"depends on the state, expected additive noise g\(t\)\.\n  Use EulerMaruyama"
+    ):
         sx.discretize(SDE, sx.SRA1(), 0.1).step(0, jnp.ones(2), key=jax.random.key(0))

@@ -149,9 +149,7 @@ def test_weak_order_on_ornstein_uhlenbeck(method):
 def test_stationary_variance_of_euler_maruyama():
     """v = (1 - theta h)^2 v + s^2 h, so v = s^2/(2 theta - theta^2 h): 1/16 in the limit, 0.0694 at h = 0.1."""
     paths, h, steps, key = 50_000, 0.1, 60, jax.random.key(SEED)
-    x = np.asarray(
-        sx.evolve(RELAXATION, jnp.full(paths, LEVEL), steps=steps, step_size=h, key=key, save="last").final
-    )
+    x = np.asarray(sx.evolve(RELAXATION, jnp.full(paths, LEVEL), steps=steps, step_size=h, key=key, save="last").final)
     truth = NOISE**2 / (2 * THETA - THETA**2 * h)
     # A sample variance of normal numbers scatters by sqrt(2/n) of itself.
     off = abs(x.var() / truth - 1) / np.sqrt(2 / paths)

@@ -13,7 +13,9 @@ from jax.extend import core
 from separatrix._types import State
 
 # Primitives that run their inner program once, on their own inputs. Loops and branches mix all of theirs.
-CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call"})
+CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
+)
 
 
 def depends_on(function: Callable[[Any], Any], state: State) -> bool:

@@ -229,5 +229,11 @@ def _gather(plan: Plan, t: Any, h: Any, left: Any, rows_bar: State, x: State) ->
 def _without_last(tableau: Tableau) -> Tableau:
     """The stages that the end of a step is made of."""
     return tableau.__class__(
-        tableau.a[:-1], tableau.b[:-1], tableau.error[:-1], tableau.c[:-1], tableau.weights[:-1], tableau.order, tableau.rolled
+        tableau.a[:-1],
+        tableau.b[:-1],
+        tableau.error[:-1],
+        tableau.c[:-1],
+        tableau.weights[:-1],
+        tableau.order,
+        tableau.rolled,
     )

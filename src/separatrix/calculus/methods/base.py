@@ -34,8 +34,8 @@ class FlowMethod(Method):
 class SDEMethod(Method):
     """A method for dx = f dt + g dW, in two parts: draw the increments of a step, then take it.
 
-    `strong_order` and `weak_order` are those of its global error in paths and in law. Without a key the noise is zero:
-    the mean step, which is what `limit` differentiates; `evolve` asks for a key.
+    `strong_order` and `weak_order` are those of its global error in paths and in law. Without a key the noise is zero: the
+    step of the drift alone, smooth in h, which is what `limit` differentiates. `evolve` asks for a key.
     """
 
     strong_order: eqx.AbstractVar[float]

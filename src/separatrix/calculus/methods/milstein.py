@@ -22,6 +22,12 @@ from separatrix.systems.sde import SDE
 class Milstein(SDEMethod):
     """x' = x + f h + g dW + 1/2 g g' (dW^2 - h), for diagonal noise.
 
+    The diffusion is a `lineax.DiagonalLinearOperator` (as `as_sde` makes of a scalar or an array) whose i-th entry depends
+    on x_i and t alone. That it is an operator of this class is checked; where its entries depend on other components the
+    strong order falls to 1/2.
+
+    **Raises:** `ValueError` for any other operator.
+
     **Reference:** Milstein (1974); Kloeden & Platen, *Numerical Solution of SDEs* (1992), equation 10.3.12.
     """
 

@@ -25,6 +25,11 @@ from separatrix.systems.sde import SDE
 class SRA1(SDEMethod):
     """Rossler's stochastic Runge-Kutta method for additive noise, of strong order 3/2 and weak order 2.
 
+    Two evaluations of the drift a step. That the diffusion does not depend on the state is read off its program, so write
+    it without the state: `lambda t, x: 0.5`, not `0.5 + 0 * x`.
+
+    **Raises:** `ValueError` for a diffusion that is computed from the state.
+
     **Reference:** Rossler, *Runge-Kutta methods for the strong approximation of solutions of SDEs* (2010), table 6.3,
     method SRA1.
     """

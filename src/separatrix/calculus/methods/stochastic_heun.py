@@ -18,9 +18,22 @@ from separatrix.systems.sde import SDE
 
 
 class StochasticHeun(SDEMethod):
-    """Heun's method for dx = f dt + g o dW, read in the sense of Stratonovich.
+    r"""Heun's method for dx = f dt + g o dW, read in the sense of **Stratonovich**.
 
-    Strong order 1 for commutative (so for diagonal) noise, 1/2 in general.
+    Strong order 1 for commutative noise (one noise, or g_i of x_i alone), 1/2 in general. An Ito equation is solved by
+    taking its correction from the drift:
+
+        f_i - 1/2 sum_jk g_jk dg_ik/dx_j,        so f - 1/2 g g' for diagonal noise, and f for additive.
+
+    **Example:** geometric Brownian motion of mean e^(mu t) in the sense of Ito.
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> mu, sigma = 0.2, 0.5
+    >>> corrected = sx.as_sde(lambda x: (mu - sigma**2 / 2) * x, lambda x: sigma * x)
+    >>> path = sx.evolve(corrected, jnp.ones(3), times=(0.0, 1.0), step_size=0.1,
+    ...                  method=sx.StochasticHeun(), key=jax.random.key(0))
+    >>> str(path.outcome)
+    'completed'
 
     **Reference:** Kloeden & Platen, *Numerical Solution of SDEs* (1992), section 15.5; Rumelin (1982).
     """
