@@ -1,7 +1,7 @@
 # One command each. Every target makes .venv if it is missing.
 #
 #   make tour    the tour: real data in, one report out (out/tour)
-#   make test    all tests, two workers
+#   make test    the tests, two workers; test-slow: the long ones
 #   make check   ruff and pyright
 #   make bench   every benchmark against its peers, in an environment of its own
 #   make docs    the documentation, every page executed
@@ -16,7 +16,7 @@ BIN := .venv/bin
 BENCH := benchmarks/.venv
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: tour test check format bench docs clean
+.PHONY: tour test test-slow check format bench docs clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml
@@ -37,7 +37,10 @@ tour: .venv/.installed
 	$(BIN)/separatrix tour --out out/tour
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(TESTS)
+
+test-slow: .venv/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(TESTS)
 
 check: .venv/.installed
 	$(BIN)/ruff check .

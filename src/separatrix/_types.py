@@ -5,13 +5,17 @@ carry the dtype of the whole computation; time and step size are cast to it, nev
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped, UInt32
 
+if TYPE_CHECKING:
+    Scalar: TypeAlias = Array | float
+else:
+    Scalar: TypeAlias = Float[ArrayLike, ""]
+
 State: TypeAlias = PyTree[ArrayLike]
-Scalar: TypeAlias = Float[ArrayLike, ""]
 StepIndex: TypeAlias = Int[ArrayLike, ""]
 Times: TypeAlias = Shaped[ArrayLike, " times"]
 Key: TypeAlias = PRNGKeyArray | UInt32[Array, "2"]

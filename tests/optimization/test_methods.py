@@ -180,7 +180,7 @@ def test_the_same_method_runs_on_a_vector_a_large_network_and_a_batch():
         run = sx.evolve(
             method, method.init(objective.initial), steps=10, save=lambda s: objective(getattr(s, "position", s))
         )
-        assert run.states[-1] < 0.5 * run.states[0]
+        assert run.states[-1] < run.states[1] < run.states[0]
         flow = sx.limit(method).velocity(0.0, method.init(objective.initial))
         assert {leaf.dtype for leaf in jax.tree.leaves(flow)} == {jnp.dtype("float32")}
     batch = jnp.stack([X, 2 * X])

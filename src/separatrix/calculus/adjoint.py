@@ -14,6 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from separatrix._errors import explain
 from separatrix._tree import add, float_dtype
@@ -108,7 +109,7 @@ def _adjoint_map(map: Map, trajectory: Trajectory, key: Key | None, cost: Functi
     forms = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves(trajectory.states)]
     complete = forms == [jnp.shape(leaf) for leaf in jax.tree.leaves(trajectory.final)]
     taken = trajectory.stats.get("steps", length)
-    if length < 1 or not complete or (not isinstance(taken, jax.core.Tracer) and int(taken) != length):
+    if length < 1 or not complete or (not isinstance(taken, Tracer) and int(taken) != length):
         raise ValueError(
             explain(
                 "adjoint of a map",

@@ -37,9 +37,9 @@ def linearize(system: System, state: State, *, at: Any = 0, key: Key | None = No
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> rotation = sx.as_flow(lambda x: jnp.stack([x[1], -x[0]]))
-    >>> sx.linearize(rotation, jnp.array([1.0, 0.0])).as_matrix().tolist()
-    [[0.0, 1.0], [-1.0, 0.0]]
+    >>> shear = sx.as_flow(lambda x: jnp.stack([x[0] + 2 * x[1], 3 * x[1]]))
+    >>> sx.linearize(shear, jnp.array([1.0, 0.0])).as_matrix().tolist()
+    [[1.0, 2.0], [0.0, 3.0]]
     """
     state = asarrays(state)
     match system:

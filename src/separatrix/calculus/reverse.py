@@ -158,13 +158,14 @@ def _mirror(horizon: Any, t: Any, state: State) -> Any:
     return jnp.asarray(horizon, dtype) - jnp.asarray(t, dtype)
 
 
-def _already_reversed(system: System, horizon: Any) -> System | None:
+def _already_reversed(system: Any, horizon: Any) -> System | None:
     """What a reversed system was made of, where the same horizon is meant."""
     inner = {ReversedFlow: "flow", ReversedMap: "map", ReversedNearIdentityMap: "map", ReversedSDE: "sde"}
     name = inner.get(type(system))
     if name is None:
         return None
-    same = horizon is None or horizon is system.horizon or _equal(horizon, system.horizon)
+    own = system.horizon
+    same = horizon is None or horizon is own or _equal(horizon, own)
     return getattr(system, name) if same else None
 
 

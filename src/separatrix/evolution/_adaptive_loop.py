@@ -196,7 +196,10 @@ def _solve_backward(
 
 def _filled(cotangents: Any, like: Any) -> Any:
     """Cotangents with zeros where there is none."""
-    fill = lambda bar, leaf: jnp.zeros_like(leaf) if bar is None else jnp.where(jnp.isfinite(leaf), bar, 0)
+
+    def fill(bar: Any, leaf: Any) -> Any:
+        return jnp.zeros_like(leaf) if bar is None else jnp.where(jnp.isfinite(leaf), bar, 0)
+
     return jax.tree.map(fill, cotangents, like, is_leaf=lambda leaf: leaf is None)
 
 

@@ -47,7 +47,10 @@ def dense_recorder(tableau: Tableau, capacity: int) -> Recorder:
     def write(record: Any, n: Any, step: Step) -> Any:
         times, states, stages = record
         place = jnp.minimum(n, capacity - 1)
-        put = lambda buffer, leaf: buffer.at[place].set(jnp.where(step.accepted, leaf, buffer[place]))
+
+        def put(buffer: Any, leaf: Any) -> Any:
+            return buffer.at[place].set(jnp.where(step.accepted, leaf, buffer[place]))
+
         times = times.at[:, place].set(jnp.where(step.accepted, jnp.stack([step.t, step.step_size]), times[:, place]))
         return times, jax.tree.map(put, states, step.x), jax.tree.map(put, stages, step.stages)
 

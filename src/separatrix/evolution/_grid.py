@@ -49,7 +49,7 @@ def shift(trajectory: Trajectory, origin: Any) -> Trajectory:
     return eqx.tree_at(lambda t: (t.times, t.outcome.at), trajectory, (times, at))
 
 
-def fixed_grid(times: Any, step_size: Any, steps: int | None, save: Save) -> tuple[Any, Any, int, Save]:
+def fixed_grid(times: Any, step_size: Any, steps: Any, save: Save) -> tuple[Any, Any, int, Save]:
     """Return (t0, step size, number of steps, what to save by step number) of a fixed-step evolution.
 
     Two of interval, step size and number of steps give the third.

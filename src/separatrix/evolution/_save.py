@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 from separatrix._errors import explain
@@ -54,7 +55,7 @@ def _check_at(at: Any) -> Any:
     elif isinstance(at, int | np.integer) and not isinstance(at, bool):
         if at >= 1:
             return int(at)
-    elif np.ndim(at) == 1 and np.shape(at)[0] > 0:
+    elif np.ndim(at) == 1 and np.size(at) > 0:
         return at
     raise ValueError(
         explain(
@@ -75,7 +76,7 @@ def saved_steps(at: Any, start: int, steps: int) -> np.ndarray:
         return np.arange(start, start + steps + 1) if at == "all" else np.array([start + steps])
     if isinstance(at, int):
         return np.arange(start, start + steps + 1, at)
-    if isinstance(at, jax.core.Tracer):
+    if isinstance(at, Tracer):
         raise TypeError(
             explain(
                 "evolve: save",

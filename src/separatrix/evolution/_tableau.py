@@ -51,7 +51,7 @@ class Tableau:
 
 def tableau_of(solver: diffrax.AbstractERK) -> Tableau:
     """Read the pair of a diffrax solver."""
-    pair = solver.tableau
+    pair: Any = solver.tableau
     a: list[Row] = [(), *[tuple(map(float, row)) for row in pair.a_lower]]
     b, error = tuple(map(float, pair.b_sol)), tuple(map(float, pair.b_error))
     c: Row = (float(pair.c1), *map(float, pair.c))
@@ -73,4 +73,5 @@ def can_run(solver: Any) -> bool:
     """Whether a diffrax solver is an explicit pair with an error estimate."""
     if not isinstance(solver, diffrax.AbstractERK):
         return False
-    return not solver.tableau.implicit and bool(np.any(solver.tableau.b_error))
+    pair: Any = solver.tableau
+    return not pair.implicit and bool(np.any(pair.b_error))

@@ -191,7 +191,7 @@ def _fixed(
     times = None if times is None else check_times(times).astype(float_dtype(state))
     origin, step_size, steps, save = fixed_grid(times, step_size, steps, fixed["save"])
     map = from_time(discretize(system, method, step_size), origin)
-    return shift(evolve_map(map, state, steps=steps, **(fixed | {"save": save})), origin)
+    return shift(evolve_map(map, state, steps=steps, **{**fixed, "save": save}), origin)
 
 
 def _adaptive_flow(
@@ -201,9 +201,9 @@ def _adaptive_flow(
         _require_diffrax(method, "Flow")
     times = check_times(times).astype(float_dtype(state))
     match save.at:
-        case "all":
+        case str() if save.at == "all":
             saved = times
-        case "last":
+        case str():
             saved = None
         case int():
             raise ValueError(

@@ -95,8 +95,11 @@ class Task(NamedTuple):
 @eqx.filter_jit
 def _run(flow: Flow, state: State, times: Any, saved: Any, fn: Function, task: Task) -> Trajectory:
     form = form_of(state)
+
     # All that the velocity depends on comes out into leaves, so that the replay's gradient misses nothing.
-    velocity = lambda t, x: form.flatten(flow.velocity(t, form.restore(x)))
+    def velocity(t: Any, x: Any) -> Any:
+        return form.flatten(flow.velocity(t, form.restore(x)))
+
     field = eqx.filter_closure_convert(velocity, times[0], form.flatten(state))
     x, t0, t1 = form.flatten(state), times[0], times[-1]
     task = task._replace(tableau=dataclasses.replace(task.tableau, rolled=_length(field, t0, x) > _LONG))
@@ -124,10 +127,14 @@ def _length(field: Any, t: Any, x: Any) -> int:
 def _run_with_records(field: Any, x: Any, plan: Plan, form: Form, task: Task) -> tuple[Solved, Any]:
     """Runs that keep their steps: dense output, and events (which need the last one)."""
     recorder = dense_recorder(task.tableau, task.limits[1] if task.dense else 1)
-    if task.event is None:
+    happens = task.event
+    if happens is None:
         solved = integrate(field, x, plan, recorder)
     else:
-        event = lambda t, x: task.event(t, form.restore(x))
+
+        def event(t: Any, x: Any) -> Any:
+            return happens(t, form.restore(x))
+
         solved = integrate(field, x, plan, event_recorder(recorder, event))
         solved = finish_at_event(solved, plan, event, task.dense)
     return solved, interpolation(solved, task.tableau, form) if task.dense else None

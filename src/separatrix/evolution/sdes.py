@@ -39,8 +39,8 @@ def evolve_sde_adaptive(
         times[0], times[-1], spacing, noise, key, levy_area=diffrax.SpaceTimeLevyArea
     )
     terms = diffrax.MultiTerm(
-        diffrax.ODETerm(lambda t, x, args: sde.drift(t, x)),
-        diffrax.ControlTerm(lambda t, x, args: sde.diffusion(t, x), brownian),
+        diffrax.ODETerm(lambda t, x, args: sde.drift(jnp.asarray(t), x)),
+        diffrax.ControlTerm(lambda t, x, args: sde.diffusion(jnp.asarray(t), x), brownian),
     )
     fixed = diffrax.ConstantStepSize()
     adaptive = controller or diffrax.PIDController(rtol=rtol or 1e-3, atol=atol or 1e-5)

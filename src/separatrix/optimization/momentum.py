@@ -91,8 +91,8 @@ class Nesterov(NearIdentityMap):
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> nesterov = sx.Nesterov(sx.Quadratic(1.0), learning_rate=0.1)
-    >>> sx.evolve(nesterov, nesterov.init(jnp.array([1.0])), steps=2).final.position.round(4).tolist()
-    [0.7875]
+    >>> round(sx.evolve(nesterov, nesterov.init(jnp.array([1.0])), steps=2).final.position.item(), 4)
+    0.7875
 
     **Reference:** Su, Boyd & Candes, *A differential equation for modeling Nesterov's accelerated gradient method*
     (2016), equations 1 and 3.

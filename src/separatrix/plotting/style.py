@@ -4,14 +4,15 @@ import io
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), reordered so that the first three differ in lightness too when printed in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 FATES = {"converges": "#009E73", "oscillates": "#E69F00", "diverges": "#D55E00"}
 
-_STYLE = {
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+_STYLE: Any = {
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

@@ -35,7 +35,7 @@ def freeze(tree: Any) -> Frozen:
     return Frozen(arrays, tuple(others), structure)
 
 
-def as_pytree(function: Function) -> Function:
+def as_pytree(function: Any) -> Any:
     """A function that can be a field of a system: modules keep their arrays as leaves, all else is static."""
     if not isinstance(function, eqx.Module):
         return jax.tree_util.Partial(function)

@@ -1,6 +1,6 @@
 r"""Recurrent cells of other libraries as open maps: x[n+1] = F(x[n], u[n])."""
 
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 from jaxtyping import PyTree
@@ -114,4 +114,4 @@ def from_cell(cell: Any, inputs: PyTree, *, variables: PyTree = None) -> Map:
     >>> sx.evolve(total, 0.0).final.item()
     10.0
     """
-    return drive(as_cell(cell, variables=variables), inputs)
+    return cast(Map, drive(as_cell(cell, variables=variables), inputs))

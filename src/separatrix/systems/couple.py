@@ -75,7 +75,7 @@ class CoupledSDE(SDE):
         return add(own, self.coupling(t, state))
 
     def diffusion(self, t: Scalar, state: State) -> Operator:
-        parts = [s.diffusion(t, x) for s, x in zip(self.systems, state, strict=True)]
+        parts: list[Any] = [s.diffusion(t, x) for s, x in zip(self.systems, state, strict=True)]
         if all(isinstance(part, lx.DiagonalLinearOperator) for part in parts):
             return lx.DiagonalLinearOperator(tuple(part.diagonal for part in parts))
         noise = tuple(part.in_structure() for part in parts)
@@ -108,7 +108,7 @@ def couple(*systems: Any, coupling: Function) -> System:
     if len(systems) < 2:
         raise ValueError(explain("couple", f"{len(systems)} system(s)", "at least two", "Pass the systems to couple."))
     coupling = as_pytree(coupling)
-    kinds = (
+    kinds: Any = (
         (NearIdentityMap, CoupledNearIdentityMap),
         (Map, CoupledMap),
         (Flow, CoupledFlow),

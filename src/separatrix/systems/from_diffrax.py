@@ -55,7 +55,7 @@ def from_diffrax(term: Any, args: PyTree = None) -> Flow | SDE:
 
     >>> import diffrax, separatrix as sx
     >>> decay = sx.from_diffrax(diffrax.ODETerm(lambda t, y, args: -args * y), 2.0)
-    >>> decay.velocity(0.0, 3.0)
+    >>> float(decay.velocity(0.0, 3.0))
     -6.0
     """
     match term:

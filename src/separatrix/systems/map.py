@@ -8,14 +8,19 @@ Because the family is known for every h, its limit h -> 0 and its corrections fo
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
-from equinox import AbstractVar
 
 from separatrix._tree import float_dtype
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.systems.base import System
+
+if TYPE_CHECKING:
+    # To a type checker an abstract attribute is no argument of `__init__`: the subclass says what it is.
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
 
 
 class Map(System):

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from separatrix._errors import explain
@@ -82,7 +82,7 @@ class Outcome(eqx.Module):
         return id(self)
 
     def __str__(self) -> str:
-        if isinstance(self.code, jax.core.Tracer):
+        if isinstance(self.code, Tracer):
             return "outcome (traced)"
         codes = np.asarray(self.code)
         if codes.ndim:

@@ -40,8 +40,8 @@ def sharpness(objective: Any, parameters: Any, guess: Any = None) -> tuple[float
     def multiply(vector: Any) -> Any:
         return np.asarray(_curvature_product(flow, parameters, jnp.asarray(vector.ravel(), flat.dtype)), float)
 
-    operator = LinearOperator((flat.size, flat.size), multiply, dtype=float)
-    values, vectors = eigsh(operator, k=1, which="LA", v0=guess, tol=1e-3)
+    operator: Any = LinearOperator((flat.size, flat.size), matvec=multiply, dtype=float)  # pyright: ignore[reportCallIssue]
+    values, vectors = eigsh(operator, k=1, which="LA", v0=guess, tol=1e-3)  # pyright: ignore[reportArgumentType]
     return float(values[0]), vectors[:, 0]
 
 

@@ -1,7 +1,7 @@
 """What a fixed-step method is: one step of a flow or of an SDE, from which `discretize` makes a map."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -11,6 +11,12 @@ from jaxtyping import PyTree
 from separatrix._types import Key, Scalar, State
 from separatrix.systems.flow import Flow
 from separatrix.systems.sde import SDE
+
+if TYPE_CHECKING:
+    # To a type checker an abstract attribute is no argument of `__init__`: the subclass says what it is.
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
 
 
 class Method(eqx.Module):
@@ -24,7 +30,7 @@ class Method(eqx.Module):
 class FlowMethod(Method):
     """A method for dx/dt = f(t, x); `order` is that of its global error."""
 
-    order: eqx.AbstractVar[int]
+    order: AbstractVar[int]
 
     @abstractmethod
     def advance(self, system: Flow, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
@@ -38,8 +44,8 @@ class SDEMethod(Method):
     step of the drift alone, smooth in h, which is what `limit` differentiates. `evolve` asks for a key.
     """
 
-    strong_order: eqx.AbstractVar[float]
-    weak_order: eqx.AbstractVar[float]
+    strong_order: AbstractVar[float]
+    weak_order: AbstractVar[float]
 
     @abstractmethod
     def increments(self, system: SDE, t: Scalar, state: State, step_size: Scalar, key: Key) -> PyTree:

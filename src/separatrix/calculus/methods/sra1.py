@@ -51,16 +51,19 @@ class SRA1(SDEMethod):
         _require_additive(system, t, state)
         here = system.drift(t, state)
         inner = axpy(0.75 * step_size, here, state)
-        if noise is not None:
-            dw, dz = noise
-            late, early = system.diffusion(t + step_size, state), system.diffusion(t, state)
-            inner = axpy(1.5, late.mv(dz), inner)
-        there = system.drift(t + 0.75 * step_size, inner)
-        moved = axpy(2 * step_size / 3, there, axpy(step_size / 3, here, state))
         if noise is None:
-            return moved
+            return _weigh(here, system.drift(t + 0.75 * step_size, inner), state, step_size)
+        dw, dz = noise
+        late, early = system.diffusion(t + step_size, state), system.diffusion(t, state)
+        there = system.drift(t + 0.75 * step_size, axpy(1.5, late.mv(dz), inner))
+        moved = _weigh(here, there, state, step_size)
         rest = jax.tree.map(jnp.subtract, dw, dz)
         return add(add(moved, late.mv(rest)), early.mv(dz))
+
+
+def _weigh(here: State, there: State, state: State, step_size: Scalar) -> State:
+    """x + h/3 f_1 + 2h/3 f_2."""
+    return axpy(2 * step_size / 3, there, axpy(step_size / 3, here, state))
 
 
 def _require_additive(system: SDE, t: Scalar, state: State) -> None:
