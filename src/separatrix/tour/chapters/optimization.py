@@ -238,16 +238,16 @@ def _sweep(objective: Any, say: Say) -> Section:
     last = {name: places[-1] for name, places in found.items() if places.size}
     curves = {f"{name}, h = {step_sizes[i]:.2g}": (np.arange(steps + 1), losses[i]) for name, i in last.items()}
     plot_curves(curves, x="step", y="loss", axes=right, log="y")
-    smooth = _largest_product(objective, step_sizes[found["oscillates"][0] - 1], steps)
     rough = _largest_product(objective, step_sizes[found["oscillates"][0]], steps)
     text = """
         The step size is a leaf of the map, so a sweep is a vmap: 64 trainings in one compiled call. Small steps
-        converge monotonically, until the step is so long that the curvature met on the way exceeds 2/h: then the loss
-        rises in between, and may still train, as the run finds a flatter place. Past a second boundary it is lost.
+        converge monotonically. A step can raise the loss only if the curvature it crosses exceeds 2/h, for
+        L(x - h g) <= L(x) - h |g|^2 (1 - h l / 2) where no curvature is above l: so a run that oscillates has met 2/h.
+        It may still train, as it finds a flatter place. Past a second boundary it is lost.
     """
     checks = (
-        Check("largest h times sharpness of the last run that converges", smooth, 2.0, 0.3),
-        Check("largest h times sharpness of the next, which oscillates", rough, 2.0, 0.5),
+        Check("largest h times sharpness of the first run that oscillates", rough, 2.0, relation=">="),
+        Check("kinds of fate among the 64 runs", float(len(last)), 3.0),
     )
     caption = "Left: fate over the step size. Right: the last run of each kind."
     return Section("A sweep is a vmap", text, "", fig, caption, source(_many_step_sizes), checks)
