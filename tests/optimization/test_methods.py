@@ -175,12 +175,19 @@ def test_the_same_method_runs_on_a_vector_a_large_network_and_a_batch():
     objective = sx.supervised(network, (inputs, jnp.arange(16) % 10))
     count = sum(leaf.size for leaf in jax.tree.leaves(objective.initial))
     assert count > 660_000
+    slope = jax.grad(objective)(objective.initial)
     for build in (sx.GradientDescent, lambda o, h: sx.HeavyBall(o, h, 0.5), lambda o, h: sx.Nesterov(o, h, 0.5)):
         method = build(objective, 0.05)
         run = sx.evolve(
             method, method.init(objective.initial), steps=10, save=lambda s: objective(getattr(s, "position", s))
         )
         assert run.states[-1] < run.states[1] < run.states[0]
+        # From rest the first step of all three is x - h grad L, here in float32.
+        first = sx.evolve(method, method.init(objective.initial), steps=1, save="last").final
+        for x, g, y in zip(
+            *map(jax.tree.leaves, (objective.initial, slope, getattr(first, "position", first))), strict=True
+        ):
+            np.testing.assert_allclose(y, x - jnp.float32(0.05) * g, atol=1e-7)
         flow = sx.limit(method).velocity(0.0, method.init(objective.initial))
         assert {leaf.dtype for leaf in jax.tree.leaves(flow)} == {jnp.dtype("float32")}
     batch = jnp.stack([X, 2 * X])
