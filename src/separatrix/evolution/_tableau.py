@@ -4,7 +4,8 @@ r"""Embedded Runge-Kutta pairs in one form, read off diffrax's solvers.
 
 The last stage is always taken at (t + h, x'), where the next step begins; for a pair that does not do so by itself it is
 added with weight zero. Between the ends the solution is x + h sum_i w_i(theta) k_i, theta in [0, 1], with polynomials
-w_i: Tsitouras' own of order four, the cubic Hermite interpolant for other pairs.
+w_i: the pair's own interpolant where it has one (Tsit5, Dopri5, Dopri8), the cubic Hermite interpolant for pairs of order
+three and less. Pairs of higher order without one are left to diffrax.
 """
 
 import dataclasses
@@ -57,8 +58,27 @@ def tableau_of(solver: diffrax.AbstractERK) -> Tableau:
     c: Row = (float(pair.c1), *map(float, pair.c))
     if not (pair.fsal and pair.ssal):
         a, b, error, c = [*a, b], (*b, 0.0), (*error, 0.0), (*c, 1.0)
-    weights = _TSITOURAS if isinstance(solver, diffrax.Tsit5) else _hermite(b)
-    return Tableau(tuple(a), b, error, c, weights, int(solver.order(None) or 1))
+    return Tableau(tuple(a), b, error, c, _own_weights(solver, b) or _hermite(b), int(solver.order(None) or 1))
+
+
+def _own_weights(solver: diffrax.AbstractERK, b: Row) -> tuple[Row, ...] | None:
+    """The polynomials of the pair's own interpolant, lowest power first."""
+    if isinstance(solver, diffrax.Tsit5):
+        return _TSITOURAS
+    form: Any = getattr(solver, "interpolation_cls", None)
+    if isinstance(solver, diffrax.Dopri8) and hasattr(form, "eval_coeffs"):
+        return tuple(tuple(map(float, row[::-1])) for row in form.eval_coeffs)
+    if isinstance(solver, diffrax.Dopri5) and hasattr(form, "c_mid"):
+        return _quartic(b, form.c_mid)
+    return None
+
+
+def _quartic(b: Row, middle: Any) -> tuple[Row, ...]:
+    """The quartic through both ends, with their slopes, and through the point of weights `middle` at theta = 1/2."""
+    table = np.outer(b, [0.0, -5.0, 14.0, -8.0]) + np.outer(middle, [0.0, 16.0, -32.0, 16.0])
+    table[0] += [1.0, -4.0, 5.0, -2.0]
+    table[-1] += [0.0, 1.0, -3.0, 2.0]
+    return tuple(tuple(map(float, row)) for row in table)
 
 
 def _hermite(b: Row) -> tuple[Row, ...]:
@@ -74,4 +94,7 @@ def can_run(solver: Any) -> bool:
     if not isinstance(solver, diffrax.AbstractERK):
         return False
     pair: Any = solver.tableau
-    return not pair.implicit and bool(np.any(pair.b_error))
+    if pair.implicit or not np.any(pair.b_error):
+        return False
+    tableau = tableau_of(solver)
+    return tableau.order <= 3 or _own_weights(solver, tableau.b) is not None

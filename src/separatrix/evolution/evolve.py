@@ -5,7 +5,7 @@ flow  dx/dt = f(t, x)            adaptive steps; or fixed steps, which is a map
 SDE   dx = f dt + g dW           fixed steps, which is a map; or diffrax's adaptive solvers
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import diffrax
 import numpy as np
@@ -45,8 +45,8 @@ def evolve(
     max_steps: int | None = None,
     dense: bool = False,
     event: Function | None = None,
-    gradient: Literal["replay", "checkpoint", "continuous", "forward"] = "replay",
-    memory: Literal["linear", "sqrt", "reversible"] = "linear",
+    gradient: str = "replay",
+    memory: str = "linear",
     progress: Progress | None = None,
 ) -> Trajectory:
     r"""Run a system from a state and return its trajectory.

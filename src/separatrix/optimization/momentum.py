@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization.descent import gradient
@@ -69,7 +70,7 @@ class HeavyBall(NearIdentityMap):
         return _at_rest(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        position, velocity = state
+        position, velocity = _pair(state)
         kept = scale(1 - jnp.asarray(self.friction, jnp.result_type(step_size)) * step_size, velocity)
         velocity = axpy(-step_size, gradient(self.objective, position, key), kept)
         return PhasePoint(axpy(step_size, velocity, position), velocity)
@@ -127,7 +128,7 @@ class Nesterov(NearIdentityMap):
         return axpy(self.momentum(jnp.asarray(t, dtype), step_size) * step_size, state[1], state[0])
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        position, velocity = state
+        position, velocity = _pair(state)
         kept = scale(self.momentum(t, step_size), velocity)
         slope = gradient(self.objective, axpy(step_size, kept, position), key)
         velocity = axpy(-step_size, slope, kept)
@@ -150,6 +151,14 @@ def energy(objective: Objective | Function, state: State) -> Scalar:
     position, velocity = state
     squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(velocity)]
     return 0.5 * sum(squares) + as_objective(objective)(position)
+
+
+def _pair(state: State) -> tuple[State, State]:
+    """Position and velocity; bare parameters have none."""
+    if not isinstance(state, tuple) or len(state) != 2:
+        do = "Start from init(parameters)."
+        raise TypeError(explain("momentum: state", type(state).__name__, "PhasePoint(position, velocity)", do))
+    return state
 
 
 def _at_rest(parameters: State) -> PhasePoint:

@@ -1,5 +1,6 @@
 """How a plain function wants to be called: f(x) or f(t, x), with a key or without."""
 
+import functools
 import inspect
 from typing import Any
 
@@ -69,6 +70,9 @@ def positional_count(function: Function, allowed: tuple[int, ...], expected: str
 
 
 def _parameters(function: Function) -> list[inspect.Parameter]:
+    if isinstance(function, functools.partial | eqx.Partial):
+        # Subclasses that are pytrees hide the signature of what they wrap.
+        function = functools.partial(function.func, *function.args, **function.keywords)
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

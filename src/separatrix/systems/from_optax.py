@@ -46,6 +46,11 @@ class OptaxMap(Map):
         return OptimizerState(parameters, self.transformation.init(parameters))
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        if not isinstance(state, OptimizerState):
+            expected = "OptimizerState(parameters, optimizer_state)"
+            raise TypeError(
+                explain("from_optax: state", type(state).__name__, expected, "Start from map.init(parameters).")
+            )
         parameters, inner = state
 
         def objective(values: State) -> Any:

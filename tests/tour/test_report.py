@@ -1,0 +1,87 @@
+"""The report: what is shown, what is told when a chapter fails, and checks that can fail."""
+
+import json
+import sys
+import types
+
+import pytest
+
+from separatrix.plotting import figure
+from separatrix.tour import Chapter, Check, Section, run as tour
+from separatrix.tour.chapter import source
+
+
+@pytest.mark.parametrize(
+    ("check", "good"),
+    [
+        (Check("equal", 1.0, 1.1, 0.2), True),
+        (Check("far", 1.0, 1.3, 0.2), False),
+        (Check("above", 2.0, 1.0, relation=">="), True),
+        (Check("below", 0.5, 1.0, relation=">="), False),
+        (Check("under", 0.5, 1.0, relation="<="), True),
+        (Check("nothing", float("nan"), 1.0, 10.0), False),
+        (Check("nothing bounded", float("nan"), 1.0, relation="<="), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Check) else str(value),
+)
+def test_a_check_can_fail(check, good):
+    assert check.ok is good
+
+
+@pytest.fixture
+def chapters(monkeypatch):
+    """Two chapters of which the first fails."""
+
+    def good(say):
+        say("drawing")
+        picture, (axes,) = figure()
+        axes.plot([0.0, 1.0], [1.0, 0.0], label="<line & more>")
+        axes.legend()
+        checks = (Check("half", 0.5, 0.5, 0.01), Check("wrong", 0.7, 0.5, 0.01))
+        return [Section("A <title>", "First.\n\nSecond.", r"x' = -x", picture, "What to see", "x = 1", checks)]
+
+    def bad(say):
+        raise RuntimeError("no <such> luck")
+
+    found = {
+        "separatrix.tour.chapters.bad": types.SimpleNamespace(CHAPTER=Chapter("bad", "Bad", "Why?", bad)),
+        "separatrix.tour.chapters.good": types.SimpleNamespace(CHAPTER=Chapter("good", "Good", "How?", good)),
+    }
+    monkeypatch.setattr(sys.modules["separatrix.tour.run"], "CHAPTERS", ("bad", "good"))
+    for name, module in found.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return found
+
+
+def test_a_failing_chapter_is_told_and_the_rest_still_comes(chapters, tmp_path):
+    said = []
+    result = tour(out=tmp_path, progress=lambda *what: said.append(what))
+    assert not result.ok
+    assert said == [("Good", "drawing")]
+    page = result.report.read_text(encoding="utf-8")
+    assert "This chapter failed: RuntimeError: no &lt;such&gt; luck" in page
+    assert "1 of 2 checks hold" in page
+    assert "A &lt;title&gt;" in page and "<title>A" not in page
+    assert page.count("<p>First.</p><p>Second.</p>") == 1
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+    record = json.loads(json.dumps(result.to_dict()))
+    assert [chapter["ok"] for chapter in record["chapters"]] == [False, False]
+    assert record["chapters"][1]["checks"][0]["measured"] == 0.5
+    assert list(tmp_path.iterdir()) == [result.report]
+
+
+def test_only_some_chapters_and_unknown_ones(chapters, tmp_path):
+    assert [r.chapter.name for r in tour(only=["good"], out=tmp_path).results] == ["good"]
+    with pytest.raises(ValueError, match=r"(?s)chapter.*nothing.*bad, good"):
+        tour(only=["nothing"], out=tmp_path)
+
+
+def test_what_is_shown_is_what_ran():
+    def example(a):
+        """Not shown."""
+        b = a + 1
+        return b
+
+    assert source(example) == "b = a + 1\nreturn b"
