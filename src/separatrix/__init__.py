@@ -26,13 +26,19 @@ _PUBLIC = {
     "separatrix.evolution": ("Parallel", "Save", "ensemble", "evolve"),
     "separatrix.optimization": (
         "Beale", "DoubleWell", "GradientDescent", "HeavyBall", "Himmelblau", "Nesterov", "PhasePoint", "Quadratic",
-        "Rosenbrock", "Supervised", "supervised",
+        "Rosenbrock",
     ),
-    "separatrix.data": ("load",),
+    "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
+    "separatrix.data": (
+        "DataSet", "Table", "load", "read_csv", "read_idx", "read_npy", "read_npz", "read_parquet",
+    ),
 }  # fmt: skip
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_SUBMODULES = ("calculus", "catalogue", "data", "evolution", "optimization", "plotting", "systems", "tour")
+_SUBMODULES = (
+    "calculus", "catalogue", "data", "diffusion", "evolution", "games", "optimization", "plotting", "recurrent",
+    "residual", "systems", "tour", "training",
+)  # fmt: skip
 
 __all__ = sorted(["__version__", *_HOME])
 

@@ -216,9 +216,9 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_state():
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"batch_size": 51}, r"batch_size\n  got 51, expected 1 to 50"),
     ({"loss": "hinge"}, r"'hinge', expected one of \['cross_entropy', 'squared_error'\]"),
-    ({"data": (jnp.zeros((50, 3)), jnp.zeros(49, int))}, "as many targets as inputs"),
-    ({"data": (jnp.zeros((50, 3)).at[7, 1].set(jnp.nan), jnp.zeros(50, int))}, r"inputs\[7, 1\]\n  got nan"),
-    ({"data": (jnp.zeros((0, 3)), jnp.zeros(0, int))}, "at least one"),
+    ({"data": (jnp.zeros((50, 3)), jnp.zeros(49, int))}, "arrays of one length"),
+    ({"data": (jnp.zeros((50, 3)).at[7, 1].set(jnp.nan), jnp.zeros(50, int))}, r"\['inputs'\]\[7, 1\]\n  got nan"),
+    ({"data": (jnp.zeros((0, 3)), jnp.zeros(0, int))}, "of one length >= 1"),
 ])  # fmt: skip
 def test_bad_data_is_refused_by_name(arguments, words):
     good = {"data": (jnp.zeros((50, 3)), jnp.zeros(50, int)), "loss": "cross_entropy"}

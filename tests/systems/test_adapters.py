@@ -68,7 +68,7 @@ def test_layers_of_different_width_are_told_by_number():
         sx.evolve(sx.from_layers([jnp.tanh, lambda x: jnp.concatenate([x, x])]), jnp.ones(2))
     with pytest.raises(ValueError, match="no layers"):
         sx.from_layers([])
-    with pytest.raises(TypeError, match="MyNet|int"):
+    with pytest.raises(TypeError, match="int"):
         sx.from_layers(3)
 
 

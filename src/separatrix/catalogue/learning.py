@@ -9,8 +9,9 @@ import optax
 
 from separatrix.calculus import limit
 from separatrix.catalogue.entry import Entry
-from separatrix.optimization import GradientDescent, HeavyBall, Himmelblau, Nesterov, Quadratic, Rosenbrock, supervised
+from separatrix.optimization import GradientDescent, HeavyBall, Himmelblau, Nesterov, Quadratic, Rosenbrock
 from separatrix.systems import Objective, from_cell, from_layers, from_optax
+from separatrix.training import supervised
 
 
 class NoisyQuadratic(Objective):

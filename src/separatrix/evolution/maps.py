@@ -70,8 +70,8 @@ def evolve_map(
     orbit = Orbit(state, jnp.asarray(start), jnp.asarray(True))
     stride = _stride(targets - start, steps)
     traced = is_traced(map, state, key, save.fn)
-    plan = _whole(steps, stride) if traced else _chunks(steps, stride, start, _row_bytes(save.fn, state), progress)
-    pieces = [jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], save.fn(state))]
+    pieces = [_first_row(save.fn, state)]
+    plan = _whole(steps, stride) if traced else _chunks(steps, stride, start, _bytes(pieces[0]), progress)
     for segment in plan:
         stop = None if segment.stop is None else jnp.asarray(segment.stop)
         orbit, rows = _run(map, orbit, stop, key, save.fn, segment.rows, segment.stride, memory)
@@ -151,9 +151,13 @@ def _parts_of_strides(steps: int, stride: int, start: int, longest: int) -> Iter
         yield Segment(1, length, start + done, done == border and done % stride == 0)
 
 
-def _row_bytes(fn: Function, state: State) -> int:
-    leaves = jax.tree.leaves(jax.eval_shape(fn, state))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+@eqx.filter_jit
+def _first_row(fn: Function, state: State) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], fn(state))
+
+
+def _bytes(rows: PyTree) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(rows))
 
 
 def _concatenate(pieces: list[PyTree]) -> PyTree:

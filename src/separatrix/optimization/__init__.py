@@ -14,4 +14,3 @@ from separatrix.optimization.objectives import (
     Quadratic as Quadratic,
     Rosenbrock as Rosenbrock,
 )
-from separatrix.optimization.supervised import Supervised as Supervised, supervised as supervised

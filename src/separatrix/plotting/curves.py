@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.plotting.style import FATES, figure
+from separatrix.plotting.style import FATES, figure, label
 
 
 def plot_curves(
@@ -36,7 +36,7 @@ def plot_curves(
         axes.plot(np.asarray(abscissae), np.asarray(ordinates), label=name.lstrip("."), zorder=2 + number, **form)
     for number, (name, height) in enumerate((levels or {}).items()):
         axes.axhline(height, color="0.3", linestyle=("--", ":", "-.")[number % 3], linewidth=1, label=name, zorder=1)
-    axes.set(xlabel=x, ylabel=y, title=title)
+    label(axes, x, y, title)
     if "x" in log:
         axes.set_xscale("log")
     if "y" in log:
@@ -59,7 +59,9 @@ def plot_orders(
     axes = axes if axes is not None else figure()[1][0]
     for name, values in errors.items():
         axes.loglog(step_sizes, np.asarray(values), marker="o", markersize=4, label=f"{name}: slope {slopes[name]:.2f}")
-    axes.set(xlabel="step size", ylabel="distance from the orbit", title=title)
+    label(axes, "step size", "distance from the orbit", title)
+    axes.set_xticks(np.asarray(step_sizes), [f"{float(h):.3g}" for h in step_sizes])
+    axes.set_xticks([], minor=True)
     axes.legend(fontsize=8)
     return axes.figure
 
@@ -86,7 +88,8 @@ def plot_fates(
         axes.plot(np.asarray(parameter)[chosen], heights[chosen], "o", color=colour, markersize=4, label=name)
     if edge is not None:
         axes.axvline(edge, color="0.3", linestyle="--", linewidth=1, label="2 / sharpness at the start")
-    axes.set(xlabel=x, ylabel=y, xscale="log", yscale="log")
+    axes.set(xscale="log", yscale="log")
+    label(axes, x, y)
     axes.legend(fontsize=8)
     return axes.figure
 
@@ -106,10 +109,10 @@ def plot_trajectory(trajectory: Any, *, components: tuple[int, int] | None = Non
     states = states.reshape(states.shape[0], -1)
     if components is None:
         axes.plot(np.asarray(trajectory.times), states)
-        axes.set(xlabel="time", ylabel="state", title=str(trajectory.outcome))
+        label(axes, "time", "state", str(trajectory.outcome))
         return axes.figure
     i, j = components
     axes.plot(states[:, i], states[:, j])
     axes.plot(states[:1, i], states[:1, j], "o", color="0.2", markersize=4)
-    axes.set(xlabel=f"component {i}", ylabel=f"component {j}", title=str(trajectory.outcome))
+    label(axes, f"component {i}", f"component {j}", str(trajectory.outcome))
     return axes.figure

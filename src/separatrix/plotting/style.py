@@ -45,6 +45,13 @@ def figure(columns: int = 1, *, width: float = 3.6, height: float = 2.7) -> tupl
     return fig, list(axes)
 
 
+def label(axes: Any, x: str, y: str, title: str = "") -> None:
+    """Name both axes and set the title, in the sizes of the style whatever the caller's are."""
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.set_title(title, fontsize=10)
+
+
 def as_svg(fig: Figure) -> str:
     """Return a figure as an SVG element, without date or other traces of when it was made."""
     buffer = io.StringIO()

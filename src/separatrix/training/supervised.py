@@ -18,6 +18,7 @@ from separatrix._errors import explain
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.systems._signature import Frozen, as_pytree, freeze
 from separatrix.systems.objective import Objective
+from separatrix.training._examples import check_batch_size, draw, examples_of
 
 
 class Supervised(Objective):
@@ -48,8 +49,7 @@ class Supervised(Objective):
     def _sample(self, key: Key | None) -> tuple[Any, Any]:
         if key is None or self.batch_size is None:
             return self.inputs, self.targets
-        chosen = jax.random.randint(key, (self.batch_size,), 0, self.targets.shape[0])
-        return self.inputs[chosen], self.targets[chosen]
+        return draw(key, (self.inputs, self.targets), self.batch_size)
 
 
 def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size: int | None = None) -> Supervised:
@@ -79,7 +79,8 @@ def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size
     >>> str(run.outcome)
     'completed'
     """
-    inputs, targets = _check_data(data)
+    examples, count = examples_of(_pair(data), "supervised: data")
+    check_batch_size(batch_size, count, "supervised: batch_size")
     parameters, frozen = eqx.partition(model, eqx.is_inexact_array)
     if not jax.tree.leaves(parameters) or not callable(model):
         raise TypeError(
@@ -90,17 +91,9 @@ def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size
                 "Wrap a function of (parameters, input) in a Module that holds its parameters.",
             )
         )
-    count = targets.shape[0]
-    if batch_size is not None and not 1 <= batch_size <= count:
-        raise ValueError(
-            explain(
-                "supervised: batch_size",
-                batch_size,
-                f"1 to {count}, the number of examples",
-                "Take a smaller batch, or batch_size=None for all.",
-            )
-        )
-    return Supervised(freeze(frozen), inputs, targets, as_pytree(_loss(loss)), parameters, batch_size)
+    return Supervised(
+        freeze(frozen), examples["inputs"], examples["targets"], as_pytree(_loss(loss)), parameters, batch_size
+    )
 
 
 def cross_entropy(output: Any, target: Any) -> Any:
@@ -128,27 +121,10 @@ def _loss(loss: Any) -> Function:
     return _LOSSES[loss]
 
 
-def _check_data(data: Any) -> tuple[Any, Any]:
-    inputs, targets = (data.inputs, data.targets) if hasattr(data, "inputs") else data
-    inputs, targets = jnp.asarray(inputs), jnp.asarray(targets)
-    if inputs.shape[:1] != targets.shape[:1] or inputs.size == 0:
-        raise ValueError(
-            explain(
-                "supervised: data",
-                f"inputs {inputs.shape} and targets {targets.shape}",
-                "as many targets as inputs, at least one",
-                "Put the examples on the first axis.",
-            )
-        )
-    for name, values in (("inputs", inputs), ("targets", targets)):
-        if jnp.issubdtype(values.dtype, jnp.inexact) and not bool(jnp.isfinite(values).all()):
-            index = tuple(int(i) for i in jnp.argwhere(~jnp.isfinite(values))[0])
-            raise ValueError(
-                explain(
-                    f"supervised: {name}{list(index)}",
-                    float(values[index]),
-                    "a finite number",
-                    "Drop or fill missing values first.",
-                )
-            )
-    return inputs, targets
+def _pair(data: Any) -> Any:
+    if hasattr(data, "inputs"):
+        data = (data.inputs, data.targets)
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        got = type(data).__name__
+        raise ValueError(explain("supervised: data", got, "a pair (inputs, targets)", "Pass both, examples first."))
+    return {"inputs": data[0], "targets": data[1]}

@@ -1,0 +1,5 @@
+"""Training: objectives on data, and `fit`, which is `evolve` of an optimiser on mini-batches."""
+
+from separatrix.training.fit import Fit as Fit, fit as fit
+from separatrix.training.sampled import Sampled as Sampled, sampled as sampled
+from separatrix.training.supervised import Supervised as Supervised, supervised as supervised

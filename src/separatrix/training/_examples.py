@@ -1,0 +1,52 @@
+"""Examples: a tree of arrays whose first axis counts them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from separatrix._errors import explain
+from separatrix._tree import is_inexact, is_traced
+
+
+def examples_of(data: Any, what: str) -> tuple[Any, int]:
+    """Return the data as a tree of arrays, and how many examples it holds.
+
+    A data set with `inputs` and `targets` becomes their pair (the inputs alone where it has no targets).
+    """
+    if hasattr(data, "inputs"):
+        data = data.inputs if getattr(data, "targets", None) is None else (data.inputs, data.targets)
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(data)]
+    counts = {shape[0] if shape else 0 for shape in shapes}
+    if len(counts) != 1 or 0 in counts:
+        got = " and ".join(map(str, shapes)) or "no array"
+        do = "Put the examples on the first axis."
+        raise ValueError(explain(what, got, "arrays of one length >= 1", do))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        _require_finite(leaf, f"{what}{jax.tree_util.keystr(path)}")
+    return jax.tree.map(jnp.asarray, data), counts.pop()
+
+
+def check_batch_size(batch_size: int | None, count: int, what: str) -> None:
+    """Refuse a batch that is empty or larger than the data."""
+    if batch_size is not None and not 1 <= batch_size <= count:
+        do = "Take a smaller batch, or batch_size=None for all."
+        raise ValueError(explain(what, batch_size, f"1 to {count}, the number of examples", do))
+
+
+def draw(key: Any, data: Any, batch_size: int) -> Any:
+    """Examples drawn independently and uniformly, with replacement."""
+    count = jax.tree.leaves(data)[0].shape[0]
+    chosen = jax.random.randint(key, (batch_size,), 0, count)
+    return jax.tree.map(lambda leaf: leaf[chosen], data)
+
+
+def _require_finite(leaf: Any, what: str) -> None:
+    if is_traced(leaf) or not is_inexact(leaf):
+        return
+    values = np.asarray(leaf)
+    if not np.isfinite(values).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        do = "Drop or fill missing values first."
+        raise ValueError(explain(f"{what}{list(index)}", float(values[index]), "a finite number", do))

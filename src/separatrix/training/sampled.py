@@ -1,0 +1,79 @@
+r"""A loss on a batch as an objective on data.
+
+    L(theta) = E_B l(theta, B),    B = batch_size examples drawn independently and uniformly,
+
+on the batch of the key where one is given, and on all data without. What l returns is up to what descends on it: a
+number for an optimiser, one number a player for a game.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from separatrix._types import Function, Key, State
+from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
+from separatrix.systems.objective import Objective
+from separatrix.training._examples import check_batch_size, draw, examples_of
+
+
+class Sampled(Objective):
+    """l(model, batch) over data; see `sampled`."""
+
+    function: Function
+    data: Any
+    frozen: Frozen
+    takes_key: bool = eqx.field(static=True)
+    batch_size: int | None = eqx.field(static=True)
+
+    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
+        batch_key, noise_key = (None, None) if key is None else jax.random.split(key)
+        size = self.batch_size
+        batch = self.data if batch_key is None or size is None else draw(batch_key, self.data, size)
+        keywords = {"key": noise_key} if self.takes_key else {}
+        return self.function(self.model(parameters), batch, **keywords)
+
+    def model(self, parameters: State) -> Any:
+        """Return the model with these parameters."""
+        return eqx.combine(parameters, self.frozen.thaw())
+
+
+class OfModel(Objective):
+    """L(model) as a function of the parameters of the model alone."""
+
+    function: Function
+    frozen: Frozen
+    takes_key: bool = eqx.field(static=True)
+
+    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
+        model = eqx.combine(parameters, self.frozen.thaw())
+        return self.function(model, key=key) if self.takes_key else self.function(model)
+
+
+def sampled(function: Function, data: Any, *, batch_size: int | None = None, model: Any = None) -> Sampled:
+    r"""Make an objective of a loss on a batch, and data.
+
+    **Arguments:**
+
+    - `function`: l(model, batch), or l(model, batch, *, key) for a loss with randomness of its own.
+    - `data`: a tree of arrays with the examples on the first axis, or a data set.
+    - `batch_size`: how many examples a key draws, with replacement; None for all.
+    - `model`: a tree that also holds what is no parameter (activation functions, sizes): it is put together with the
+      parameters before l sees it. None: l is given the parameters.
+
+    **Returns:** an `Objective` on parameters.
+
+    **Raises:** `ValueError` for data that is empty, of unequal lengths or not finite, or a batch larger than the data.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> loss = sx.sampled(lambda centre, points: jnp.mean((points - centre) ** 2), jnp.array([1.0, 3.0]))
+    >>> loss(jnp.array(2.0)).item()
+    1.0
+    """
+    positional_count(function, (2,), "l(model, batch)")
+    data, count = examples_of(data, "sampled: data")
+    check_batch_size(batch_size, count, "sampled: batch_size")
+    rest = eqx.partition(model, eqx.is_inexact_array)[1]
+    return Sampled(as_pytree(function), data, freeze(rest), accepts_key(function), batch_size)
