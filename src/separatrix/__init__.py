@@ -28,6 +28,10 @@ _PUBLIC = {
         "Beale", "DoubleWell", "GradientDescent", "HeavyBall", "Himmelblau", "Nesterov", "PhasePoint", "Quadratic",
         "Rosenbrock",
     ),
+    "separatrix.games": (),
+    "separatrix.recurrent": (),
+    "separatrix.residual": (),
+    "separatrix.diffusion": (),
     "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
     "separatrix.data": (
         "DataSet", "Table", "load", "read_csv", "read_idx", "read_npy", "read_npz", "read_parquet",

@@ -1,10 +1,11 @@
 """The catalogue: example systems with known truths, for tests, command line and docs alike."""
 
 from separatrix._errors import explain
-from separatrix.catalogue import flows, learning, maps, sdes
+from separatrix.catalogue import diffusion, flows, games, learning, maps, recurrent, residual, sdes
 from separatrix.catalogue.entry import Entry as Entry
 
-_ENTRIES = {entry.name: entry for part in (maps, flows, sdes, learning) for entry in part.ENTRIES}
+_PARTS = (maps, flows, sdes, learning, games, recurrent, residual, diffusion)
+_ENTRIES: dict[str, Entry] = {entry.name: entry for part in _PARTS for entry in part.ENTRIES}
 
 
 def entries() -> list[Entry]:

@@ -18,7 +18,8 @@ import separatrix as sx
 from separatrix._errors import DataMissing
 from separatrix.plotting import figure, plot_curves, plot_fates, plot_images, plot_orders
 from separatrix.tour.chapter import Chapter, Check, Section, source
-from separatrix.tour.measure import distance, fate, sharpness, sharpness_along, slope
+from separatrix.tour.measure.orders import distance, slope
+from separatrix.tour.measure.training import fate, sharpness, sharpness_along
 
 Say = Callable[[str], None]
 

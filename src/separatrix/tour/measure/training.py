@@ -1,4 +1,4 @@
-"""What chapters measure: distances of trajectories, orders, sharpness, and the fate of a training run."""
+"""What the first chapter measures: sharpness, and the fate of a training run."""
 
 from typing import Any
 
@@ -10,18 +10,6 @@ from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 import separatrix as sx
-
-
-def distance(first: Any, second: Any) -> float:
-    """Largest Euclidean distance of two trajectories over their common times."""
-    pairs = zip(jax.tree.leaves(first.states), jax.tree.leaves(second.states), strict=True)
-    gaps = [jnp.sum((a - b) ** 2, axis=tuple(range(1, a.ndim))) for a, b in pairs]
-    return float(jnp.sqrt(jnp.max(sum(gaps))))
-
-
-def slope(step_sizes: Any, errors: Any) -> float:
-    """Slope of errors over step sizes on logarithmic axes: the measured order."""
-    return float(np.polyfit(np.log(step_sizes), np.log(errors), 1)[0])
 
 
 @eqx.filter_jit

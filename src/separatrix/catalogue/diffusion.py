@@ -1,0 +1,3 @@
+"""Noising processes and what runs them back."""
+
+ENTRIES = ()

@@ -1,0 +1,3 @@
+"""Games: learning systems whose field is no gradient."""
+
+ENTRIES = ()

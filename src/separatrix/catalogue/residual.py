@@ -1,0 +1,3 @@
+"""Residual networks and the flows they step along."""
+
+ENTRIES = ()

@@ -1,0 +1,1 @@
+"""What chapters measure: one file a chapter, and what two of them share."""
