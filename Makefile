@@ -24,10 +24,6 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@
 
-.venv/.docs: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
-	touch $@
-
 $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[data]" -r benchmarks/requirements.txt
@@ -56,7 +52,7 @@ bench: $(BENCH)/.installed
 	@unset JAX_COMPILATION_CACHE_DIR; set -e; \
 	for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BENCH)/bin/python $$script; done
 
-docs: .venv/.docs
+docs: .venv/.installed
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:

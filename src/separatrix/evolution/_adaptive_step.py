@@ -61,14 +61,20 @@ class Carry(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step that was tried: from (t, x), of size h, with its stages and its end, and whether it was accepted."""
+    """A step that was tried: from (t, x), of size h, with its stages, the points at which they were taken (the last is its
+    end), and whether it was accepted."""
 
     t: Any
     x: State
     step_size: Any
     stages: tuple[State, ...]
-    end: State
+    points: tuple[State, ...]
     accepted: Any
+
+    @property
+    def end(self) -> State:
+        """The state at the end of the step."""
+        return self.points[-1]
 
 
 def control_of(controller: diffrax.PIDController | None, rtol: Any, atol: Any) -> Control:
@@ -102,10 +108,11 @@ def advance(
     left = t1 - carry.t
     last = carry.step_size >= left
     h = jnp.where(last, left, carry.step_size)
-    stages, end, inner = take_stages(field, tableau, carry.t, carry.x, h, carry.f)
+    stages, points = take_stages(field, tableau, carry.t, carry.x, h, carry.f)
+    end, inner = points[-1], points[-2]
     ratio = error_ratio(tableau, control, carry.x, end, stages, h)
     accepted = ratio <= 1
-    step = Step(carry.t, carry.x, h, stages, end, accepted)
+    step = Step(carry.t, carry.x, h, stages, points, accepted)
     t = jnp.where(accepted, jnp.where(last, t1, carry.t + h), carry.t)
     proposed = h * _factor(tableau, control, ratio, carry.before, accepted)
     following = Carry(
@@ -125,15 +132,15 @@ def advance(
 
 def take_stages(
     field: Field, tableau: Tableau, t: Any, x: State, h: Any, f: State
-) -> tuple[tuple[State, ...], State, State]:
-    """All stages of a step, its end, and the point at which the last stage but one was taken."""
+) -> tuple[tuple[State, ...], tuple[State, ...]]:
+    """All stages of a step, and the points at which they were taken."""
     if tableau.rolled:
         return _roll_stages(field, tableau, t, x, h, f)
-    stages, inner, point = [f], x, x
+    stages, points = [f], [x]
     for row, node in zip(tableau.a[1:], tableau.c[1:], strict=True):
-        inner, point = point, weigh(row, stages, h, x)
-        stages.append(field(t + jnp.asarray(node, h.dtype) * h, point))
-    return tuple(stages), point, inner
+        points.append(weigh(row, stages, h, x))
+        stages.append(field(t + jnp.asarray(node, h.dtype) * h, points[-1]))
+    return tuple(stages), tuple(points)
 
 
 def _roll_stages(field: Field, tableau: Tableau, t: Any, x: State, h: Any, f: State) -> Any:
@@ -141,18 +148,18 @@ def _roll_stages(field: Field, tableau: Tableau, t: Any, x: State, h: Any, f: St
     count = tableau.stages
     rows = [[*row, *[0.0] * (count - len(row))] for row in tableau.a[1:]]
 
-    def body(loop: tuple[State, State], row: tuple[Any, Any, Any]) -> tuple[tuple[State, State], State]:
-        taken, inner = loop
+    def body(taken: State, row: tuple[Any, Any, Any]) -> tuple[State, State]:
         i, weights, node = row
         point = jax.tree.map(lambda k, leaf: leaf + h * jnp.tensordot(weights, k, axes=1), taken, x)
         stage = field(t + node * h, point)
-        return (jax.tree.map(lambda k, leaf: k.at[i].set(leaf), taken, stage), point), inner
+        return jax.tree.map(lambda k, leaf: k.at[i].set(leaf), taken, stage), point
 
     room = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype).at[0].set(leaf), f)
     numbers = (jnp.arange(1, count), jnp.asarray(rows, h.dtype), jnp.asarray(tableau.c[1:], h.dtype))
-    (taken, end), inner = jax.lax.scan(body, (room, x), numbers)
+    taken, after = jax.lax.scan(body, room, numbers)
     stages = tuple(jax.tree.map(lambda k, i=i: k[i], taken) for i in range(count))
-    return stages, end, jax.tree.map(lambda leaf: leaf[-1], inner)
+    points = tuple(jax.tree.map(lambda point, i=i: point[i], after) for i in range(count - 1))
+    return stages, (x, *points)
 
 
 def weigh(weights: Any, stages: Any, h: Any, x: State) -> State:

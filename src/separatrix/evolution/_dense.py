@@ -30,7 +30,7 @@ class Interpolation(eqx.Module):
         known = jnp.where(jnp.arange(self.starts.shape[0], dtype=jnp.int32) < self.count, self.starts, jnp.inf)
         n = jnp.clip(jnp.searchsorted(known, t, side="right").astype(jnp.int32) - 1, 0, self.count - 1)
         x, stages = jax.tree.map(lambda leaf: leaf[n], (self.states, self.stages))
-        step = Step(self.starts[n], x, self.sizes[n], stages, x, True)
+        step = Step(self.starts[n], x, self.sizes[n], stages, (x,), True)
         return self.form.restore(interpolate(self.tableau, step, t))
 
 

@@ -59,7 +59,7 @@ def finish_at_event(solved: Solved, plan: Plan, event: Condition, dense: bool) -
     times, states, stages = solved.record
     n = jnp.maximum(carry.accepted - 1, 0) if dense else 0
     x, stages = jax.tree.map(lambda leaf: leaf[n], (states, stages))
-    step = Step(times[0, n], x, times[1, n], stages, x, True)
+    step = Step(times[0, n], x, times[1, n], stages, (x,), True)
     left = event(step.t, x)
 
     def halve(_: Any, bracket: Any) -> Any:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from separatrix._tree import where
 from separatrix._types import Function, State
-from separatrix.evolution._adaptive_loop import Plan, interpolate, solve
+from separatrix.evolution._adaptive_loop import Plan, interpolate
 from separatrix.evolution._adaptive_step import RUNNING, Carry, Step, advance, init_carry
 from separatrix.evolution._compaction import Loop, run_compacted
+from separatrix.evolution._replay import solve
 from separatrix.systems.trajectory import OutcomeKind
 
 _TURNS = 32
@@ -114,7 +115,8 @@ def _begin(field: MemberField, plan: Plan, x: State) -> Member:
 
 
 def _tried(field: MemberField, plan: Plan, carry: Carry) -> tuple[Carry, Step]:
-    return advance(field, plan.tableau, plan.control, plan.max_steps, plan.t0, plan.t1, carry)
+    after, step = advance(field, plan.tableau, plan.control, plan.max_steps, plan.t0, plan.t1, carry)
+    return after, step._replace(points=step.points[-1:])
 
 
 def _advance(field: MemberField, plan: Plan, member: Member) -> tuple[Member, Any]:

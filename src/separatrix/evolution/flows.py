@@ -17,12 +17,13 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Function, State
-from separatrix.evolution._adaptive_loop import Limits, Plan, Solved, integrate, solve
+from separatrix.evolution._adaptive_loop import Plan, Solved, integrate
 from separatrix.evolution._adaptive_step import Control, control_of, escape_time
 from separatrix.evolution._dense import dense_recorder, interpolation
 from separatrix.evolution._diffrax import evolve_by_diffrax
 from separatrix.evolution._event import Event, as_event, event_recorder, finish_at_event
 from separatrix.evolution._form import Form, form_of
+from separatrix.evolution._replay import Limits, solve
 from separatrix.evolution._rows import blank_unless, rows_of
 from separatrix.evolution._tableau import Tableau, can_run, tableau_of
 from separatrix.systems.flow import Flow

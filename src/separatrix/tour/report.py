@@ -14,7 +14,7 @@ from separatrix.tour.chapter import Check, Section
 
 def render(results: Sequence[Any]) -> str:
     """Return the whole page for the chapters' results."""
-    style = files("separatrix.tour").joinpath("report.css").read_text(encoding="utf-8")
+    style = _style("report.css")
     contents = "".join(
         f'<li><a href="#{r.chapter.name}">{html.escape(r.chapter.title)}</a> '
         f'<span class="{"pass" if r.ok else "fail"}">{_tally(r)}</span> <small>{r.seconds:.0f} s</small></li>'
@@ -31,6 +31,15 @@ def render(results: Sequence[Any]) -> str:
     )
 
 
+def render_chapter(result: Any) -> str:
+    """Return one chapter as a part of another page, for notebooks and the documentation."""
+    return f'<style>{_style("chapter.css")}</style><div class="separatrix-chapter">{_chapter(result)}</div>'
+
+
+def _style(name: str) -> str:
+    return files("separatrix.tour").joinpath(name).read_text(encoding="utf-8")
+
+
 def _tally(result: Any) -> str:
     if result.error:
         return "failed"
@@ -40,21 +49,22 @@ def _tally(result: Any) -> str:
 
 def _chapter(result: Any) -> str:
     chapter = result.chapter
-    body = "".join(_section(section) for section in result.sections)
+    body = "".join(_section(section, chapter.name) for section in result.sections)
     failure = f'<p class="failure">This chapter failed: {html.escape(result.error)}</p>' if result.error else ""
     return (
         f'<article id="{chapter.name}"><h2>{html.escape(chapter.title)}</h2>'
-        f'<p class="question">{html.escape(chapter.question)}</p>{failure}{body}</article>'
+        f'<p class="question">{html.escape(chapter.question)} <small>({result.seconds:.0f} s)</small></p>'
+        f"{failure}{body}</article>"
     )
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, chapter: str) -> str:
     parts = [f"<section><h3>{html.escape(section.title)}</h3>", _paragraphs(section.text)]
     if section.equation:
         parts.append(f'<div class="equation">{_equation(section.equation)}</div>')
     if section.figure is not None:
         caption = f"<figcaption>{html.escape(section.caption)}</figcaption>" if section.caption else ""
-        parts.append(f"<figure>{_unique(as_svg(section.figure), section.title)}{caption}</figure>")
+        parts.append(f"<figure>{_unique(as_svg(section.figure), f'{chapter} {section.title}')}{caption}</figure>")
     if section.code:
         parts.append(f"<pre><code>{html.escape(section.code)}</code></pre>")
     if section.checks:
@@ -96,7 +106,7 @@ def _equation(formula: str) -> str:
 
 def _unique(svg: str, name: str) -> str:
     """Prefix the identifiers of an SVG, so that several can share a page."""
-    prefix = re.sub(r"\W+", "-", name)[:40]
+    prefix = re.sub(r"\W+", "-", name)[:60]
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
     return re.sub(r"url\(#", f"url(#{prefix}-", svg)

@@ -12,9 +12,9 @@ from typing import Any
 
 from separatrix._errors import explain
 from separatrix.tour.chapter import Chapter, Check, Section
-from separatrix.tour.report import render
+from separatrix.tour.report import render, render_chapter
 
-CHAPTERS = ("optimization",)
+CHAPTERS = ("optimization", "games", "recurrent", "residual", "diffusion")
 
 Say = Callable[[str, str], None]
 
@@ -37,6 +37,9 @@ class ChapterResult:
     def ok(self) -> bool:
         """Whether it ran and every number is what it must be."""
         return not self.error and all(check.ok for check in self.checks)
+
+    def _repr_html_(self) -> str:
+        return render_chapter(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,17 +92,31 @@ def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Sa
         )
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    results = tuple(_run_chapter(name, progress or (lambda chapter, what: None)) for name in names)
     report = folder / "separatrix-tour.html"
-    _write(report, render(results))
-    return Tour(results, report)
+    results: list[ChapterResult] = []
+    try:
+        for name in names:
+            results.append(run_chapter(name, progress))
+    finally:
+        # Also where the tour is interrupted: what was finished stays readable.
+        _write(report, render(results))
+    return Tour(tuple(results), report)
 
 
-def _run_chapter(name: str, progress: Say) -> ChapterResult:
+def run_chapter(name: str, progress: Say | None = None) -> ChapterResult:
+    """Run one chapter; its result shows itself in a notebook.
+
+    **Arguments:**
+
+    - `name`: of `CHAPTERS`. `progress`: called as `progress(chapter, what)` as work goes on.
+
+    **Returns:** a `ChapterResult`, with the error where the chapter failed.
+    """
     chapter = importlib.import_module(f"separatrix.tour.chapters.{name}").CHAPTER
+    say = progress or (lambda chapter, what: None)
     began = time.perf_counter()
     try:
-        sections = tuple(chapter.run(lambda what: progress(chapter.title, what)))
+        sections = tuple(chapter.run(lambda what: say(chapter.title, what)))
     except Exception as error:
         seconds = time.perf_counter() - began
         reason = "".join(traceback.format_exception_only(error)).strip()
