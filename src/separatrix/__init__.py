@@ -28,7 +28,10 @@ _PUBLIC = {
         "Beale", "DoubleWell", "GradientDescent", "HeavyBall", "Himmelblau", "Nesterov", "PhasePoint", "Quadratic",
         "Rosenbrock",
     ),
-    "separatrix.games": (),
+    "separatrix.games": (
+        "AlternatingDescent", "Bilinear", "ConsensusDescent", "ConsensusField", "DiracGAN", "Extragradient", "GAN", "Game",
+        "GameField", "OptimisticDescent", "Players", "SimultaneousDescent", "as_game", "field",
+    ),
     "separatrix.recurrent": (),
     "separatrix.residual": (),
     "separatrix.diffusion": (),

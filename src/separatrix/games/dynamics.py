@@ -1,0 +1,199 @@
+r"""How players move: steps of size h along a game's field v.
+
+    simultaneous   x' = x + h v(x)                                 Euler
+    alternating    x_i' = x_i + h v_i(x_1', ..., x_{i-1}', x_i, ...)  a splitting: Euler, player by player
+    extragradient  x' = x + h v(x + h v(x))
+    consensus      x' = x + h (v - gamma grad |v|^2/2)(x)          Euler on another field
+    optimistic     x' = x + 2h v(x) - h v(x_before)
+
+The first three have the game's field as their limit and differ in what they add to it: on the bilinear game, where v only
+turns, they spiral out, stay on ellipses, and spiral in. The optimistic step needs the slope before, which does not stay
+what it was when h goes to zero: as a map on (x, v_before) it is not near the identity and has no limit.
+"""
+
+from typing import Any, NamedTuple
+
+from separatrix._tree import axpy, combine, scale
+from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix.games.game import Game, as_game, consensus_slopes, require_players, slope_of, slopes
+from separatrix.systems.base import as_parameter
+from separatrix.systems.from_optax import require_trainable
+from separatrix.systems.map import Map, NearIdentityMap
+
+
+class SimultaneousDescent(NearIdentityMap):
+    """x' = x + h v(x): every player descends at once. Euler's step on the game's field.
+
+    **Arguments:**
+
+    - `game`: a `Game`, or a function of the players.
+    - `step_size`: h > 0. On the bilinear game each step lengthens the state by sqrt(1 + h^2), whatever h.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.SimultaneousDescent(sx.Bilinear(1.0), 0.5)
+    >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
+    [0.5, 1.5]
+
+    **Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), section 3.
+    """
+
+    game: Game
+    step_size: Scalar
+
+    def __init__(self, game: Game | Function, step_size: Any):
+        self.game, self.step_size = as_game(game), as_parameter(step_size)
+
+    def init(self, players: State) -> State:
+        """Return the state at which play starts: the players."""
+        return require_players(require_trainable(players))
+
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        return axpy(-step_size, slopes(self.game, state, key), state)
+
+
+class AlternatingDescent(NearIdentityMap):
+    """x_i' = x_i + h v_i(x_1', ..., x_{i-1}', x_i, ..., x_n): one player after the other, each seeing who moved before.
+
+    **Arguments:**
+
+    - `game`: a `Game`, or a function of the players. `step_size`: h > 0. On the bilinear game the step conserves
+      x^2 + y^2 - h x y and is bounded for h < 2.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.AlternatingDescent(sx.Bilinear(1.0), 0.5)
+    >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
+    [0.5, 1.25]
+
+    **Reference:** Gidel et al., *Negative momentum for improved game dynamics* (2019), section 4.
+    """
+
+    game: Game
+    step_size: Scalar
+
+    def __init__(self, game: Game | Function, step_size: Any):
+        self.game, self.step_size = as_game(game), as_parameter(step_size)
+
+    def init(self, players: State) -> State:
+        """Return the state at which play starts: the players."""
+        return require_players(require_trainable(players))
+
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        players = require_players(state)
+        for i in range(len(players)):
+            moved = axpy(-step_size, slope_of(self.game, players, i, key), players[i])
+            players = (*players[:i], moved, *players[i + 1 :])
+        return players
+
+
+class Extragradient(NearIdentityMap):
+    """x' = x + h v(x + h v(x)): look ahead, then step with what was seen there.
+
+    **Arguments:**
+
+    - `game`: a `Game`, or a function of the players. `step_size`: h > 0. On the bilinear game each step shortens the
+      state by sqrt((1 - h^2)^2 + h^2), below one for h < 1.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.Extragradient(sx.Bilinear(1.0), 0.5)
+    >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
+    [0.25, 1.25]
+
+    **Reference:** Korpelevich (1976); Gidel et al., *A variational inequality perspective on GANs* (2019), section 3.2.
+    """
+
+    game: Game
+    step_size: Scalar
+
+    def __init__(self, game: Game | Function, step_size: Any):
+        self.game, self.step_size = as_game(game), as_parameter(step_size)
+
+    def init(self, players: State) -> State:
+        """Return the state at which play starts: the players."""
+        return require_players(require_trainable(players))
+
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        ahead = axpy(-step_size, slopes(self.game, state, key), state)
+        return axpy(-step_size, slopes(self.game, ahead, key), state)
+
+
+class ConsensusDescent(NearIdentityMap):
+    """x' = x + h (v - gamma grad |v|^2/2)(x): simultaneous descent, drawn towards where the field is slow.
+
+    **Arguments:**
+
+    - `game`: a `Game`, or a function of the players. `step_size`: h > 0. `strength`: gamma >= 0, a traced leaf.
+
+    On the bilinear game the field's eigenvalues -gamma +- i are those of a damped turn.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.ConsensusDescent(sx.Bilinear(1.0), 0.5, strength=1.0)
+    >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
+    [0.0, 1.0]
+
+    **Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), section 4.
+    """
+
+    game: Game
+    step_size: Scalar
+    strength: Scalar
+
+    def __init__(self, game: Game | Function, step_size: Any, strength: Any):
+        self.game, self.step_size = as_game(game), as_parameter(step_size)
+        self.strength = as_parameter(strength)
+
+    def init(self, players: State) -> State:
+        """Return the state at which play starts: the players."""
+        return require_players(require_trainable(players))
+
+    def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
+        return axpy(-step_size, consensus_slopes(self.game, state, self.strength, key), state)
+
+
+class Remembering(NamedTuple):
+    """Players, and the slopes of the step before."""
+
+    players: Any
+    slopes: Any
+
+
+class OptimisticDescent(Map):
+    """x' = x + 2h v(x) - h v(x_before): descent on the slope expected next. It starts from v_before = 0.
+
+    **Arguments:**
+
+    - `game`: a `Game`, or a function of the players. `step_size`: h > 0. On the bilinear game it contracts for
+      h < 1/sqrt 3.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.OptimisticDescent(sx.Bilinear(1.0), 0.5)
+    >>> state = descent.step(0, descent.init((jnp.array(1.0), jnp.array(1.0))))
+    >>> [float(x) for x in state.players]
+    [0.0, 2.0]
+
+    **Reference:** Popov (1980); Daskalakis et al., *Training GANs with optimism* (2018), equation 5.
+    """
+
+    game: Game
+    step_size: Scalar
+
+    def __init__(self, game: Game | Function, step_size: Any):
+        self.game, self.step_size = as_game(game), as_parameter(step_size)
+
+    def init(self, players: State) -> Remembering:
+        """Return the state at which play starts: the players, and no slopes before."""
+        return Remembering(require_players(require_trainable(players)), scale(0, players))
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        players, before = state
+        now = slopes(self.game, players, key)
+        return Remembering(combine([-2 * self.step_size, self.step_size], [now, before], players), now)
