@@ -54,8 +54,10 @@ def _signature(value: Any) -> str:
     except (TypeError, ValueError):
         return ""
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in parameters if p.name != "self"]
-    shown = str(inspect.Signature(plain))
-    return re.sub(r"<[^>]*>", "...", shown)
+    shown = re.sub(r"<[^>]*>", "...", str(inspect.Signature(plain)))
+    if len(shown) < 72:
+        return shown
+    return "(\n" + "".join(f"    {part},\n" for part in shown[1:-1].split(", ")) + ")"
 
 
 def _body(docstring: str) -> str:
