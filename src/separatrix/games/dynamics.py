@@ -13,9 +13,12 @@ what it was when h goes to zero: as a map on (x, v_before) it is not near the id
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from separatrix._tree import axpy, combine, scale
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.games.game import Game, as_game, consensus_slopes, require_players, slope_of, slopes
+from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map, NearIdentityMap
@@ -82,7 +85,8 @@ class AlternatingDescent(NearIdentityMap):
         return require_players(require_trainable(players))
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        players = require_players(state)
+        require_losses(self.game, state, key)
+        players = state
         for i in range(len(players)):
             moved = axpy(-step_size, slope_of(self.game, players, i, key), players[i])
             players = (*players[:i], moved, *players[i + 1 :])
@@ -104,7 +108,8 @@ class Extragradient(NearIdentityMap):
     >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
     [0.25, 1.25]
 
-    **Reference:** Korpelevich (1976); Gidel et al., *A variational inequality perspective on GANs* (2019), section 3.2.
+    **Reference:** Korpelevich, *The extragradient method* (1976);
+    Gidel et al., *A variational inequality perspective on GANs* (2019), section 3.2.
     """
 
     game: Game
@@ -191,7 +196,8 @@ class OptimisticDescent(Map):
 
     def init(self, players: State) -> Remembering:
         """Return the state at which play starts: the players, and no slopes before."""
-        return Remembering(require_players(require_trainable(players)), scale(0, players))
+        require_players(require_trainable(players))
+        return Remembering(players, scale(0, jax.tree.map(jnp.asarray, players)))
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         players, before = state

@@ -39,7 +39,8 @@ class FunctionGame(Game):
     takes_key: bool = eqx.field(static=True)
 
     def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
-        return tuple(self.function(players, key=key) if self.takes_key else self.function(players))
+        losses = self.function(players, key=key) if self.takes_key else self.function(players)
+        return tuple(losses) if isinstance(losses, tuple | list) else (losses,)
 
 
 class GameField(Flow):
@@ -92,6 +93,9 @@ def field(game: Game | Function) -> GameField:
 
     **Returns:** a `Flow` on the tuple of players. A random game is taken without its key.
 
+    **Raises:** where it is evaluated, `TypeError` for players that are no tuple, `ValueError` for losses that are not one
+    scalar a player.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -121,11 +125,12 @@ def slopes(game: Game, players: State, key: Key | None) -> State:
 def consensus_slopes(game: Game, players: State, strength: Any, key: Key | None) -> State:
     """The slopes g, and the gradient of gamma |g|^2/2 added."""
 
-    def half_square(players: State) -> Scalar:
+    def half_square(players: State) -> tuple[Scalar, State]:
         own = slopes(game, players, key)
-        return dot(own, own) / 2
+        return dot(own, own) / 2, own
 
-    return axpy(as_parameter(strength), jax.grad(half_square)(players), slopes(game, players, key))
+    drawn, own = jax.grad(half_square, has_aux=True)(players)
+    return axpy(as_parameter(strength), drawn, own)
 
 
 def require_players(players: Any) -> State:

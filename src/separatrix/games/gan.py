@@ -30,7 +30,9 @@ class GAN(eqx.Module):
     - `penalty`: gamma >= 0 of the gradient penalty on real data (R1); a traced leaf.
 
     Called as `gan((generator, discriminator), real, key=key)`; the generator maps one z (latent_size,) to one x, the
-    discriminator one x to one number.
+    discriminator one x to one number. Without a key it raises: there is no loss without noise.
+
+    **Raises:** `ValueError` for an unknown loss.
 
     **Example:**
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 
 from separatrix._errors import explain
 from separatrix._tree import add, combine, scale
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.games.game import Game, as_game, consensus_slopes, require_players, slope_of, slopes
+from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import OptimizerState, require_trainable
 from separatrix.systems.map import Map
@@ -39,6 +40,9 @@ class Players(eqx.Module):
 
     Called on a game it gives a `Map` with `init(players)`, whose state is `OptimizerState(parameters, ...)` with the tuple
     of players as its parameters.
+
+    **Raises:** `ValueError` for an unknown scheme, or optimisers that are neither one nor as many as players; `TypeError`
+    for anything but optax transformations.
 
     **Example:**
 
@@ -84,7 +88,7 @@ class PlayersMap(Map):
         require_players(require_trainable(players))
         optimizers = self._optimizers(len(players))
         states = tuple(optimizer.init(x) for optimizer, x in zip(optimizers, players, strict=True))
-        memory = scale(0, players) if self.rule.scheme == "optimistic" else ()
+        memory = scale(0, jax.tree.map(jnp.asarray, players)) if self.rule.scheme == "optimistic" else ()
         return OptimizerState(players, (states, memory))
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
@@ -105,6 +109,7 @@ class PlayersMap(Map):
             case "optimistic":
                 updates, states = self._updates(slopes(self.game, players, key), states, players)
                 return OptimizerState(combine([2.0, -1.0], [updates, memory], players), (states, updates))
+        require_losses(self.game, players, key)
         for i in range(len(players)):
             own = slope_of(self.game, players, i, key)
             update, inner = _update(self._optimizers(len(players))[i], own, states[i], players[i])

@@ -1,8 +1,15 @@
 """The named data sets, one file each: where copies may be, how one is read, and what is known of it."""
 
-from separatrix.data.sets import digits, fashion_mnist, lynx_hare
+from separatrix.data.sets import digits, fashion_mnist, king_james, lynx_hare
 from separatrix.data.sets.named import NamedSet as NamedSet, Place as Place
 
 NAMED: dict[str, NamedSet] = {
-    named.name: named for named in (digits.DIGITS, fashion_mnist.FASHION_MNIST, lynx_hare.LYNX_HARE)
+    named.name: named
+    for named in (
+        digits.DIGITS,
+        fashion_mnist.FASHION_MNIST,
+        king_james.GENESIS,
+        king_james.KING_JAMES,
+        lynx_hare.LYNX_HARE,
+    )
 }

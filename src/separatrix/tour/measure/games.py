@@ -48,10 +48,10 @@ def ring(key: Any, count: int, modes: int = 8, radius: float = 2.0, spread: floa
 
 
 def modes_reached(points: Any, modes: int = 8, radius: float = 2.0, spread: float = 0.1) -> tuple[Any, Any]:
-    """(number of modes that hold at least a quarter of their due, share of points within 4 spreads of a mode)."""
+    """(number of modes that hold at least a quarter of their due, share of points within 3 spreads of a mode)."""
     angles = 2 * jnp.pi * jnp.arange(modes, dtype=points.dtype) / modes
     centres = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
     distances = jnp.linalg.norm(points[:, None] - centres[None], axis=-1)
-    near = distances < 4 * spread
+    near = distances < 3 * spread
     shares = jnp.mean(near, axis=0, dtype=points.dtype)
     return jnp.sum(shares > 0.25 / modes), jnp.mean(near.any(axis=1), dtype=points.dtype)

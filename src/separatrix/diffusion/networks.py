@@ -1,0 +1,152 @@
+r"""Networks that guess noise: e(t, x) or e(t, x, label).
+
+Time enters by Fourier features cos, sin (2 pi f t) of frequencies between 1/4 and 16, a label by a learned vector; both
+are added to the hidden units. The image net mixes patches and channels by matrix products only.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from separatrix._errors import explain
+from separatrix._types import Key, Scalar
+
+_FEATURES = 32
+
+
+class Conditioning(eqx.Module):
+    """(t, label) -> a vector of hidden units."""
+
+    inner: eqx.nn.Linear
+    outer: eqx.nn.Linear
+    labels: Array | None
+
+    def __init__(self, width: int, classes: int | None, *, key: Key, dtype: Any):
+        keys = jax.random.split(key, 3)
+        self.inner = eqx.nn.Linear(_FEATURES, width, key=keys[0], dtype=dtype)
+        self.outer = eqx.nn.Linear(width, width, key=keys[1], dtype=dtype)
+        self.labels = None if classes is None else 0.1 * jax.random.normal(keys[2], (classes + 1, width), dtype)
+
+    def __call__(self, t: Scalar, label: Any) -> Array:
+        angles = 2 * jnp.pi * t * jnp.geomspace(0.25, 16.0, _FEATURES // 2, dtype=self.inner.weight.dtype)
+        hidden = jax.nn.silu(self.inner(jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])))
+        hidden = self.outer(hidden)
+        return hidden if self.labels is None or label is None else hidden + self.labels[label]
+
+
+class ScoreMLP(eqx.Module):
+    r"""A residual perceptron on vectors: e(t, x), or e(t, x, label).
+
+    **Arguments:**
+
+    - `size`: dimension of x. `width`, `depth`: hidden units, and residual blocks of two layers.
+    - `classes`: how many labels; None for none. The number `classes` itself stands for no label.
+    - `key`: of the initial weights. `dtype`: float32 by default.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> network = sx.ScoreMLP(2, classes=3, key=jax.random.key(0))
+    >>> network(jnp.float32(0.5), jnp.zeros(2, jnp.float32), 1).shape
+    (2,)
+    """
+
+    first: eqx.nn.Linear
+    condition: Conditioning
+    blocks: tuple[tuple[eqx.nn.Linear, eqx.nn.Linear], ...]
+    last: eqx.nn.Linear
+    classes: int | None = eqx.field(static=True)
+
+    def __init__(
+        self, size: int, width: int = 128, depth: int = 2, classes: int | None = None, *, key: Key,
+        dtype: Any = jnp.float32,
+    ):  # fmt: skip
+        keys = jax.random.split(key, 3 + 2 * depth)
+        pairs = [
+            tuple(eqx.nn.Linear(width, width, key=keys[3 + 2 * i + j], dtype=dtype) for j in (0, 1))
+            for i in range(depth)
+        ]
+        self.first = eqx.nn.Linear(size, width, key=keys[0], dtype=dtype)
+        self.condition = Conditioning(width, classes, key=keys[1], dtype=dtype)
+        self.blocks = tuple((a, b) for a, b in pairs)
+        self.last = eqx.nn.Linear(width, size, key=keys[2], dtype=dtype)
+        self.classes = classes
+
+    def __call__(self, t: Scalar, x: Array, label: Any = None) -> Array:
+        given = self.condition(t, label)
+        hidden = self.first(x)
+        for inner, outer in self.blocks:
+            hidden = hidden + outer(jax.nn.silu(inner(jax.nn.silu(hidden + given))))
+        return self.last(jax.nn.silu(hidden))
+
+
+class ScoreMixer(eqx.Module):
+    r"""A mixer on small grey images: e(t, image), or e(t, image, label).
+
+    Patches of p x p pixels become rows of channels; blocks mix rows (patches) and columns (channels) in turn.
+
+    **Arguments:**
+
+    - `shape`: (H, W), divisible by `patch`. `patch`: p. `channels`, `depth`: width and number of blocks.
+    - `classes`, `key`, `dtype`: as in `ScoreMLP`.
+
+    **Raises:** `ValueError` for a patch that does not divide the image.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> network = sx.ScoreMixer((8, 8), patch=2, key=jax.random.key(0))
+    >>> network(jnp.float32(0.5), jnp.zeros((8, 8), jnp.float32)).shape
+    (8, 8)
+
+    **Reference:** Tolstikhin et al., *MLP-Mixer: an all-MLP architecture for vision* (2021), section 2.
+    """
+
+    first: eqx.nn.Linear
+    places: Array
+    condition: Conditioning
+    blocks: tuple[tuple[eqx.nn.MLP, eqx.nn.MLP], ...]
+    last: eqx.nn.Linear
+    patch: int = eqx.field(static=True)
+    classes: int | None = eqx.field(static=True)
+
+    def __init__(
+        self, shape: tuple[int, int], patch: int = 2, channels: int = 64, depth: int = 3, classes: int | None = None, *,
+        key: Key, dtype: Any = jnp.float32,
+    ):  # fmt: skip
+        if shape[0] % patch or shape[1] % patch:
+            do = "Choose a patch that divides both sides."
+            raise ValueError(explain("ScoreMixer: patch", patch, f"a divisor of {shape[0]} and {shape[1]}", do))
+        count, keys = (shape[0] // patch) * (shape[1] // patch), jax.random.split(key, 4 + 2 * depth)
+        self.first = eqx.nn.Linear(patch**2, channels, key=keys[0], dtype=dtype)
+        self.places = 0.1 * jax.random.normal(keys[1], (count, channels), dtype)
+        self.condition = Conditioning(channels, classes, key=keys[2], dtype=dtype)
+        self.blocks = tuple(
+            (
+                eqx.nn.MLP(count, count, 2 * count, 1, jax.nn.silu, key=keys[4 + 2 * i], dtype=dtype),
+                eqx.nn.MLP(channels, channels, 2 * channels, 1, jax.nn.silu, key=keys[5 + 2 * i], dtype=dtype),
+            )
+            for i in range(depth)
+        )
+        self.last = eqx.nn.Linear(channels, patch**2, key=keys[3], dtype=dtype)
+        self.patch, self.classes = patch, classes
+
+    def __call__(self, t: Scalar, x: Array, label: Any = None) -> Array:
+        height, width, p = x.shape[0] // self.patch, x.shape[1] // self.patch, self.patch
+        patches = x.reshape(height, p, width, p).transpose(0, 2, 1, 3).reshape(height * width, p * p)
+        given = self.condition(t, label)[None]
+        hidden = jax.vmap(self.first)(patches) + self.places  # (patches, channels)
+        for across, along in self.blocks:
+            hidden = hidden + jax.vmap(across, 1, 1)(_normal(hidden + given))
+            hidden = hidden + jax.vmap(along)(_normal(hidden + given))
+        out = jax.vmap(self.last)(_normal(hidden))
+        return out.reshape(height, width, p, p).transpose(0, 2, 1, 3).reshape(x.shape)
+
+
+def _normal(hidden: Array) -> Array:
+    """Each row to mean 0 and variance 1."""
+    centred = hidden - jnp.mean(hidden, axis=1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=1, keepdims=True) + 1e-5)

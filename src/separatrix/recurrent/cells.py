@@ -1,0 +1,136 @@
+r"""Recurrent cells, and the size of their recurrent weights.
+
+    Elman   x[n+1] = tanh(W x[n] + V u[n] + b)
+
+GRU and LSTM are equinox's own; `from_cell` makes a driven map of any of them. Under the names of equinox W is
+`weight_hh`, with one block of size x size for each gate, and V is `weight_ih`.
+
+With W = g Q, Q orthogonal, every direction is stretched by g before the nonlinearity: g is the recurrent gain. The
+spectral radius max |eigenvalue| is the rate of growth of W^n as n -> infinity, and no bound on any finite power.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from separatrix._errors import explain
+from separatrix._types import Key, Scalar
+
+
+class Elman(eqx.Module):
+    r"""x' = tanh(W x + V u + b).
+
+    **Arguments:**
+
+    - `input_size`, `hidden_size`: lengths of u and x.
+    - `key`: the entries of W and V are drawn uniformly from (-1, 1)/sqrt(hidden_size), as those of equinox's cells; b
+      starts at zero.
+    - `dtype`: of the weights; JAX's default float if None.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> cell = sx.Elman(2, 3, key=jax.random.key(0))
+    >>> sx.evolve(sx.from_cell(cell, jnp.zeros((5, 2))), jnp.zeros(3)).final.tolist()
+    [0.0, 0.0, 0.0]
+
+    **Reference:** Elman, *Finding structure in time*, Cognitive Science 14 (1990).
+    """
+
+    weight_ih: Array
+    weight_hh: Array
+    bias: Array
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+
+    def __init__(self, input_size: int, hidden_size: int, *, key: Key, dtype: Any = None):
+        of_input, of_state = jax.random.split(key)
+        dtype = jnp.zeros(()).dtype if dtype is None else dtype
+        bound = hidden_size**-0.5
+        self.weight_ih = jax.random.uniform(of_input, (hidden_size, input_size), dtype, -bound, bound)
+        self.weight_hh = jax.random.uniform(of_state, (hidden_size, hidden_size), dtype, -bound, bound)
+        self.bias = jnp.zeros(hidden_size, dtype)
+        self.input_size, self.hidden_size = input_size, hidden_size
+
+    def __call__(self, inputs: Float[ArrayLike, " inputs"], state: Float[ArrayLike, " hidden"]) -> Array:
+        """Return x' from u and x: equinox's order of arguments."""
+        return jnp.tanh(self.weight_hh @ state + self.weight_ih @ inputs + self.bias)
+
+
+def with_recurrent_gain(cell: Any, gain: Any, *, key: Key) -> Any:
+    r"""Return a cell whose recurrent weights are new: W = g Q for each gate, Q orthogonal and uniformly distributed.
+
+    **Arguments:**
+
+    - `cell`: an `Elman`, `eqx.nn.GRUCell` or `eqx.nn.LSTMCell`, or any module with a matrix `weight_hh` of one block
+      (size, size) for each gate, one below another.
+    - `gain`: g >= 0; all singular values of each block.
+    - `key`: Q, one for each gate.
+
+    **Returns:** the cell, with all else as it was.
+
+    **Raises:** `TypeError` for a cell without such a matrix.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, equinox as eqx, separatrix as sx
+    >>> cell = sx.with_recurrent_gain(eqx.nn.GRUCell(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1))
+    >>> block = cell.weight_hh[:3]
+    >>> bool(jnp.allclose(block @ block.T, 0.25 * jnp.eye(3), atol=1e-6))
+    True
+
+    **Reference:** Saxe, McClelland & Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks* (2014), section 3; Mezzadri (2007) for the uniform distribution on the orthogonal group.
+    """
+    weight = getattr(cell, "weight_hh", None)
+    if not eqx.is_array(weight) or weight.ndim != 2 or weight.shape[0] % weight.shape[1]:
+        got = type(cell).__name__ if weight is None else f"weight_hh of shape {jnp.shape(weight)}"
+        expected = "a cell with weight_hh of shape (gates x size, size)"
+        raise TypeError(explain("with_recurrent_gain: cell", got, expected, "Pass Elman, eqx.nn.GRUCell or LSTMCell."))
+    gates, size = weight.shape[0] // weight.shape[1], weight.shape[1]
+    blocks = [jax.random.orthogonal(part, size, dtype=weight.dtype) for part in jax.random.split(key, gates)]
+    scaled = jnp.asarray(gain, weight.dtype) * jnp.concatenate(blocks)
+    return eqx.tree_at(lambda cell: cell.weight_hh, cell, scaled)
+
+
+def spectral_radius(matrix: Any) -> Scalar:
+    """Return max |eigenvalue| of a square matrix.
+
+    **Arguments:** the matrix, shape (N, N); of any kind, on the CPU, where JAX has the nonsymmetric eigenvalue problem.
+
+    **Returns:** a real scalar.
+
+    **Raises:** `ValueError` for a matrix that is not square.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> sx.spectral_radius(jnp.array([[0.5, 9.0], [0.0, -0.25]])).item()
+    0.5
+    """
+    shape = jnp.shape(matrix)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(explain("spectral_radius: matrix", f"shape {shape}", "(N, N)", "Pass one square matrix."))
+    return jnp.max(jnp.abs(jnp.linalg.eigvals(jnp.asarray(matrix))))
+
+
+def with_spectral_radius(matrix: Any, radius: Any) -> Array:
+    """Return the multiple of a matrix whose spectral radius is `radius`.
+
+    **Arguments:** the matrix, shape (N, N), not nilpotent; the radius, >= 0.
+
+    **Returns:** radius / max |eigenvalue| times the matrix. A nilpotent matrix has radius 0 and gives infinities.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> sx.with_spectral_radius(jnp.array([[0.5, 9.0], [0.0, -0.25]]), 0.9)[0].tolist()
+    [0.9, 16.2]
+
+    **Reference:** Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001).
+    """
+    factor = jnp.asarray(radius, jnp.result_type(matrix)) / spectral_radius(matrix)
+    return factor * jnp.asarray(matrix)

@@ -1,0 +1,197 @@
+r"""Models of sequences: a driven map and a readout.
+
+    x[n+1] = F(x[n], u[n]),    classifier: y = R x[T],    language model: p(s[n+1] | s[0..n]) = softmax(R x[n+1])
+
+with R affine. The inputs of a language model are its symbols, u[n] = e_{s[n]}. Writing text closes the loop: the random
+map on (x, s),
+
+    x' = F(x, e_s),      s' ~ softmax(R x' / temperature).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from separatrix._errors import explain
+from separatrix._tree import float_dtype
+from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix.evolution import evolve
+from separatrix.systems.base import as_parameter
+from separatrix.systems.cells import from_cell
+from separatrix.systems.map import Map
+
+
+class SequenceClassifier(eqx.Module):
+    r"""y = R x[T] with x[n+1] = cell(u[n], x[n]).
+
+    **Arguments:**
+
+    - `cell`: an `Elman`, `eqx.nn.GRUCell`, `eqx.nn.LSTMCell`, or any module cell(u, x) with a `hidden_size`.
+    - `classes`: length of y.
+    - `key`: R. The initial state starts at zero, and is trained with the rest.
+
+    Called with inputs of shape (T, input_size), it returns shape (classes,).
+
+    **Raises:** `TypeError` for a cell without `hidden_size`.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, equinox as eqx, separatrix as sx
+    >>> model = sx.SequenceClassifier(eqx.nn.GRUCell(8, 16, key=jax.random.key(0)), 10, key=jax.random.key(1))
+    >>> model(jnp.zeros((5, 8))).shape
+    (10,)
+    """
+
+    cell: Any
+    readout: eqx.nn.Linear
+    initial: Any
+
+    def __init__(self, cell: Any, classes: int, *, key: Key):
+        self.cell, self.readout, self.initial = cell, *_ends(cell, classes, key)
+
+    def __call__(self, inputs: Float[Array, "time inputs"]) -> Float[Array, " classes"]:
+        """Return the scores of one sequence."""
+        return self.readout(exposed(evolve(from_cell(self.cell, inputs), self.initial, save="last").final))
+
+
+class LanguageModel(eqx.Module):
+    r"""p(s[n+1] | s[0], ..., s[n]) = softmax(R x[n+1]) with x[n+1] = cell(e_{s[n]}, x[n]).
+
+    **Arguments:**
+
+    - `cell`: as in `SequenceClassifier`, with `input_size` = K, the number of symbols.
+    - `key`: R. The initial state starts at zero, and is trained with the rest.
+
+    Called with symbols s, shape (T,), integers in [0, K), it returns logits of shape (T, K): row n is for symbol n + 1.
+
+    **Raises:** `TypeError` for a cell without `input_size` and `hidden_size`.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, equinox as eqx, separatrix as sx
+    >>> model = sx.LanguageModel(eqx.nn.LSTMCell(27, 16, key=jax.random.key(0)), key=jax.random.key(1))
+    >>> model(jnp.array([3, 1, 20])).shape
+    (3, 27)
+    """
+
+    cell: Any
+    readout: eqx.nn.Linear
+    initial: Any
+
+    def __init__(self, cell: Any, *, key: Key):
+        self.cell, self.readout, self.initial = cell, *_ends(cell, _size(cell, "input_size"), key)
+
+    def __call__(self, symbols: Int[Array, " time"]) -> Float[Array, "time symbols"]:
+        """Return the logits of each next symbol."""
+        hidden = evolve(from_cell(self.cell, self.encode(symbols)), self.initial, save=exposed).states[1:]
+        return jax.vmap(self.readout)(hidden)
+
+    def encode(self, symbols: Int[Array, "..."]) -> Float[Array, "... symbols"]:
+        """Return e_s."""
+        return jax.nn.one_hot(symbols, self.readout.out_features, dtype=self.readout.weight.dtype)
+
+
+class Writing(Map):
+    """(x, s) -> (x', s'): x' = cell(e_s, x), s' ~ softmax(R x' / temperature); without a key the likeliest symbol."""
+
+    model: LanguageModel
+    temperature: Scalar
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        hidden, symbol = state
+        hidden = self.model.cell(self.model.encode(symbol), hidden)
+        logits = self.model.readout(exposed(hidden))
+        logits = logits / jnp.asarray(self.temperature, logits.dtype)
+        drawn = jnp.argmax(logits) if key is None else jax.random.categorical(key, logits)
+        return hidden, drawn.astype(jnp.result_type(symbol))
+
+
+def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
+    r"""Return the mean of -log2 p(s[n+1] | s[0..n]) over a batch: a loss for `fit`.
+
+    **Arguments:**
+
+    - `model`: a `LanguageModel`. `batch`: integers, shape (B, T + 1): T predictions a row.
+
+    **Returns:** a scalar in bits; log2 K for the uniform distribution.
+
+    **Example:** a model that has seen nothing.
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> model = sx.LanguageModel(sx.Elman(4, 8, key=jax.random.key(0)), key=jax.random.key(1))
+    >>> blank = jax.tree.map(jnp.zeros_like, model)
+    >>> sx.bits_per_symbol(blank, jnp.array([[0, 1, 2, 3]])).item()
+    2.0
+    """
+    batch = jnp.asarray(batch)
+    log_p = jax.nn.log_softmax(jax.vmap(model)(batch[:, :-1]))
+    taken = jnp.take_along_axis(log_p, batch[:, 1:, None].astype(jnp.int32), axis=-1)
+    return -jnp.mean(taken) / jnp.log(jnp.asarray(2, taken.dtype))
+
+
+def generate(
+    model: LanguageModel, prompt: Any, steps: int, *, key: Key | None = None, temperature: Any = 1.0
+) -> Int[Array, " steps"]:
+    r"""Let a language model write on: evolve the closed loop.
+
+    **Arguments:**
+
+    - `model`: a `LanguageModel`. `prompt`: symbols to start from, shape (P,), P >= 1.
+    - `steps`: how many symbols to write. `key`: the draws; None for the likeliest symbol each time.
+    - `temperature`: > 0; 1 for the model's own distribution, less for likelier symbols.
+
+    **Returns:** the symbols written, shape (steps,), without the prompt.
+
+    **Raises:** `ValueError` for an empty prompt.
+
+    **Example:** the same key writes the same text.
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> model = sx.LanguageModel(sx.Elman(4, 8, key=jax.random.key(0)), key=jax.random.key(1))
+    >>> one, two = (sx.generate(model, jnp.array([0, 1]), 20, key=jax.random.key(2)) for _ in range(2))
+    >>> one.tolist() == two.tolist()
+    True
+
+    **Reference:** Sutskever, Martens & Hinton, *Generating text with recurrent neural networks* (2011).
+    """
+    prompt = jnp.asarray(prompt)
+    if prompt.ndim != 1 or prompt.size == 0:
+        do = "Start from at least one symbol."
+        raise ValueError(explain("generate: prompt", f"shape {prompt.shape}", "(P,), P >= 1", do))
+    hidden = model.initial
+    if prompt.size > 1:
+        hidden = evolve(from_cell(model.cell, model.encode(prompt[:-1])), hidden, save="last").final
+    loop = Writing(model, as_parameter(temperature))
+    return evolve(loop, (hidden, prompt[-1]), steps=steps, key=key, save=_symbol).states[1:]
+
+
+def exposed(state: State) -> Any:
+    """The part of a cell's state that is read: h of an LSTM's (h, c), else all of it."""
+    return state[0] if isinstance(state, tuple) else state
+
+
+def rest(cell: Any) -> State:
+    """Return the zero state of a cell: a pair (h, c) for an LSTM."""
+    zeros = jnp.zeros(_size(cell, "hidden_size"), float_dtype(eqx.filter(cell, eqx.is_inexact_array)))
+    return (zeros, zeros) if isinstance(cell, eqx.nn.LSTMCell) else zeros
+
+
+def _symbol(state: State) -> Any:
+    return state[1]
+
+
+def _ends(cell: Any, outputs: int, key: Key) -> tuple[eqx.nn.Linear, State]:
+    """A readout and an initial state for a cell."""
+    initial = rest(cell)
+    return eqx.nn.Linear(_size(cell, "hidden_size"), outputs, key=key, dtype=float_dtype(initial)), initial
+
+
+def _size(cell: Any, name: str) -> int:
+    size = getattr(cell, name, None)
+    if not isinstance(size, int):
+        do = "Pass Elman, eqx.nn.GRUCell, eqx.nn.LSTMCell, or a module with that field."
+        raise TypeError(explain("sequence model: cell", type(cell).__name__, f"a cell that says its {name}", do))
+    return size
