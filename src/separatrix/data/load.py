@@ -37,8 +37,8 @@ def load(
     - `targets`: for a table, the column or columns to predict; the others are the inputs. None by default: no targets.
 
     **Returns:** a `DataSet`. Images are float32 in [0, 1], shape (n, height, width), their labels int32; text is uint8
-    codes, shape (n,); columns of a table are float64. An .npz file holds arrays named inputs, targets, test_inputs, test_targets (all but the first
-    optional); an .npy file the inputs.
+    codes, shape (n,); columns of a table are float64. An .npz file holds arrays named inputs, targets, test_inputs,
+    test_targets (all but the first optional); an .npy file the inputs.
 
     **Raises:** `DataMissing` where the set is nowhere to be found, with the line that installs it; `ValueError` for an
     unknown name, and for a file that is not sound, naming the first bad place in it.

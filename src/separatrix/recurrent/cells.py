@@ -85,7 +85,7 @@ def with_recurrent_gain(cell: Any, gain: Any, *, key: Key) -> Any:
     **Reference:** Saxe, McClelland & Ganguli, *Exact solutions to the nonlinear dynamics of learning in deep linear
     neural networks* (2014), section 3; Mezzadri (2007) for the uniform distribution on the orthogonal group.
     """
-    weight = getattr(cell, "weight_hh", None)
+    weight: Any = getattr(cell, "weight_hh", None)
     if not eqx.is_array(weight) or weight.ndim != 2 or weight.shape[0] % weight.shape[1]:
         got = type(cell).__name__ if weight is None else f"weight_hh of shape {jnp.shape(weight)}"
         expected = "a cell with weight_hh of shape (gates x size, size)"

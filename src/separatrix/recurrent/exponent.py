@@ -8,7 +8,7 @@ longer than the memory of the orbit, and give the standard error of the whole as
 """
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -53,13 +53,13 @@ class StretchingMap(Map):
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         pair, growth = state
-        point, pushed = tangent(self.map).step(n, TangentState(*pair), key=key)
+        point, pushed = cast(Map, tangent(self.map)).step(n, TangentState(*pair), key=key)
         length = norm(pushed)
         return TangentState(point, scale(1 / length, pushed)), growth + jnp.log(length)
 
 
 def largest_exponent(
-    map: Map,
+    map: Any,
     state: Any,
     *,
     steps: int | None = None,
@@ -116,7 +116,9 @@ def _plan(map: Map, steps: Any, transient: Any, batches: int) -> tuple[int, int]
     available = map.length if isinstance(map, FiniteMap) else None
     if steps is None:
         if available is None:
-            raise ValueError(explain("largest_exponent: steps", "None", "a whole number", "Say how many: steps=10_000."))
+            raise ValueError(
+                explain("largest_exponent: steps", "None", "a whole number", "Say how many: steps=10_000.")
+            )
         share = batches / (batches + _TRANSIENT)
         steps = available - transient if transient is not None else int(available * share)
     length = int(steps) // max(batches, 1)
