@@ -37,11 +37,14 @@ _PUBLIC = {
         "generate", "gradient_norms", "largest_exponent", "random_network", "spectral_radius", "with_recurrent_gain",
         "with_spectral_radius",
     ),
-    "separatrix.residual": (),
+    "separatrix.residual": (
+        "AlongDepth", "BoundedPolicy", "Discovery", "FlowModel", "Monomials", "NeuralODE", "PendulumPlant",
+        "ResNet", "Segments", "augment", "discover", "lqr", "policy_loss", "segments", "trajectory_loss",
+        "universal", "with_depth",
+    ),
     "separatrix.diffusion": (
-        "Brownian", "DenoisingFlow", "DenoisingScoreMatching", "Denoiser", "GaussianMixture", "NoisingProcess",
-        "ScoreMLP", "ScoreMixer", "VE", "VP", "ddpm_schedule", "denoised", "log_likelihood", "noise_of", "on_grid",
-        "sample", "score_of",
+        "Brownian", "DenoisingFlow", "DenoisingScoreMatching", "GaussianMixture", "LearnedScore", "NoisingProcess",
+        "ScoreMLP", "ScoreMixer", "VE", "VP", "alpha_bar", "log_likelihood", "sample", "score_of",
     ),
     "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
     "separatrix.data": (

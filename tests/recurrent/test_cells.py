@@ -1,5 +1,7 @@
 """Cells and the size of their recurrent weights, against other implementations and closed forms."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -34,7 +36,7 @@ def test_every_singular_value_of_every_gate_is_the_gain(cell, gates):
     np.testing.assert_allclose(jnp.linalg.svd(blocks, compute_uv=False), 1.7, rtol=1e-13)
     np.testing.assert_array_equal(scaled.weight_ih, cell.weight_ih)
     # The gates are drawn apart.
-    assert all(float(jnp.max(jnp.abs(a - b))) > 0.1 for a, b in zip(blocks[:-1], blocks[1:], strict=True))
+    assert all(float(jnp.max(jnp.abs(a - b))) > 0.1 for a, b in itertools.pairwise(blocks))
 
 
 def test_recurrent_gain_is_a_leaf():

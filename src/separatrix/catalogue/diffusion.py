@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from separatrix.calculus import probability_flow, reverse
 from separatrix.catalogue.entry import Entry
-from separatrix.diffusion import VP, Brownian, DenoisingFlow, GaussianMixture, noise_of
+from separatrix.diffusion import VP, Brownian, DenoisingFlow, GaussianMixture
 
 
 def _mixture() -> GaussianMixture:
@@ -27,7 +27,7 @@ def _brownian_flow() -> Any:
 
 
 def _denoising() -> Any:
-    return DenoisingFlow(VP(), noise_of(VP(), _mixture().score_under(VP())))
+    return DenoisingFlow(VP(), _mixture().score_under(VP()))
 
 
 def _pair() -> Any:
@@ -44,5 +44,5 @@ ENTRIES = (
     Entry("brownian-probability-flow", "flow", "the flow with the marginals of Brownian motion from N(0, 1)",
           "dx/dt = x/(2 (1 + t))", "x(t) = x(0) sqrt(1 + t)", _brownian_flow, _pair, 1.0, 0.05),
     Entry("denoising-flow", "flow", "the probability flow of a noised mixture in the clock sigma/alpha",
-          "dy/ds = eps(t(s), alpha y)", "a step of Euler's method is a step of DDIM", _denoising, _pair, 1.0, 0.05),
+          "dy/ds = -sigma score(t(s), alpha y)", "a step of Euler's method is a step of DDIM", _denoising, _pair, 1.0, 0.05),
 )  # fmt: skip

@@ -75,7 +75,8 @@ def largest_exponent(
     - `map`: any `Map`; a driven one for the exponent conditional on its inputs, a random one with its `key`.
     - `state`: where the orbit starts, in float64.
     - `steps`: how many count, rounded down to whole batches; by default as many as a `FiniteMap` has left.
-    - `transient`: steps before that, in which the orbit settles and the perturbation turns; an eighth of `steps` by default.
+    - `transient`: steps before that, in which the orbit settles and the perturbation turns; by default an eighth of
+      `steps`.
     - `batches`: into how many equal parts the steps are divided, at least 2. The standard error is right where one part is
       longer than the orbit's memory.
     - `direction`: the perturbation at the start; by default a fixed one without symmetry.

@@ -1,0 +1,199 @@
+r"""Control: a policy u = pi(x) trained through the simulator.
+
+    minimise  J = integral over [0, T] of c(x, u) dt + g(x(T)),     dx/dt = f(t, x, u),  u = pi(x).
+
+The cost is one more state, J' = c, so that one evolution gives it and one adjoint its gradient in the policy. On linear
+dynamics and quadratic cost with T -> infinity the best policy is linear, u = -K x, and `lqr` gives it in closed form.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from separatrix._errors import explain
+from separatrix._types import Function, Scalar, State
+from separatrix.calculus import close_loop
+from separatrix.calculus.methods import RK4
+from separatrix.evolution import evolve
+from separatrix.evolution._save import identity
+from separatrix.systems._signature import as_pytree
+from separatrix.systems.base import as_parameter
+from separatrix.systems.flow import Flow
+from separatrix.systems.open import OpenFlow
+
+
+class PendulumPlant(OpenFlow):
+    """q'' = -sin q - a q' + u, on the state (q, q'): a pendulum that hangs at q = 0, with a torque at its pivot.
+
+    Time is in units of sqrt(length/g), torque in units of what holds the pendulum level.
+
+    **Arguments:**
+
+    - `friction`: a >= 0.
+
+    **Example:** a torque of 1 holds it level.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> sx.PendulumPlant().velocity(0.0, jnp.array([jnp.pi / 2, 0.0]), 1.0).tolist()
+    [0.0, 0.0]
+    """
+
+    friction: Any = eqx.field(default=0.0, converter=as_parameter)
+
+    def velocity(self, t: Scalar, state: State, inputs: Any) -> State:
+        angle, rate = state[0], state[1]
+        friction = jnp.asarray(self.friction, state.dtype)
+        return jnp.stack([rate, -jnp.sin(angle) - friction * rate + jnp.asarray(inputs, state.dtype)])
+
+    @staticmethod
+    def features(state: Any) -> Any:
+        """(cos q, sin q, q'): what a policy may see without knowing how often the pendulum went round."""
+        return jnp.stack([jnp.cos(state[0]), jnp.sin(state[0]), state[1]])
+
+    @staticmethod
+    def energy(state: Any) -> Any:
+        """q'^2/2 - cos q: -1 at rest below, 1 at rest above."""
+        return 0.5 * state[1] ** 2 - jnp.cos(state[0])
+
+
+class BoundedPolicy(eqx.Module):
+    """u(x) = limit tanh(net(features(x))).
+
+    **Arguments:**
+
+    - `net`: from features to a scalar, or to an array of inputs.
+    - `limit`: the largest input, > 0; not trained.
+    - `features`: what the net sees of a state; all of it by default.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> policy = sx.BoundedPolicy(lambda x: 100.0 * x[0], limit=0.5)
+    >>> policy(jnp.array([1.0, 0.0])).item()
+    0.5
+    """
+
+    net: Function = eqx.field(converter=as_pytree)
+    limit: float = eqx.field(static=True)
+    features: Function = eqx.field(default=identity, static=True)
+
+    def __check_init__(self):
+        if not self.limit > 0:
+            raise ValueError(explain("BoundedPolicy: limit", self.limit, "a number > 0", "Pass the largest input."))
+
+    def __call__(self, state: Any) -> Any:
+        return self.limit * jnp.tanh(self.net(self.features(state)))
+
+
+class CostedState(NamedTuple):
+    """A state and the cost it has run up."""
+
+    state: Any
+    cost: Any
+
+
+class CostedFlow(Flow):
+    """dx/dt = f(t, x, pi(x)),  dJ/dt = c(x, pi(x))."""
+
+    closed: Flow
+    policy: Function
+    cost: Function
+
+    def velocity(self, t: Scalar, state: State) -> State:
+        x, total = state
+        return CostedState(self.closed.velocity(t, x), jnp.asarray(self.cost(x, self.policy(x)), total.dtype))
+
+
+def policy_loss(
+    plant: OpenFlow,
+    cost: Function,
+    *,
+    horizon: float,
+    steps: int,
+    terminal: Function | None = None,
+    method: Any = None,
+) -> Function:
+    r"""Return the loss l(policy, starts): the mean cost of the closed loop over starts.
+
+        J(x_0) = integral over [0, T] of c(x, pi(x)) dt + g(x(T))
+
+    **Arguments:**
+
+    - `plant`: an `OpenFlow`. `cost`: c(x, u), a scalar. `terminal`: g(x), none by default.
+    - `horizon`: T > 0, taken in `steps` steps of the `method` (`RK4()` by default).
+
+    **Returns:** l(policy, batch) for `fit`, with starts (B, ...) and a policy u(x), an `equinox.Module`.
+
+    **Raises:** `ValueError` for a horizon that is not positive or less than one step.
+
+    **Example:** x' = u with cost x^2 + u^2 wants u = -x.
+
+    >>> import equinox as eqx, jax.numpy as jnp, optax, separatrix as sx
+    >>> class Gain(eqx.Module):
+    ...     value: object
+    ...     def __call__(self, x):
+    ...         return -self.value * x
+    >>> plant = sx.as_open_flow(lambda x, u: u)
+    >>> loss = sx.policy_loss(plant, lambda x, u: x**2 + u**2, horizon=8.0, steps=80)
+    >>> found = sx.fit(loss, optax.adam(0.05), jnp.ones(1), initial=Gain(jnp.array(0.2)), steps=150)
+    >>> round(float(found.model.value), 2)
+    1.0
+
+    **Reference:** Pontryagin et al., *The Mathematical Theory of Optimal Processes* (1962), section I.1, for the cost as
+    a coordinate.
+    """
+    if not (horizon > 0 and steps >= 1):
+        got = f"horizon {horizon:g} in {steps} steps"
+        raise ValueError(explain("policy_loss", got, "a horizon > 0 in at least one step", "Say how far to look."))
+    method = RK4() if method is None else method
+
+    def loss(policy: Any, starts: Any) -> Any:
+        system = CostedFlow(close_loop(plant, policy), as_pytree(policy), as_pytree(cost))
+
+        def one(start: Any) -> Any:
+            first = CostedState(start, jnp.zeros((), jnp.result_type(*jax.tree.leaves(start))))
+            last = evolve(system, first, times=(0.0, horizon), steps=steps, method=method, save="last").final
+            return last.cost if terminal is None else last.cost + terminal(last.state)
+
+        return jnp.mean(jax.vmap(one)(starts))
+
+    return loss
+
+
+def lqr(a: Any, b: Any, q: Any, r: Any) -> Any:
+    r"""Return the gain K of the policy u = -K x that minimises the integral of x^T Q x + u^T R u for x' = A x + B u.
+
+        K = R^-1 B^T P,     A^T P + P A - P B R^-1 B^T P + Q = 0
+
+    **Arguments:**
+
+    - `a`: (d, d). `b`: (d, m). `q`: (d, d), positive semidefinite. `r`: (m, m), positive definite.
+
+    **Returns:** K, shape (m, d).
+
+    **Raises:** `ValueError` for shapes that do not fit, or where the equation has no stabilising solution.
+
+    **Example:** the double integrator, gain (1, sqrt 3).
+
+    >>> import numpy as np, separatrix as sx
+    >>> gain = sx.lqr([[0.0, 1.0], [0.0, 0.0]], [[0.0], [1.0]], np.eye(2), [[1.0]])
+    >>> [round(float(value), 4) for value in gain[0]]
+    [1.0, 1.7321]
+
+    **Reference:** Anderson & Moore, *Optimal Control: Linear Quadratic Methods* (1990), section 3.2; solved by SciPy.
+    """
+    a, b, q, r = (np.asarray(matrix, float) for matrix in (a, b, q, r))
+    size, inputs = b.shape if b.ndim == 2 else (-1, -1)
+    if a.shape != (size, size) or q.shape != (size, size) or r.shape != (inputs, inputs):
+        got = f"A {a.shape}, B {b.shape}, Q {q.shape}, R {r.shape}"
+        raise ValueError(explain("lqr", got, "(d, d), (d, m), (d, d), (m, m)", "Give two axes to each matrix."))
+    try:
+        solution = scipy.linalg.solve_continuous_are(a, b, q, r)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        do = "Check that (A, B) can be stabilised, Q >= 0 and R > 0."
+        raise ValueError(explain("lqr", f"no solution ({error})", "a stabilising one", do)) from error
+    return jnp.asarray(np.linalg.solve(r, b.T @ solution))

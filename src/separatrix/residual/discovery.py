@@ -1,0 +1,200 @@
+r"""Discovery of laws: which few terms of a library make up a velocity?
+
+    V = Theta(X) Xi,     Theta(X) = [1, x, y, x^2, x y, ...]   (N, p),   Xi (p, d) with few nonzero entries.
+
+Sequentially thresholded least squares solves on the terms that are left, drops coefficients below a threshold, and
+begins again. That is a map on Xi,
+
+    Xi_j <- argmin |Theta xi - V_j|^2  over xi with support {i : |Xi_ij| >= threshold},
+
+whose supports only shrink: it reaches a fixed point in at most p steps.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from separatrix._errors import explain
+from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix.evolution import evolve
+from separatrix.systems.flow import Flow
+from separatrix.systems.map import Map
+
+
+class Monomials(eqx.Module):
+    """All monomials of some variables up to a degree, [1, x, y, x^2, x y, y^2, ...].
+
+    **Arguments:**
+
+    - `names`: one for each variable.
+    - `degree`: the highest total degree, >= 0.
+
+    A library is a function (d,) -> (p,) with `names`, the variables, and `labels`, its p terms.
+
+    **Raises:** `ValueError` for no names or a negative degree.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> library = sx.Monomials(("x", "y"), 2)
+    >>> library.labels
+    ('1', 'x', 'y', 'x^2', 'x y', 'y^2')
+    >>> library(jnp.array([2.0, 3.0])).tolist()
+    [1.0, 2.0, 3.0, 4.0, 6.0, 9.0]
+    """
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    exponents: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+
+    def __init__(self, names: Sequence[str], degree: int):
+        self.names = tuple(names)
+        if not self.names or degree < 0:
+            got, do = f"{len(self.names)} names and degree {degree}", 'Pass for example ("x", "y"), 3.'
+            raise ValueError(explain("Monomials", got, "at least one name and a degree >= 0", do))
+        factors = [
+            chosen
+            for total in range(degree + 1)
+            for chosen in itertools.combinations_with_replacement(range(len(self.names)), total)
+        ]
+        self.exponents = tuple(tuple(chosen.count(i) for i in range(len(self.names))) for chosen in factors)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The terms, as text."""
+        return tuple(_monomial(self.names, powers) for powers in self.exponents)
+
+    def __call__(self, x: Any) -> Any:
+        # An exponent that is zero must not be seen by the derivative, which is 0 x^-1 there.
+        terms = [[x[i] ** power for i, power in enumerate(powers) if power] for powers in self.exponents]
+        return jnp.stack([np.prod(factors) if factors else jnp.ones_like(x[0]) for factors in terms])
+
+
+class ThresholdedLeastSquares(Map):
+    """Xi_j <- argmin |Theta xi - V_j| over xi supported where |Xi_ij| >= threshold: one step of the algorithm."""
+
+    terms: Any  # (N, p)
+    velocities: Any  # (N, d)
+    threshold: Any
+
+    def init(self) -> Any:
+        """Return the least-squares solution on all terms, shape (p, d)."""
+        return jnp.linalg.lstsq(self.terms, self.velocities)[0]
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        kept = jnp.abs(state) >= self.threshold
+
+        def solve(mask: Any, velocity: Any) -> Any:
+            # The solution of least norm is zero on the columns that are zero.
+            return jnp.linalg.lstsq(jnp.where(mask[None, :], self.terms, 0.0), velocity)[0] * mask
+
+        return jax.vmap(solve, in_axes=1, out_axes=1)(kept, self.velocities)
+
+
+class LibraryFlow(Flow):
+    """dx/dt = Xi^T Theta(x)."""
+
+    library: Function
+    coefficients: Any
+
+    def velocity(self, t: Scalar, state: State) -> State:
+        return self.coefficients.astype(state.dtype).T @ self.library(state)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Discovery:
+    """What was found.
+
+    - `coefficients`, shape (p, d): Xi; `library`: its terms.
+    - `residual`: |V - Theta Xi| / |V|, in the Frobenius norm.
+    """
+
+    library: Any
+    coefficients: Any
+    residual: float
+
+    @property
+    def flow(self) -> Flow:
+        """The law as a `Flow`."""
+        return LibraryFlow(self.library, self.coefficients)
+
+    @property
+    def terms(self) -> dict[str, dict[str, float]]:
+        """Variable to the coefficients that are not zero, by label."""
+        table = np.asarray(self.coefficients).T
+        return {
+            name: {label: float(value) for label, value in zip(self.library.labels, row, strict=True) if value != 0}
+            for name, row in zip(self.library.names, table, strict=True)
+        }
+
+    @property
+    def equations(self) -> tuple[str, ...]:
+        """The law as text, one equation for each variable."""
+        return tuple(f"{name}' = {_sum(found)}" for name, found in self.terms.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return terms, equations and residual as plain values."""
+        return {"terms": self.terms, "equations": list(self.equations), "residual": self.residual}
+
+    def __repr__(self) -> str:
+        return f"Discovery({'; '.join(self.equations)}; residual {self.residual:.2g})"
+
+
+def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Discovery:
+    """Find a sparse law for velocities at points, by sequentially thresholded least squares.
+
+    **Arguments:**
+
+    - `points`, `velocities`: shape (N, d), with N at least the number of terms.
+    - `library`: as `Monomials(names, degree)`: a function (d,) -> (p,) with `names` and `labels`.
+    - `threshold`: the smallest coefficient that is kept, in the unit of its term, >= 0: above what noise and the errors
+      of the velocities make, below what is sought.
+
+    **Returns:** a `Discovery`.
+
+    **Raises:** `ValueError` for shapes that do not fit, values that are not finite, fewer points than terms, or a
+    negative threshold.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> points = jax.random.uniform(jax.random.key(0), (50, 2))
+    >>> x, y = points.T
+    >>> velocities = jnp.stack([1.5 * x - x * y, x * y - 3.0 * y], axis=1)
+    >>> sx.discover(points, velocities, sx.Monomials(("x", "y"), 3), threshold=0.1).equations
+    ("x' = 1.5 x - 1 x y", "y' = -3 y + 1 x y")
+
+    **Reference:** Brunton, Proctor & Kutz, *Discovering governing equations from data by sparse identification of
+    nonlinear dynamical systems* (2016), section 3; Zhang & Schaeffer, *On the convergence of the SINDy algorithm* (2019),
+    theorem 2.3, for the fixed point.
+    """
+    points, velocities = jnp.asarray(points), jnp.asarray(velocities)
+    width, count = len(library.names), len(library.labels)
+    if points.ndim != 2 or points.shape != velocities.shape or points.shape[1] != width or len(points) < count:
+        got, do = f"points {points.shape} and velocities {velocities.shape}", "Give more points or a smaller library."
+        raise ValueError(explain("discover", got, f"two arrays (N, {width}) with N >= {count} terms", do))
+    if not (bool(jnp.isfinite(points).all()) and bool(jnp.isfinite(velocities).all())):
+        raise ValueError(explain("discover", "values that are not finite", "finite numbers", "Drop them first."))
+    if not threshold >= 0:
+        raise ValueError(explain("discover: threshold", threshold, "a number >= 0", "Take 0 to keep all terms."))
+    terms = jax.vmap(library)(points)
+    algorithm = ThresholdedLeastSquares(terms, velocities, jnp.asarray(threshold, terms.dtype))
+    coefficients = evolve(algorithm, algorithm.init(), steps=count, save="last").final
+    residual = jnp.linalg.norm(velocities - terms @ coefficients) / jnp.linalg.norm(velocities)
+    return Discovery(library, coefficients, float(residual))
+
+
+def _monomial(names: tuple[str, ...], powers: tuple[int, ...]) -> str:
+    factors = [name if power == 1 else f"{name}^{power}" for name, power in zip(names, powers, strict=True) if power]
+    return " ".join(factors) or "1"
+
+
+def _sum(found: dict[str, float]) -> str:
+    parts = [f"{value:+.3g} {label}".removesuffix(" 1") for label, value in found.items()]
+    text = " ".join(f"{part[0]} {part[1:]}" for part in parts) or "0"
+    return f"-{text[2:]}" if text.startswith("- ") else text.removeprefix("+ ")
