@@ -53,3 +53,20 @@ def test_imports_point_down(path):
 def test_no_file_is_long():
     long = {str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
     assert not long
+
+
+LOOPS = {"scan", "while_loop", "fori_loop", "associative_scan", "map"}
+
+
+@pytest.mark.parametrize("layer", sorted(FAMILIES | {"training", "catalogue", "tour"}))
+def test_what_evolve_runs_has_no_loop_of_its_own(layer):
+    """`evolve` is the only loop: no family and no trainer calls one of JAX's, or a diffrax solve."""
+    found = []
+    for path in (ROOT / layer).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
+                called = node.value.attr == "lax" and node.attr in LOOPS
+            else:
+                called = isinstance(node, ast.Attribute) and node.attr == "diffeqsolve"
+            found += [f"{path.relative_to(ROOT)}:{node.lineno}"] if called else []
+    assert not found
