@@ -44,7 +44,7 @@ _PUBLIC = {
     ),
     "separatrix.diffusion": (
         "Brownian", "DenoisingFlow", "DenoisingScoreMatching", "GaussianMixture", "LearnedScore", "NoisingProcess",
-        "ScoreMLP", "ScoreMixer", "VE", "VP", "alpha_bar", "log_likelihood", "sample", "score_of",
+        "ScoreMLP", "ScoreMixer", "VE", "VP", "alpha_bar", "denoised", "log_likelihood", "on_grid", "sample", "score_of",
     ),
     "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
     "separatrix.data": (

@@ -1,3 +1,49 @@
 """Residual networks and the flows they step along."""
 
-ENTRIES = ()
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from separatrix.calculus import close_loop, limit
+from separatrix.catalogue.entry import Entry
+from separatrix.residual import AlongDepth, BoundedPolicy, PendulumPlant, ResNet, universal
+
+
+def _field() -> Any:
+    keys = jax.random.split(jax.random.key(4), 3)
+    return AlongDepth([eqx.nn.MLP(3, 3, 6, 1, jnp.tanh, key=key) for key in keys])
+
+
+def _net() -> Any:
+    return ResNet(_field(), 0.125)
+
+
+def _interaction(x: Any) -> Any:
+    return jnp.stack([-x[0] * x[1], x[0] * x[1]])
+
+
+def _growth(x: Any) -> Any:
+    return jnp.stack([1.5 * x[0], -3.0 * x[1]])
+
+
+def _pumped() -> Any:
+    policy = BoundedPolicy(lambda seen: 4.0 * seen[2], limit=0.3, features=PendulumPlant.features)
+    return close_loop(PendulumPlant(0.0), policy)
+
+
+def _start() -> Any:
+    return jnp.array([0.5, -0.5, 1.0])
+
+
+ENTRIES = (
+    Entry("residual-net", "map", "eight residual blocks, weights piecewise linear in depth", "x' = x + h f(l h, x)",
+          "its limit is the neural ODE; the distance halves when the depth doubles", _net, _start, 8),
+    Entry("neural-ode", "flow", "the limit of the residual net", "x' = f(t, x)",
+          "Euler's method on it is the residual net", lambda: limit(_net()), _start, 1.0, 0.05),
+    Entry("universal-lotka-volterra", "flow", "growth known, interaction added", "x' = (1.5 x, -3 y) + (-x y, x y)",
+          "x - 3 ln x + y - 1.5 ln y is constant", lambda: universal(_growth, _interaction), lambda: jnp.array([1.0, 1.0]), 1.0, 0.01),
+    Entry("pumped-pendulum", "flow", "a pendulum with a torque along its motion", "q'' = -sin q + 0.3 tanh(4 q')",
+          "the energy q'^2/2 - cos q grows at the rate u q' >= 0", _pumped, lambda: jnp.array([0.5, 0.5]), 1.0, 0.05),
+)  # fmt: skip

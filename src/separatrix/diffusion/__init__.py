@@ -15,4 +15,9 @@ from separatrix.diffusion.processes import (
     NoisingProcess as NoisingProcess,
     alpha_bar as alpha_bar,
 )
-from separatrix.diffusion.sampling import DenoisingFlow as DenoisingFlow, sample as sample
+from separatrix.diffusion.sampling import (
+    DenoisingFlow as DenoisingFlow,
+    denoised as denoised,
+    on_grid as on_grid,
+    sample as sample,
+)

@@ -41,15 +41,15 @@ class NoisingProcess(SDE):
         """Standard deviation of the normal law from which the reversal starts."""
 
     @abstractmethod
-    def marginal(self, t: Scalar) -> tuple[Scalar, Scalar]:
-        """Return (alpha, sigma) at time t."""
+    def marginal(self, t: Any) -> tuple[Any, Any]:
+        """Return (alpha, sigma) at time t, a number or an array of times."""
 
     @abstractmethod
-    def time_of(self, ratio: Scalar) -> Scalar:
+    def time_of(self, ratio: Any) -> Any:
         """Return the time at which sigma/alpha has a value."""
 
     @abstractmethod
-    def rates(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def rates(self, t: Any) -> tuple[Any, Any]:
         """Return (a, g) of dx = a x dt + g dW at time t."""
 
     def drift(self, t: Scalar, state: State) -> State:
@@ -103,16 +103,16 @@ class VP(NoisingProcess):
     def prior_scale(self) -> Scalar:
         return 1.0
 
-    def marginal(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def marginal(self, t: Any) -> tuple[Any, Any]:
         t = jnp.asarray(t)
         spent = self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
         return jnp.exp(-spent / 2), jnp.sqrt(-jnp.expm1(-spent))
 
-    def time_of(self, ratio: Scalar) -> Scalar:
+    def time_of(self, ratio: Any) -> Any:
         spent, slope = jnp.log1p(jnp.asarray(ratio) ** 2), self.beta_max - self.beta_min
         return 2 * spent / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * spent))
 
-    def rates(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def rates(self, t: Any) -> tuple[Any, Any]:
         beta = self.beta_min + t * (self.beta_max - self.beta_min)
         return -beta / 2, jnp.sqrt(beta)
 
@@ -144,16 +144,16 @@ class VE(NoisingProcess):
     def prior_scale(self) -> Scalar:
         return self.sigma_max
 
-    def marginal(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def marginal(self, t: Any) -> tuple[Any, Any]:
         t = jnp.asarray(t)
         growth = jnp.log(self.sigma_max / self.sigma_min)
         return jnp.ones_like(t), self.sigma_min * jnp.sqrt(jnp.expm1(2 * growth * t))
 
-    def time_of(self, ratio: Scalar) -> Scalar:
+    def time_of(self, ratio: Any) -> Any:
         growth = jnp.log(self.sigma_max / self.sigma_min)
         return jnp.log1p((jnp.asarray(ratio) / self.sigma_min) ** 2) / (2 * growth)
 
-    def rates(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def rates(self, t: Any) -> tuple[Any, Any]:
         growth = jnp.log(self.sigma_max / self.sigma_min)
         return jnp.zeros_like(t), self.sigma_min * jnp.exp(growth * t) * jnp.sqrt(2 * growth)
 
@@ -185,14 +185,14 @@ class Brownian(NoisingProcess):
     def prior_scale(self) -> Scalar:
         return jnp.sqrt(self.end)
 
-    def marginal(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def marginal(self, t: Any) -> tuple[Any, Any]:
         t = jnp.asarray(t)
         return jnp.ones_like(t), jnp.sqrt(t)
 
-    def time_of(self, ratio: Scalar) -> Scalar:
+    def time_of(self, ratio: Any) -> Any:
         return jnp.asarray(ratio) ** 2
 
-    def rates(self, t: Scalar) -> tuple[Scalar, Scalar]:
+    def rates(self, t: Any) -> tuple[Any, Any]:
         return jnp.zeros_like(t), jnp.ones_like(t)
 
 

@@ -6,31 +6,36 @@ r"""Sampling is the verbs, composed.
 
         dy/ds = -sigma grad log p_t(x) = the noise in x,
 
-which is a straight line wherever the noise is guessed the same.
+which is a straight line wherever the noise is guessed the same. In that clock useful steps are very uneven: `on_grid`.
 """
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, scale
-from separatrix._types import Key, Scalar, Score, State
+from separatrix._types import Key, Scalar, Score, State, StepIndex
 from separatrix.calculus import probability_flow, reverse
 from separatrix.calculus.methods import EulerMaruyama
-from separatrix.calculus.methods.base import SDEMethod
+from separatrix.calculus.methods.base import Method, SDEMethod
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.evolution import evolve
 from separatrix.systems._signature import as_pytree
 from separatrix.systems.flow import Flow
+from separatrix.systems.map import FiniteMap
+from separatrix.systems.sde import SDE
 from separatrix.systems.trajectory import Trajectory
 
 
 class DenoisingFlow(Flow):
     r"""dy/ds = -sigma score(t, alpha y), the probability flow in y = x/alpha against s = sigma/alpha.
 
-    Its Euler steps are DDIM. Run it from large s to small with `reverse(flow, horizon=s_max)`.
+    Its Euler steps are DDIM. Run it from large s to small with `reverse(flow, horizon=s_max)`, or down a falling grid of s
+    with `on_grid`.
 
     **Arguments:**
 
@@ -60,9 +65,70 @@ class DenoisingFlow(Flow):
         return scale(-sigma, self.score(time, scale(alpha, state)))
 
 
+class GridMap(FiniteMap):
+    """x[n+1] = method.advance(system, t[n], x[n], t[n+1] - t[n])."""
+
+    system: Flow | SDE
+    method: Method
+    grid: Array
+    length: int = eqx.field(static=True)
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        grid = self.grid.astype(float_dtype(state))
+        return self.method.advance(self.system, grid[n], state, grid[n + 1] - grid[n], key=key)
+
+
+def on_grid(system: Flow | SDE, method: Method, grid: Any) -> FiniteMap:
+    r"""Return the finite map that a fixed-step method makes of a flow or an SDE on a grid of uneven steps.
+
+        x[n+1] = F_h(t[n], x[n]),   h = t[n+1] - t[n]
+
+    **Arguments:**
+
+    - `system`: a `Flow` or `SDE`. `method`: of its kind, as in `discretize`.
+    - `grid`: t[0], ..., t[N], rising; for a flow also falling, which runs it back.
+
+    **Returns:** a `FiniteMap` of N steps.
+
+    **Raises:** `ValueError` for a grid of fewer than two times.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> steps = sx.on_grid(sx.as_flow(lambda x: -x), sx.Euler(), jnp.array([0.0, 0.5, 0.75]))
+    >>> sx.evolve(steps, jnp.array(1.0)).final.item()
+    0.375
+    """
+    grid = jnp.asarray(grid)
+    if grid.ndim != 1 or grid.shape[0] < 2:
+        raise ValueError(explain("on_grid: grid", f"shape {grid.shape}", "at least two times", "Pass t[0], ..., t[N]."))
+    return GridMap(system, method, grid, grid.shape[0] - 1)
+
+
+def denoised(process: NoisingProcess, score: Score, t: Any, state: Array) -> Array:
+    r"""Return the mean of the data that x(t) may have come from.
+
+        E[x(0) | x(t) = x] = (x + sigma^2 score(t, x))/alpha
+
+    **Arguments:**
+
+    - `process`: a `NoisingProcess`. `score`: score(t, x). `t`: time. `state`: x.
+
+    **Example:** standard normal data under Brownian motion, seen at t = 1, are worth half of what is seen.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> sx.denoised(sx.Brownian(), lambda t, x: -x / (1.0 + t), 1.0, jnp.array([3.0])).tolist()
+    [1.5]
+
+    **Reference:** Efron, *Tweedie's formula and selection bias* (2011), equation 1.4.
+    """
+    alpha, sigma = process.marginal(jnp.asarray(t, state.dtype))
+    return (state + sigma**2 * score(t, state)) / alpha
+
+
 def sample(
     process: NoisingProcess,
-    score: Score,
+    score: Any,
     key: Key,
     shape: tuple[int, ...],
     *,

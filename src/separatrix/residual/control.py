@@ -143,8 +143,8 @@ def policy_loss(
     >>> round(float(found.model.value), 2)
     1.0
 
-    **Reference:** Pontryagin et al., *The Mathematical Theory of Optimal Processes* (1962), section I.1, for the cost as
-    a coordinate.
+    **Reference:** Pontryagin et al., *The Mathematical Theory of Optimal Processes* (1962), chapter I, for the cost
+    as a coordinate.
     """
     if not (horizon > 0 and steps >= 1):
         got = f"horizon {horizon:g} in {steps} steps"
@@ -184,7 +184,7 @@ def lqr(a: Any, b: Any, q: Any, r: Any) -> Any:
     >>> [round(float(value), 4) for value in gain[0]]
     [1.0, 1.7321]
 
-    **Reference:** Anderson & Moore, *Optimal Control: Linear Quadratic Methods* (1990), section 3.2; solved by SciPy.
+    **Reference:** Anderson & Moore, *Optimal Control: Linear Quadratic Methods* (1990), chapter 3; solved by SciPy.
     """
     a, b, q, r = (np.asarray(matrix, float) for matrix in (a, b, q, r))
     size, inputs = b.shape if b.ndim == 2 else (-1, -1)

@@ -12,6 +12,7 @@ whose supports only shrink: it reaches a fixed point in at most p steps.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ class Monomials(eqx.Module):
     def __call__(self, x: Any) -> Any:
         # An exponent that is zero must not be seen by the derivative, which is 0 x^-1 there.
         terms = [[x[i] ** power for i, power in enumerate(powers) if power] for powers in self.exponents]
-        return jnp.stack([np.prod(factors) if factors else jnp.ones_like(x[0]) for factors in terms])
+        return jnp.stack([math.prod(factors, start=jnp.ones_like(x[0])) for factors in terms])
 
 
 class ThresholdedLeastSquares(Map):
@@ -90,10 +91,10 @@ class ThresholdedLeastSquares(Map):
         kept = jnp.abs(state) >= self.threshold
 
         def solve(mask: Any, velocity: Any) -> Any:
-            # The solution of least norm is zero on the columns that are zero.
-            return jnp.linalg.lstsq(jnp.where(mask[None, :], self.terms, 0.0), velocity)[0] * mask
+            # The solution of least norm is zero, up to rounding, where the column is zero.
+            return jnp.linalg.lstsq(jnp.where(mask[None, :], self.terms, 0.0), velocity)[0]
 
-        return jax.vmap(solve, in_axes=1, out_axes=1)(kept, self.velocities)
+        return jnp.where(kept, jax.vmap(solve, in_axes=1, out_axes=1)(kept, self.velocities), 0.0)
 
 
 class LibraryFlow(Flow):
@@ -171,7 +172,7 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
 
     **Reference:** Brunton, Proctor & Kutz, *Discovering governing equations from data by sparse identification of
     nonlinear dynamical systems* (2016), section 3; Zhang & Schaeffer, *On the convergence of the SINDy algorithm* (2019),
-    theorem 2.3, for the fixed point.
+    for the fixed point.
     """
     points, velocities = jnp.asarray(points), jnp.asarray(velocities)
     width, count = len(library.names), len(library.labels)

@@ -70,8 +70,8 @@ class ResNet(NearIdentityMap):
     >>> sx.evolve(net, jnp.array(1.0), steps=4).final.item()
     2.44140625
 
-    **Reference:** He, Zhang, Ren & Sun, *Deep residual learning* (2016), equation 1; Haber & Ruthotto, *Stable
-    architectures for deep neural networks* (2018), equation 1.2, for the step size.
+    **Reference:** He, Zhang, Ren & Sun, *Deep residual learning for image recognition* (2016), equation 1; Haber &
+    Ruthotto, *Stable architectures for deep neural networks* (2018), for the step size.
     """
 
     block: NeuralODE
@@ -109,8 +109,8 @@ class AlongDepth(eqx.Module):
     >>> field(0.25, jnp.array(10.0)).item()
     5.0
 
-    **Reference:** Queiruga, Erichson, Taylor & Mahoney, *Continuous-in-depth neural networks* (2020), section 3, with
-    piecewise linear basis functions.
+    **Reference:** Queiruga, Erichson, Taylor & Mahoney, *Continuous-in-depth neural networks* (2020), with piecewise
+    linear basis functions.
     """
 
     knots: Frozen

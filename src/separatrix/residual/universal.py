@@ -68,7 +68,7 @@ def universal(known: Flow | Function, unknown: Flow | Function) -> Universal:
     >>> sx.universal(lambda x: -x, lambda t, x: t * x**2).velocity(2.0, jnp.array(3.0)).item()
     15.0
 
-    **Reference:** Rackauckas et al., *Universal differential equations for scientific machine learning* (2020), section 2.
+    **Reference:** Rackauckas et al., *Universal differential equations for scientific machine learning* (2020).
     """
     return Universal(*(part if isinstance(part, Flow) else as_flow(part) for part in (known, unknown)))
 
@@ -131,7 +131,7 @@ def trajectory_loss(flow_of: Function, *, substeps: int = 1, method: Any = None)
     >>> round(float(found.model), 3)
     2.0
 
-    **Reference:** Bock, *Recent advances in parameter identification techniques for O.D.E.* (1983), section 3, without
+    **Reference:** Bock, *Recent advances in parameter identification techniques for O.D.E.* (1983), without
     its matching conditions: each segment starts where it was observed.
     """
     if substeps < 1:
