@@ -41,7 +41,7 @@ def plot_curves(
         axes.set_xscale("log")
     if "y" in log:
         axes.set_yscale("log")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
     return axes.figure
 
 
@@ -62,7 +62,7 @@ def plot_orders(
     label(axes, "step size", "distance from the orbit", title)
     axes.set_xticks(np.asarray(step_sizes), [f"{float(h):.3g}" for h in step_sizes])
     axes.set_xticks([], minor=True)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
     return axes.figure
 
 
@@ -90,7 +90,7 @@ def plot_fates(
         axes.axvline(edge, color="0.3", linestyle="--", linewidth=1, label="2 / sharpness at the start")
     axes.set(xscale="log", yscale="log")
     label(axes, x, y)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, frameon=False)
     return axes.figure
 
 
