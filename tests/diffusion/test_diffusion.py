@@ -1,5 +1,7 @@
 """Noising, reversal, scores and likelihood against closed forms and the literature's numbers."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,6 @@ import optax
 import pytest
 
 import separatrix as sx
-import itertools
 
 MIXTURE = sx.GaussianMixture([0.3, 0.7], [[-2.0], [1.0]], [0.5, 1.0])
 KEY = jax.random.key(0)

@@ -102,3 +102,12 @@ def test_norms_decay_at_the_exponent_of_the_driven_map():
     slope = jnp.log(norms[0] / norms[-100]) / 901
     # The slope is a mean over a quarter of the steps: twice the standard error; and ln(16)/900 for the turning.
     assert float(slope) == pytest.approx(float(exponent.value), abs=3 * 2.2 * float(exponent.standard_error) + 0.003)
+
+
+def test_norms_do_not_underflow_before_the_gradient_does():
+    # |lambda| = 2^-100 |e|, whose square 2^-200 is not a float32; powers of two are exact.
+    halving = sx.as_map(lambda x: 0.5 * x)
+    path = sx.evolve(halving, jnp.ones(2, jnp.float32), steps=100)
+    norms = sx.gradient_norms(halving, path, jnp.array([3.0, 4.0], jnp.float32))
+    np.testing.assert_allclose(norms[0] * 2.0**100, 5.0, rtol=1e-6)
+    assert sx.gradient_norms(halving, path, jnp.zeros(2, jnp.float32)).tolist() == [0.0] * 101

@@ -28,7 +28,7 @@ class Conditioning(eqx.Module):
         keys = jax.random.split(key, 3)
         self.inner = eqx.nn.Linear(_FEATURES, width, key=keys[0], dtype=dtype)
         self.outer = eqx.nn.Linear(width, width, key=keys[1], dtype=dtype)
-        self.labels = None if classes is None else 0.1 * jax.random.normal(keys[2], (classes + 1, width), dtype)
+        self.labels = None if classes is None else jax.random.normal(keys[2], (classes + 1, width), dtype)
 
     def __call__(self, t: Scalar, label: Any) -> Array:
         angles = 2 * jnp.pi * t * jnp.geomspace(0.25, 16.0, _FEATURES // 2, dtype=self.inner.weight.dtype)

@@ -33,9 +33,7 @@ def plot_clouds(clouds: Any, *, title: str = "", axes: Any = None) -> Any:
     axes = axes if axes is not None else figure()[1][0]
     for number, (name, cloud) in enumerate(clouds.items()):
         cloud = np.asarray(cloud, float)
-        axes.plot(
-            cloud[:, 0], cloud[:, 1], ".", color=COLOURS[number], markersize=2.5 - number, alpha=0.5, label=name
-        )
+        axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[number], markersize=2.5 - number, alpha=0.5, label=name)
     return _square(axes, title)
 
 

@@ -37,22 +37,21 @@ def _train(digits):
     readout = eqx.nn.Linear(32, 10, key=keys[6], dtype=jnp.float32)
     model = sx.FlowModel(encoder, sx.NeuralODE(sx.AlongDepth(blocks)), readout, depth=8, method=sx.Euler())
     objective = sx.supervised(model, (digits.inputs, digits.targets), batch_size=128)
-    trained = sx.fit(objective, optax.adam(3e-3), steps=600, key=jax.random.key(1))
-    return objective, objective.model(trained.model)
+    trained = sx.fit(objective, optax.adam(3e-3), steps=500, key=jax.random.key(1))
+    return objective.model(trained.model)
 
 
 def _depth(say: Say) -> Section:
     say("training a residual classifier of eight blocks on digits")
     digits = sx.load("digits").flat()
-    objective, model = _train(digits)
+    model = _train(digits)
     say("its hidden state at other depths, against the neural ODE")
     accuracies = {}
-    for depth in (1, 2, 4, 8, 16, 64):
-        parameters = eqx.filter(sx.with_depth(model, depth), eqx.is_inexact_array)
-        other = eqx.combine(parameters, sx.with_depth(model, depth))
-        hits = jnp.argmax(jax.vmap(other)(jnp.asarray(digits.test_inputs)), axis=-1) == digits.test_targets
+    for depth in (2, 4, 8, 16, 64):
+        outputs = jax.vmap(sx.with_depth(model, depth))(jnp.asarray(digits.test_inputs))
+        hits = jnp.argmax(outputs, axis=-1) == digits.test_targets
         accuracies[depth] = float(jnp.mean(hits))
-    depths = [4, 8, 16, 32, 64]
+    depths = [16, 32, 64, 128, 256]
     methods = {"Euler": sx.Euler(), "Heun": sx.Heun(), "RK4": sx.RK4()}
     errors = depth_errors(widen(model), jnp.asarray(digits.test_inputs[:64], float), depths, methods)
     sizes = [1 / depth for depth in depths]
@@ -68,7 +67,8 @@ def _depth(say: Say) -> Section:
         A classifier with eight residual blocks, its weights piecewise linear in depth, is trained on digits in float32.
         The blocks are Euler steps of a neural ODE, so the same weights make a net of any depth, and with more blocks the
         hidden state tends to that of the ODE: at order 1 in the step size, at order 2 and 4 where each block is a step of
-        Heun or of Runge and Kutta. Distances in float64, the largest of 64 test images; slopes over depths 16 to 64.
+        Heun or of Runge and Kutta. Training has made the field strong, so the slopes settle late: they are taken over
+        depths 64 to 256, of the largest distance among 64 test images, in float64.
     """
     checks = (
         Check("test accuracy, depth 8 as trained", accuracies[8], 0.96, relation=">="),
@@ -124,9 +124,7 @@ def _gradients(say: Say) -> Section:
         # The first-order terms add up to a standard deviation sqrt(gain/n)/sqrt(64); 4 of them, and 0.4 % of second order.
         Check("residual: norm at the first layer", float(norms["residual"][0]), 1.0, 0.05),
     )
-    equation = (
-        r"\lambda_l = DF_l(x_l)^T \lambda_{l+1},\qquad E|\lambda_0|^2 = \left(\frac{1}{2}\right)^{64}|\lambda_{64}|^2"
-    )
+    equation = r"\lambda_l = DF_l(x_l)^T \lambda_{l+1},\qquad E|\lambda_0|^2 = 2^{-64}\,|\lambda_{64}|^2"
     caption = "64 layers of width 64, the same random weights in both nets."
     return Section("Why gradients survive", text, equation, fig, caption, source(_costates), checks)
 
@@ -150,7 +148,7 @@ def _crossing(say: Say) -> Section:
         error, paths = _swap(extra)
         errors.append(error)
         curves = {f"from {start}": (paths.times[i], paths.states[i, :, 0]) for i, start in enumerate(("-1", "1"))}
-        title = f"{'on the line' if extra == 0 else 'one dimension more'}: mean squared error {error:.2g}"
+        title = f"{'in the plane' if extra else 'on the line'}: error {error:.2g}"
         plot_curves(curves, x="depth t", y="hidden state, first component", axes=panel, title=title)
     text = """
         Orbits of a flow do not cross. On the line they therefore keep their order, so a scalar neural ODE cannot send -1
@@ -203,7 +201,7 @@ def _unknown_law(say: Say) -> Section:
         line.set_linestyle(style)
     right.axvspan(0.0, 3.0, color="0.9", label="span of the data")
     right.legend(fontsize=8, loc="upper right", framealpha=0.9, frameon=True)
-    right.set_ylim(0.0, 12.0)
+    right.set_ylim(0.0, 11.5)
     late = paths["discovered law"] - paths["truth"]
     size = float(jnp.max(jnp.ptp(paths["truth"], axis=0)))
     text = f"""
@@ -219,12 +217,8 @@ def _unknown_law(say: Say) -> Section:
             Check(f"coefficient of {term} in {name}'", found.terms[name].get(term, 0.0), truth, 0.02)
             for name, (term, truth) in interaction.items()
         ),
-        Check(
-            "largest error up to t = 30, over the range of the orbit",
-            float(jnp.abs(late).max()) / size,
-            0.1,
-            relation="<=",
-        ),
+        # Rates right to 0.2 % shift the phase by 0.06 at t = 30, where the prey changes by 9 a unit of time: 0.08 of 6.
+        Check("largest error up to t = 30 over the range", float(jnp.abs(late).max()) / size, 0.1, relation="<="),
     )
     equation = r"\dot x = 1.5\,x + N_1(x, y),\qquad \dot y = -3\,y + N_2(x, y)"
     caption = "Left: the three orbits of the data. Right: prey far past the data (grey), by law and by network alone."
@@ -269,7 +263,7 @@ def _lynx_and_hare(say: Say) -> Section:
         }
         plot_curves(curves, x="year", y="pelts (thousands)", axes=panel, title=name)
         panel.axvspan(years[seen] - 0.5, years[-1], color="0.9", label="not seen in training")
-        panel.set_ylim(0.0, 90.0)
+        panel.set_ylim(0.0, 120.0)
         panel.set_xticks(years[::5].astype(int))
         panel.legend(fontsize=8)
     a, b, c, d = np.exp(np.asarray(trained.model["rates"]))
@@ -311,7 +305,7 @@ def _learn_to_swing(starts):
     def terminal(x):
         return 3.0 * (1.0 + jnp.cos(x[0]) + 0.5 * x[1] ** 2)
 
-    loss = sx.policy_loss(plant, cost, horizon=10.0, steps=80, terminal=terminal)
+    loss = sx.policy_loss(plant, cost, horizon=10.0, steps=80, terminal=terminal, method=sx.Midpoint())
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(5e-3, 300)))
     trained = sx.fit(loss, optimizer, starts, initial=policy, steps=300, batch_size=32, key=jax.random.key(2))
     return trained.model, sx.close_loop(plant, trained.model)
@@ -327,7 +321,7 @@ def _swing_up(say: Say) -> Section:
     times = jnp.linspace(0.0, 60.0, 601, dtype=jnp.float32)
     path = sx.evolve(loop, jnp.array([0.05, 0.0], jnp.float32), times=times, rtol=1e-5, atol=1e-6)
     torque = np.asarray(jax.vmap(policy)(path.states))
-    away = from_upright(path.states[:, 0])
+    away, late = from_upright(path.states[:, 0]), np.asarray(times) >= 30.0
 
     fresh = starts[-256:] * jnp.array([1.0, 0.5], jnp.float32)
     ends = jax.vmap(lambda s: sx.evolve(loop, s, times=(0.0, 60.0), step_size=0.1, save="last").final)(fresh)
@@ -337,28 +331,18 @@ def _swing_up(say: Say) -> Section:
     angles = {"angle": (times[shown], np.degrees(np.asarray(path.states[shown, 0])))}
     levels = {"upright": 180.0 * np.sign(float(path.states[-1, 0]))}
     plot_curves(angles, x="time (sqrt(length/g))", y="angle (degrees, 0 = hanging)", levels=levels, axes=axes[0])
-    bounds = {"bound": 0.5, "bound below": -0.5}
-    plot_curves(
-        {"torque": (times[shown], torque[shown])},
-        x="time (sqrt(length/g))",
-        y="torque (m g length)",
-        axes=axes[1],
-        levels=bounds,
-    )
+    pushes, edges = {"torque": (times[shown], torque[shown])}, {"bounds": 0.5, "_lower": -0.5}
+    plot_curves(pushes, x="time (sqrt(length/g))", y="torque (m g length)", axes=axes[1], levels=edges)
+    axes[1].lines[-1].set_linestyle("--")
     text = f"""
         A pendulum hangs, and its motor is too weak to lift it: half of the torque that holds it level would lift it by 30
         degrees. It must swing. A policy, a small network of the state, is trained by the gradient of the cost
-        through the simulator, from 32 random starts at a time; the cost asks for the energy of the upright position, and for
-        that position. From rest near the bottom it pumps energy, catches the pendulum at the top and holds it there; so it
+        through the simulator, from 32 random starts at a time; the cost asks for the energy of the upright position, and
+        for that position. From rest near the bottom it pumps energy, catches the pendulum at the top and holds it there; so it
         does from {100 * share:.0f} % of 256 other starts, over six times the horizon of the training.
     """
     checks = (
-        Check(
-            "largest angle from upright, t = 30 to 60 (degrees)",
-            float(away[np.asarray(times) >= 30].max()),
-            5.0,
-            relation="<=",
-        ),
+        Check("largest angle from upright, t = 30 to 60 (degrees)", float(away[late].max()), 5.0, relation="<="),
         Check("largest torque", float(np.abs(torque).max()), 0.5 * (1 + 1e-6), relation="<="),
         Check("share of 256 other starts that end upright", share, 0.95, relation=">="),
     )
