@@ -117,7 +117,9 @@ def test_variance_of_the_reversed_vp_by_euler_maruyama():
     alpha, sigma = sx.VP().marginal(1e-3)
     exact = alpha**2 / 4 + sigma**2
     np.testing.assert_allclose(exact, 0.2500824580, atol=6e-11)
-    np.testing.assert_allclose(-np.polyfit(np.log(counts), np.log(found - exact), 1)[0], 1.0, atol=0.15)
+    np.testing.assert_allclose(
+        -np.polyfit(np.log(counts), np.log(np.subtract(found, float(exact))), 1)[0], 1.0, atol=0.15
+    )
 
 
 def test_sampled_paths_have_that_variance():

@@ -48,6 +48,7 @@ def test_labels_are_dropped_as_often_as_was_said():
     assert abs(float(some - none) / 1e6 - 0.25) < 4 * (0.25 * 0.75 / 20_000) ** 0.5 + 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vector", "image"])
 def test_networks_learn_a_point(kind):
     # Data that are one point x0: the noise is (x - alpha x0)/sigma exactly, so the best loss is 0; no guess at all has 1.

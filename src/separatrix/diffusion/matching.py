@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from separatrix._types import Key, Scalar
 from separatrix.diffusion.processes import NoisingProcess
-from separatrix.systems._signature import as_pytree
+from separatrix.systems._signature import Frozen, as_pytree
 from separatrix.systems.base import as_parameter, require_key
 
 
@@ -77,8 +77,8 @@ class LearnedScore(eqx.Module):
         time = jnp.asarray(t, x.dtype)
         if self.labels is None:
             return -jax.vmap(lambda point: self.network(time, point))(x) / sigma
-        network = self.network
-        none = getattr(network, "classes", None) or network.thaw().classes
+        network = self.network.thaw() if isinstance(self.network, Frozen) else self.network
+        none = network.classes
         wanted = jax.vmap(lambda point, label: network(time, point, label))(x, self.labels)
         plain = jax.vmap(lambda point: network(time, point, none))(x)
         weight = jnp.asarray(self.guidance, x.dtype)

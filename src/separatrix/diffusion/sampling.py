@@ -21,7 +21,7 @@ from separatrix._tree import float_dtype, scale
 from separatrix._types import Key, Scalar, Score, State, StepIndex
 from separatrix.calculus import probability_flow, reverse
 from separatrix.calculus.methods import EulerMaruyama
-from separatrix.calculus.methods.base import Method, SDEMethod
+from separatrix.calculus.methods.base import FlowMethod, Method, SDEMethod
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.evolution import evolve
 from separatrix.systems._signature import as_pytree
@@ -175,5 +175,5 @@ def sample(
         backwards: Any = reverse(process, horizon=process.horizon, score=score)
         return evolve(backwards, start, times=(0.0, end), steps=steps, method=method, key=path_key, save=save)
     flow = reverse(probability_flow(process, score), horizon=process.horizon)
-    fixed = {"steps": steps} if type(method).__module__.startswith("separatrix") else {}
-    return evolve(flow, start, times=(0.0, end), method=method, save=save, **fixed)
+    fixed = steps if isinstance(method, FlowMethod) else None
+    return evolve(flow, start, times=(0.0, end), steps=fixed, method=method, save=save)

@@ -20,20 +20,19 @@ def plot_score(points: Any, cloud: Any, arrows: Any, *, title: str = "", axes: A
     points, cloud, arrows = (np.asarray(values, float) for values in (points, cloud, arrows))
     lengths = np.sqrt(np.linalg.norm(arrows, axis=1, keepdims=True))
     arrows = arrows / np.maximum(lengths, 1e-12)
-    axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[5], markersize=2, alpha=0.5, label="x(t)")
-    axes.quiver(points[:, 0], points[:, 1], arrows[:, 0], arrows[:, 1], color="0.2", width=0.005, label="score")
+    axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[5], markersize=2, alpha=0.5)
+    axes.quiver(points[:, 0], points[:, 1], arrows[:, 0], arrows[:, 1], color="0.2", width=0.005)
     return _square(axes, title)
 
 
-def plot_clouds(clouds: Any, *, title: str = "", axes: Any = None) -> Any:
-    """Plot named clouds in the plane, name to shape (N, 2), one colour each.
+def plot_cloud(cloud: Any, *, title: str = "", axes: Any = None) -> Any:
+    """Plot a cloud in the plane, shape (N, 2).
 
     **Returns:** the figure.
     """
     axes = axes if axes is not None else figure()[1][0]
-    for number, (name, cloud) in enumerate(clouds.items()):
-        cloud = np.asarray(cloud, float)
-        axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[number], markersize=2.5 - number, alpha=0.5, label=name)
+    cloud = np.asarray(cloud, float)
+    axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[0], markersize=2, alpha=0.5)
     return _square(axes, title)
 
 
@@ -58,7 +57,4 @@ def _square(axes: Any, title: str) -> Any:
     axes.set_aspect("equal")
     axes.set(xlim=(-3.4, 3.4), ylim=(-3.4, 3.4))
     label(axes, "first component", "second component", title)
-    legend = axes.legend(fontsize=7, loc="upper left", markerscale=3)
-    for handle in legend.legend_handles:
-        handle.set_alpha(1)
     return axes.figure

@@ -99,7 +99,7 @@ class CostedState(NamedTuple):
 class CostedFlow(Flow):
     """dx/dt = f(t, x, pi(x)),  dJ/dt = c(x, pi(x))."""
 
-    closed: Flow
+    closed: Any
     policy: Function
     cost: Function
 

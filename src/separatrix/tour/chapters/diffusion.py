@@ -14,7 +14,7 @@ import optax
 
 import separatrix as sx
 from separatrix.plotting import figure, plot_curves, plot_images, plot_orders
-from separatrix.plotting.diffusion import plot_clouds, plot_paths, plot_score
+from separatrix.plotting.diffusion import plot_cloud, plot_paths, plot_score
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.measure.diffusion import DigitJudge, entropy, normal_divergence, shares
 from separatrix.tour.measure.orders import slope
@@ -45,14 +45,14 @@ def _back_from_noise(mixture, count):
     noise = process.prior(jax.random.key(0), (count, 2))
     backwards = sx.reverse(process, horizon=1.0, score=score)
     flow = sx.reverse(sx.probability_flow(process, score), horizon=1.0)
-    random = sx.evolve(backwards, noise, times=(0.0, 0.999), steps=600, key=jax.random.key(1), save=5)
+    random = sx.evolve(backwards, noise, times=(0.0, 0.999), steps=400, key=jax.random.key(1), save=4)
     smooth = sx.evolve(flow, noise, times=(0.0, 0.999), steps=120, method=sx.Heun())
     return process, random, smooth
 
 
 def _exact(mixture: Any, say: Say) -> tuple[Section, Any]:
     say("a mixture in the plane: noised, and brought back by its exact score")
-    count = 4000
+    count = 2000
     process, random, smooth = _back_from_noise(mixture, count)
     fig, axes = figure(4, width=3.1, height=3.1)
     grid = jnp.linspace(-3.0, 3.0, 11)
@@ -60,7 +60,7 @@ def _exact(mixture: Any, say: Say) -> tuple[Section, Any]:
     data = mixture.sample(jax.random.key(2), 1000)
     for t, ax in zip((0.05, 0.25), axes[:2], strict=True):
         cloud = process.perturb(jax.random.key(3), t, data)[0]
-        plot_score(places, cloud, mixture.noised(process, t).score(places), title=f"score at t = {t}", axes=ax)
+        plot_score(places, cloud, mixture.noised(process, t).score(places), title=f"x({t}) and its score", axes=ax)
     for path, name, ax in ((random, "reverse SDE", axes[2]), (smooth, "probability flow", axes[3])):
         plot_paths(1.0 - np.asarray(path.times), path.states[:, :12, 0], y="first component", title=name, axes=ax)
     # The largest of five shares: the largest of their standard errors, four times.
@@ -80,7 +80,7 @@ def _exact(mixture: Any, say: Say) -> tuple[Section, Any]:
         r"dx = -\frac{\beta}{2}x\,dt + \sqrt{\beta}\,dW,\quad"
         r"dy = \left[\frac{\beta}{2}y + \beta\,\nabla\log p_{1-s}(y)\right]ds + \sqrt{\beta}\,dW"
     )
-    caption = "Left: noised data and the score, arrows as long as the root of its norm. Right: twelve paths from the same noise."
+    caption = "Left: noised data and score, arrows as long as the root of its norm. Right: twelve paths from one noise."
     title = "Noise, and the way back"
     return Section(title, text, equation, fig, caption, source(_back_from_noise), checks), smooth.final
 
@@ -104,10 +104,10 @@ def _learned(mixture: Any, exact: Any, say: Say) -> tuple[Section, Any]:
     network, drawn = _learn_score(mixture)
     points = mixture.sample(jax.random.key(4), 20_000)
     losses = _losses(process, mixture, network, points)
-    fig, axes = figure(3, width=3.1, height=3.1)
+    fig, axes = figure(3, width=3.1, height=3.4)
     clouds = {"data": points[:4000], "exact score": exact, "learned score": drawn}
     for (name, cloud), ax in zip(clouds.items(), axes, strict=True):
-        plot_clouds({name: cloud}, title=name, axes=ax)
+        plot_cloud(cloud, title=name, axes=ax)
     gap = np.max(np.abs(shares(drawn, mixture.means) - np.asarray(mixture.weights)))
     checks = (
         Check("loss of the learned score over that of the exact one", losses[0] / losses[1], 1.0, relation=">="),
@@ -135,7 +135,8 @@ def _losses(process: Any, mixture: Any, network: Any, points: Any) -> tuple[floa
     def exact(t, x):
         return -process.marginal(t)[1].astype(x.dtype) * score(t, x)
 
-    return tuple(float(jax.jit(lambda m=m: loss(m, points, key=key))()) for m in (network, exact))
+    learned, best = (float(jax.jit(lambda m=m: loss(m, points, key=key))()) for m in (network, exact))
+    return learned, best
 
 
 def _flow_back(spread, horizon):
@@ -150,6 +151,14 @@ def _flow_back(spread, horizon):
     return back.final / prior
 
 
+def _divergence_of_prior(spread: float, horizon: float) -> float:
+    """int q log(q/p) of the prior q and the law p at the horizon, by the trapezoidal rule."""
+    process, normal = sx.Brownian(horizon), sx.GaussianMixture([1.0], [[0.0]], [spread])
+    grid = jnp.linspace(-50.0, 50.0, 4001)[:, None]
+    prior, law = jax.vmap(process.prior_log_density)(grid), normal.noised(process, horizon).log_density(grid)
+    return float(jnp.sum(jnp.exp(prior) * (prior - law)) * (grid[1, 0] - grid[0, 0]))
+
+
 def _prior(say: Say) -> Section:
     say("what the choice of a prior costs")
     spread, horizons = 1.0, np.array([1.0, 3.0, 9.0, 27.0, 81.0])
@@ -158,10 +167,11 @@ def _prior(say: Say) -> Section:
     truth = spread / np.sqrt(spread**2 + horizons)
     ends = found**2 * horizons  # the variance that N(0, T) becomes
     distances = [normal_divergence(horizon, spread**2 + horizon) for horizon in horizons]
+    measured = _divergence_of_prior(spread, 9.0)
     fig, (left, right) = figure(2)
     curves = {"closed form": (horizons, truth), ".measured": (horizons, found)}
     plot_curves(curves, x="horizon T", y="y(0) / y(T)", log="xy", axes=left)
-    curves = {"KL of prior and law, nats": (horizons, distances), ".variance missing at the end": (horizons, 1 - ends)}
+    curves = {"KL of prior and law, nats": (horizons, distances), "variance missing at the end": (horizons, 1 - ends)}
     plot_curves(curves, x="horizon T", y="mismatch", log="xy", axes=right)
     text = """
         Brownian motion has no equilibrium, so the law to start from is a choice. Data N(0, 1) have become N(0, 1 + T) at
@@ -177,7 +187,7 @@ def _prior(say: Say) -> Section:
     checks = (
         Check("largest relative error of y(0)/y(T)", error, 0.0, 1e-7),
         Check("end variance from the prior N(0, 9)", float(ends[2]), 0.9, 1e-6),
-        Check("KL of N(0, 9) from N(0, 10), nats", distances[2], 0.5 * (0.9 - 1 - np.log(0.9)), 1e-12),
+        Check("KL of N(0, 9) from N(0, 10), by quadrature, nats", measured, distances[2], 1e-9),
         Check("fall of the missing variance from T = 27 to 81", float((1 - ends[3]) / (1 - ends[4])), 82 / 28, 1e-5),
     )
     caption = "Left: how the flow scales its points. Right: what the prior N(0, T) costs."
@@ -225,7 +235,7 @@ def _orders(say: Say) -> Section:
     truth = np.sqrt(variance(0.05) / variance(1.0))
     ends = np.array([[float(end[0, 0]) for end in _samplers(n)] for n in counts])
     variances = np.array([_end_variance(n) for n in counts])
-    errors = dict(zip(("Euler", "DDIM", "Heun"), np.abs(ends - truth).T, strict=True))
+    errors: dict[str, Any] = dict(zip(("Euler", "DDIM", "Heun"), np.abs(ends - truth).T, strict=True))
     errors["reverse SDE"] = np.abs(variances - variance(1e-3))
     step_sizes = 1 / np.array(counts)
     slopes = {name: slope(step_sizes, values) for name, values in errors.items()}
@@ -256,25 +266,25 @@ def _orders(say: Say) -> Section:
     return Section("A sampler is a discretisation", text, equation, fig, caption, source(_samplers), checks)
 
 
-def _log_likelihoods(score, points, prior):
+def _log_likelihoods(score, points, prior, steps):
     """log p of many points, along the probability flow."""
     flow = sx.probability_flow(sx.VP(), score)
 
     def one(point):
-        return sx.log_likelihood(flow, point, (1e-3, 1.0), prior, method=sx.RK4(), steps=200)
+        return sx.log_likelihood(flow, point, (1e-3, 1.0), prior, method=sx.RK4(), steps=steps)
 
     return jax.jit(jax.vmap(one))(points)
 
 
 def _likelihood(mixture: Any, network: Any, say: Say) -> Section:
     say("likelihood by change of variables")
-    process, count = sx.VP(), 1000
+    process, count = sx.VP(), 500
     points = mixture.sample(jax.random.key(6), count)
     start = mixture.noised(process, 1e-3)  # the law that the flow starts from
     single = sx.score_of(process, network)
-    exact = _log_likelihoods(mixture.score_under(process), points, mixture.noised(process, 1.0).log_density)
+    exact = _log_likelihoods(mixture.score_under(process), points, mixture.noised(process, 1.0).log_density, 200)
     learned = _log_likelihoods(
-        lambda t, x: single(t, x[None])[0], points.astype(jnp.float32), process.prior_log_density
+        lambda t, x: single(t, x[None])[0], points.astype(jnp.float32), process.prior_log_density, 100
     )
     density, fresh = start.log_density(points), mixture.log_density(points)
     truth, standard_error = entropy(mixture), float(jnp.std(fresh)) / count**0.5
@@ -292,6 +302,7 @@ def _likelihood(mixture: Any, network: Any, say: Say) -> Section:
         what has been learned, which cannot be negative.
     """
     equation = r"\log p_0(x(0)) = \log p_T(x(T)) + \int_0^T \nabla\cdot v(t, x(t))\,dt"
+    # Along the flow the density is that of t = 0.001, whose entropy is higher by less than 0.01 nats.
     checks = (
         Check(
             "largest difference from the density, nats", float(jnp.max(jnp.abs(exact - density))), 1e-4, relation="<="
@@ -312,9 +323,9 @@ def _generate(images, labels, wanted):
     process = sx.VP()
     data = (2 * jnp.asarray(images, jnp.float32) - 1, jnp.asarray(labels))
     network = sx.ScoreMLP(64, width=256, depth=3, classes=10, key=jax.random.key(0))
-    adam = optax.adam(optax.cosine_decay_schedule(2e-3, 4000))
+    adam = optax.adam(optax.cosine_decay_schedule(2e-3, 3000))
     loss = sx.DenoisingScoreMatching(process)
-    trained = sx.fit(loss, adam, data, initial=network, steps=4000, batch_size=128, key=jax.random.key(1), every=400)
+    trained = sx.fit(loss, adam, data, initial=network, steps=3000, batch_size=128, key=jax.random.key(1), every=3000)
     score = sx.score_of(process, trained.model, wanted)
     shape = (len(wanted), 64)
     drawn = sx.sample(process, score, jax.random.key(2), shape, steps=100, method=sx.Heun(), dtype=jnp.float32)

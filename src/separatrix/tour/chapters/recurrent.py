@@ -174,7 +174,7 @@ def _edge_of_chaos(say: Say) -> Section:
     values, errors = map(np.asarray, _exponents_of_networks(jnp.asarray(gains), keys, size, steps))
     weight = sx.random_network(size, 1.0, key=keys[0]).weight
     # Within the condition of the eigenvectors |A^n v| is |largest eigenvalue|^n: the mean is right to this. So is the
-    # exponent 0 along an oscillation, whose speed varies by a smaller factor; the crossing, extrapolated from two, to twice.
+    # exponent 0 along an oscillation, whose speed varies by a smaller factor; the crossing, from two of them, to twice.
     slack = float(np.log(eigenvector_condition(weight)) / steps)
     radius = float(sx.spectral_radius(weight))
     grid = np.geomspace(0.6, 3.0, 60)
@@ -279,7 +279,7 @@ def _classifier(digits: Any, say: Say) -> Section:
     gains = jnp.asarray([0.1, 0.3, 0.6, 1.0, 1.6, 2.5, 4.0], jnp.float32)
     pixels, test = (images.reshape(-1, 64, 1) for images in (digits.inputs, digits.test_inputs))
     many = _train_over_gains(gains, pixels, digits.targets)
-    scores = np.asarray(jax.vmap(lambda model: _accuracy(model, test, digits.test_targets))(many.model))
+    scores = np.asarray(jax.vmap(lambda model: _accuracy(model, test, digits.test_targets))(many.model), float)
     fig, (left, right) = figure(2)
     plot_curves({"GRU, 8 rows": (trained.steps, trained.losses)}, x="step", y="loss on a batch", log="y", axes=left)
     curves = {"Elman, 64 pixels, after 250 steps": (gains, scores)}

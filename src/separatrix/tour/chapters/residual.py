@@ -61,6 +61,7 @@ def _depth(say: Say) -> Section:
     curves = {".the same weights": (list(accuracies), 100 * np.array(list(accuracies.values())))}
     plot_curves(curves, x="depth (residual blocks)", y="test accuracy (%)", log="x", axes=right, title="digits")
     right.set_xticks(list(accuracies), [str(depth) for depth in accuracies])
+    right.set_xticks([], minor=True)
     right.axvline(8, color="0.3", linestyle="--", linewidth=1, label="depth in training")
     right.legend(fontsize=8)
     text = """
@@ -305,9 +306,9 @@ def _learn_to_swing(starts):
     def terminal(x):
         return 3.0 * (1.0 + jnp.cos(x[0]) + 0.5 * x[1] ** 2)
 
-    loss = sx.policy_loss(plant, cost, horizon=10.0, steps=80, terminal=terminal, method=sx.Midpoint())
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(5e-3, 300)))
-    trained = sx.fit(loss, optimizer, starts, initial=policy, steps=300, batch_size=32, key=jax.random.key(2))
+    loss = sx.policy_loss(plant, cost, horizon=10.0, steps=64, terminal=terminal, method=sx.Midpoint())
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(5e-3, 240)))
+    trained = sx.fit(loss, optimizer, starts, initial=policy, steps=240, batch_size=32, key=jax.random.key(2))
     return trained.model, sx.close_loop(plant, trained.model)
 
 
@@ -338,8 +339,8 @@ def _swing_up(say: Say) -> Section:
         A pendulum hangs, and its motor is too weak to lift it: half of the torque that holds it level would lift it by 30
         degrees. It must swing. A policy, a small network of the state, is trained by the gradient of the cost
         through the simulator, from 32 random starts at a time; the cost asks for the energy of the upright position, and
-        for that position. From rest near the bottom it pumps energy, catches the pendulum at the top and holds it there; so it
-        does from {100 * share:.0f} % of 256 other starts, over six times the horizon of the training.
+        for that position. From rest near the bottom it pumps energy, catches the pendulum at the top and holds it there;
+        so it does from {100 * share:.0f} % of 256 other starts, over six times the horizon of the training.
     """
     checks = (
         Check("largest angle from upright, t = 30 to 60 (degrees)", float(away[late].max()), 5.0, relation="<="),
