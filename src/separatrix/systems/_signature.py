@@ -38,6 +38,8 @@ def freeze(tree: Any) -> Frozen:
 
 def as_pytree(function: Any) -> Any:
     """A function that can be a field of a system: modules keep their arrays as leaves, all else is static."""
+    if isinstance(function, jax.tree_util.Partial) and all(eqx.is_array(leaf) for leaf in jax.tree.leaves(function)):
+        return function
     if not isinstance(function, eqx.Module):
         return jax.tree_util.Partial(function)
     return function if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(function)) else freeze(function)

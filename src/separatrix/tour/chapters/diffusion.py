@@ -105,7 +105,7 @@ def _learned(mixture: Any, exact: Any, say: Say) -> tuple[Section, Any]:
     points = mixture.sample(jax.random.key(4), 20_000)
     losses = _losses(process, mixture, network, points)
     fig, axes = figure(3, width=3.1, height=3.4)
-    clouds = {"data": points[:4000], "exact score": exact, "learned score": drawn}
+    clouds = {"data": points[:2000], "exact score": exact, "learned score": drawn[:2000]}
     for (name, cloud), ax in zip(clouds.items(), axes, strict=True):
         plot_cloud(cloud, title=name, axes=ax)
     gap = np.max(np.abs(shares(drawn, mixture.means) - np.asarray(mixture.weights)))

@@ -314,17 +314,14 @@ def _learn_to_swing(starts):
 
 def _swing_up(say: Say) -> Section:
     say("training a policy through a simulated pendulum")
-    keys = jax.random.split(jax.random.key(1), 2)
-    bounds = ((keys[0], np.pi), (keys[1], 2.0))
-    starts = jnp.stack([jax.random.uniform(k, (4096,), jnp.float32, -b, b) for k, b in bounds], axis=1)
-    policy, loop = _learn_to_swing(starts)
+    policy, loop = _learn_to_swing(_starts(jax.random.key(1), 4096, fastest=2.0))
     say("the trained policy from rest below, and from 256 other starts")
     times = jnp.linspace(0.0, 60.0, 601, dtype=jnp.float32)
     path = sx.evolve(loop, jnp.array([0.05, 0.0], jnp.float32), times=times, rtol=1e-5, atol=1e-6)
     torque = np.asarray(jax.vmap(policy)(path.states))
     away, late = from_upright(path.states[:, 0]), np.asarray(times) >= 30.0
 
-    fresh = starts[-256:] * jnp.array([1.0, 0.5], jnp.float32)
+    fresh = _starts(jax.random.key(9), 256, fastest=1.0)
     ends = jax.vmap(lambda s: sx.evolve(loop, s, times=(0.0, 60.0), step_size=0.1, save="last").final)(fresh)
     share = float(np.mean((from_upright(ends[:, 0]) < 5.0) & (np.abs(ends[:, 1]) < 0.05)))
     fig, axes = figure(2, width=4.2)
@@ -354,6 +351,11 @@ def _swing_up(say: Say) -> Section:
     return Section(
         "A policy trained through the simulator", text, equation, fig, caption, source(_learn_to_swing), checks
     )
+
+
+def _starts(key: Any, count: int, fastest: float) -> Any:
+    """Random angles all around, and rates up to the fastest."""
+    return jax.random.uniform(key, (count, 2), jnp.float32, -1, 1) * jnp.array([np.pi, fastest], jnp.float32)
 
 
 CHAPTER = Chapter(
