@@ -20,7 +20,7 @@ def plot_score(points: Any, cloud: Any, arrows: Any, *, title: str = "", axes: A
     points, cloud, arrows = (np.asarray(values, float) for values in (points, cloud, arrows))
     lengths = np.sqrt(np.linalg.norm(arrows, axis=1, keepdims=True))
     arrows = arrows / np.maximum(lengths, 1e-12)
-    axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[5], markersize=2, alpha=0.5)
+    axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[5], markersize=2, alpha=0.5, rasterized=True)
     axes.quiver(points[:, 0], points[:, 1], arrows[:, 0], arrows[:, 1], color="0.2", width=0.005)
     return _square(axes, title)
 
@@ -32,7 +32,7 @@ def plot_cloud(cloud: Any, *, title: str = "", axes: Any = None) -> Any:
     """
     axes = axes if axes is not None else figure()[1][0]
     cloud = np.asarray(cloud, float)
-    axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[0], markersize=2, alpha=0.5)
+    axes.plot(cloud[:, 0], cloud[:, 1], ".", color=COLOURS[0], markersize=2, alpha=0.5, rasterized=True)
     return _square(axes, title)
 
 

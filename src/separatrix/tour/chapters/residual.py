@@ -333,7 +333,7 @@ def _swing_up(say: Say) -> Section:
     plot_curves(pushes, x="time (sqrt(length/g))", y="torque (m g length)", axes=axes[1], levels=edges)
     axes[1].lines[-1].set_linestyle("--")
     text = f"""
-        A pendulum hangs, and its motor is too weak to lift it: half of the torque that holds it level would lift it by 30
+        A pendulum hangs, and its motor is too weak to lift it: half of the torque that would hold it level, enough for 30
         degrees. It must swing. A policy, a small network of the state, is trained by the gradient of the cost
         through the simulator, from 32 random starts at a time; the cost asks for the energy of the upright position, and
         for that position. From rest near the bottom it pumps energy, catches the pendulum at the top and holds it there;
