@@ -17,7 +17,7 @@ _PUBLIC = {
     ),
     "separatrix.calculus": (
         "TangentState", "adjoint", "close_loop", "compose", "diffusion_limit", "discretize", "limit", "linearize",
-        "modified", "probability_flow", "reverse", "tangent",
+        "modified", "on_grid", "probability_flow", "reverse", "tangent",
     ),
     "separatrix.calculus.methods": (
         "Euler", "EulerMaruyama", "ExponentialEuler", "Heun", "ImplicitEuler", "ImplicitMidpoint", "Leapfrog",
@@ -44,7 +44,7 @@ _PUBLIC = {
     ),
     "separatrix.diffusion": (
         "Brownian", "DenoisingFlow", "DenoisingScoreMatching", "GaussianMixture", "LearnedScore", "NoisingProcess",
-        "ScoreMLP", "ScoreMixer", "VE", "VP", "alpha_bar", "denoised", "log_likelihood", "on_grid", "sample", "score_of",
+        "ScoreMLP", "ScoreMixer", "VE", "VP", "alpha_bar", "denoised", "log_likelihood", "sample", "score_of",
     ),
     "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
     "separatrix.data": (

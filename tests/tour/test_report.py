@@ -72,6 +72,25 @@ def test_a_failing_chapter_is_told_and_the_rest_still_comes(chapters, tmp_path):
     assert list(tmp_path.iterdir()) == [result.report]
 
 
+def test_a_chapter_that_cannot_be_imported_is_told_too(chapters, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules["separatrix.tour.run"], "CHAPTERS", ("absent", "good"))
+    result = tour(out=tmp_path)
+    assert [chapter["error"][:19] for chapter in result.to_dict()["chapters"]] == ["ModuleNotFoundError", ""]
+    assert len(result.results[1].sections) == 1
+
+
+def test_an_interrupted_tour_leaves_what_was_finished(chapters, monkeypatch, tmp_path):
+    def interrupted(say):
+        raise KeyboardInterrupt
+
+    module = types.SimpleNamespace(CHAPTER=Chapter("bad", "Bad", "Why?", interrupted))
+    monkeypatch.setitem(sys.modules, "separatrix.tour.chapters.bad", module)
+    monkeypatch.setattr(sys.modules["separatrix.tour.run"], "CHAPTERS", ("good", "bad"))
+    with pytest.raises(KeyboardInterrupt):
+        tour(out=tmp_path)
+    assert "1 of 2 checks hold" in (tmp_path / "separatrix-tour.html").read_text(encoding="utf-8")
+
+
 def test_only_some_chapters_and_unknown_ones(chapters, tmp_path):
     assert [r.chapter.name for r in tour(only=["good"], out=tmp_path).results] == ["good"]
     with pytest.raises(ValueError, match=r"(?s)chapter.*nothing.*bad, good"):

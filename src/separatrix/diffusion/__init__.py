@@ -18,6 +18,5 @@ from separatrix.diffusion.processes import (
 from separatrix.diffusion.sampling import (
     DenoisingFlow as DenoisingFlow,
     denoised as denoised,
-    on_grid as on_grid,
     sample as sample,
 )

@@ -112,16 +112,15 @@ def run_chapter(name: str, progress: Say | None = None) -> ChapterResult:
 
     **Returns:** a `ChapterResult`, with the error where the chapter failed.
     """
-    chapter = importlib.import_module(f"separatrix.tour.chapters.{name}").CHAPTER
     say = progress or (lambda chapter, what: None)
-    began = time.perf_counter()
+    chapter, sections, error, began = Chapter(name, name, "", lambda say: []), (), "", time.perf_counter()
     try:
-        sections = tuple(chapter.run(lambda what: say(chapter.title, what)))
-    except Exception as error:
-        seconds = time.perf_counter() - began
-        reason = "".join(traceback.format_exception_only(error)).strip()
-        return ChapterResult(chapter, (), seconds, reason)
-    return ChapterResult(chapter, sections, time.perf_counter() - began)
+        chapter = importlib.import_module(f"separatrix.tour.chapters.{name}").CHAPTER
+        title = chapter.title
+        sections = tuple(chapter.run(lambda what: say(title, what)))
+    except Exception as failure:
+        error = "".join(traceback.format_exception_only(failure)).strip()
+    return ChapterResult(chapter, sections, time.perf_counter() - began, error)
 
 
 def _write(path: Path, text: str) -> None:
@@ -132,6 +131,7 @@ def _write(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
