@@ -107,7 +107,13 @@ def test_supervised_objectives_train_too():
     model = eqx.nn.Linear(3, 1, key=KEY)
     objective = sx.supervised(model, (X, Y[:, None]), "squared_error")
     found = sx.fit(objective, optax.sgd(0.3), steps=300)
-    np.testing.assert_allclose(objective.model(found.model).weight[0], [1.0, -2.0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(found.model.weight[0], [1.0, -2.0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(found.model(X[0]), Y[:1], atol=1e-5)
+    # The same loss with a batch size, and on other data: targets doubled double the answer.
+    doubled = sx.fit(objective, optax.adam(0.05), (X, 2 * Y[:, None]), steps=1500, batch_size=50, key=KEY)
+    np.testing.assert_allclose(doubled.model.weight[0], [2.0, -4.0, 1.0], atol=1e-5)
+    with pytest.raises(ValueError, match="1 to 200"):
+        sx.fit(objective, optax.sgd(0.3), steps=1, batch_size=201)
 
 
 def test_progress_is_told_and_a_second_fit_does_not_compile():

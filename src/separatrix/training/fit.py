@@ -27,6 +27,7 @@ from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.trajectory import Outcome, OutcomeKind
 from separatrix.training.sampled import OfModel, sampled
+from separatrix.training.supervised import Supervised
 
 # The metric of a sampled loss is taken on one batch that stays the same all along the run, drawn from its own stream.
 _METRIC_STREAM = 2**31 - 1
@@ -94,8 +95,8 @@ def fit(
 
     **Arguments:**
 
-    - `objective`: with data, a loss l(model, batch) or l(model, batch, *, key); without, L(model) or L(model, *, key),
-      as `supervised` makes it. For a game: a tuple of losses, one a player.
+    - `objective`: with data, a loss l(model, batch) or l(model, batch, *, key); without, L(model) or L(model, *, key); or
+      what `supervised` makes, which holds model and data. For a game: a tuple of losses, one a player.
     - `optimizer`: an optax transformation; or a function that makes a map of an objective, as
       `lambda loss: sx.GradientDescent(loss, 0.1)`.
     - `data`: arrays with the examples on the first axis (a tree of them), or a data set.
@@ -164,7 +165,9 @@ class Measure(eqx.Module):
 
 
 def _initial(objective: Any, initial: Any) -> Any:
-    initial = getattr(objective, "initial", None) if initial is None else initial
+    if initial is None:
+        held = getattr(objective, "initial", None)
+        initial = objective.model(held) if isinstance(objective, Supervised) else held
     if not jax.tree.leaves(eqx.filter(initial, eqx.is_inexact_array)):
         got = "nothing to train" if initial is None else f"{type(initial).__name__} without floating-point arrays"
         raise ValueError(explain("fit: initial", got, "the model to start from", "Pass initial=model."))
@@ -173,6 +176,8 @@ def _initial(objective: Any, initial: Any) -> Any:
 
 def _bind(objective: Any, data: Any, batch_size: int | None, rest: Any) -> Any:
     """The objective as a function of the parameters alone."""
+    if isinstance(objective, Supervised):
+        return objective.on(data, batch_size)
     if data is not None:
         return sampled(objective, data, batch_size=batch_size, model=rest)
     if batch_size is not None:

@@ -6,6 +6,7 @@ and, where a key is given and a batch size was chosen, the mean over B indices d
 expectation is L and whose gradient has covariance Sigma/B.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,15 @@ class Supervised(Objective):
     def model(self, parameters: State) -> Function:
         """Return the model with these parameters: a function of one input."""
         return eqx.combine(parameters, self.frozen.thaw())
+
+    def on(self, data: Any = None, batch_size: int | None = None) -> "Supervised":
+        """Return the same loss on other data, or with another batch size; what is None stays."""
+        examples = {"inputs": self.inputs, "targets": self.targets}
+        if data is not None:
+            examples = examples_of(_pair(data), "supervised: data")[0]
+        check_batch_size(batch_size, examples["targets"].shape[0], "supervised: batch_size")
+        size = self.batch_size if batch_size is None else batch_size
+        return dataclasses.replace(self, **examples, batch_size=size)
 
     def accuracy(self, parameters: State, inputs: Any, targets: Any) -> Scalar:
         """Return the share of inputs whose largest output is at the target's index."""

@@ -197,8 +197,8 @@ def _ring(say: Say) -> tuple[Section, Any]:
 
 
 def _scatter(axes: Any, real: Any, fake: Any, name: str) -> None:
-    axes.plot(*np.asarray(real).T, "o", color="0.7", markersize=2, label="data")
-    axes.plot(*np.asarray(fake).T, "o", color="#D55E00", markersize=2, label="generated")
+    axes.plot(*np.asarray(real).T, "o", color="0.7", markersize=2, label="data", rasterized=True)
+    axes.plot(*np.asarray(fake).T, "o", color="#D55E00", markersize=2, label="generated", rasterized=True)
     axes.set(aspect="equal", xlim=(-3, 3), ylim=(-3, 3))
     label(axes, "x", "y", name)
     axes.legend(fontsize=7, loc="center")
