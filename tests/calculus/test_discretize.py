@@ -203,7 +203,10 @@ def gap(family, flow, state, end, count):
     return jnp.linalg.norm(reached - solution.ys[0])
 
 
-@pytest.mark.parametrize(("name", "order"), [("Euler", 1), ("ImplicitEuler", 1), ("Midpoint", 2), ("Heun", 2)])
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("Euler", 1), pytest.param("ImplicitEuler", 1, marks=pytest.mark.slow), ("Midpoint", 2), ("Heun", 2)],
+)
 def test_modified_is_one_order_closer_than_limit(name, order):
     """The first correction that does not vanish is that of the method's own order."""
     flow = sx.as_flow(lambda t, x: jnp.stack([x[1] - 0.3 * x[0] ** 2, -jnp.sin(x[0]) + jnp.cos(t)]))

@@ -115,7 +115,10 @@ def test_resuming_equals_never_having_stopped():
         lambda x: sx.evolve(DECAY, x, times=(0.0, 1.0), step_size=0.1).final,
         lambda x: sx.evolve(DECAY, x, times=(0.0, 1.0), rtol=1e-9, atol=1e-12).final,
         lambda x: sx.evolve(NOISE, x, times=(0.0, 1.0), step_size=0.1, key=jax.random.key(0)).final,
-        lambda x: sx.evolve(DECAY, x, times=(0.0, 1.0), method=diffrax.Kvaerno5(), rtol=1e-8, atol=1e-8).final,
+        pytest.param(
+            lambda x: sx.evolve(DECAY, x, times=(0.0, 1.0), method=diffrax.Kvaerno5(), rtol=1e-8, atol=1e-8).final,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["map", "fixed", "adaptive", "sde", "implicit"],
 )
