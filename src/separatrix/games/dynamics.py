@@ -13,11 +13,12 @@ what it was when h goes to zero: as a map on (x, v_before) it is not near the id
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from separatrix._tree import axpy, combine, scale
-from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
@@ -42,11 +43,8 @@ class SimultaneousDescent(NearIdentityMap):
     **Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), section 3.
     """
 
-    game: Game
-    step_size: Scalar
-
-    def __init__(self, game: Game | Function, step_size: Any):
-        self.game, self.step_size = as_game(game), as_parameter(step_size)
+    game: Game = eqx.field(converter=as_game)
+    step_size: Scalar = eqx.field(converter=as_parameter)
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -74,11 +72,8 @@ class AlternatingDescent(NearIdentityMap):
     **Reference:** Gidel et al., *Negative momentum for improved game dynamics* (2019), section 4.
     """
 
-    game: Game
-    step_size: Scalar
-
-    def __init__(self, game: Game | Function, step_size: Any):
-        self.game, self.step_size = as_game(game), as_parameter(step_size)
+    game: Game = eqx.field(converter=as_game)
+    step_size: Scalar = eqx.field(converter=as_parameter)
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -112,11 +107,8 @@ class Extragradient(NearIdentityMap):
     Gidel et al., *A variational inequality perspective on GANs* (2019), section 3.2.
     """
 
-    game: Game
-    step_size: Scalar
-
-    def __init__(self, game: Game | Function, step_size: Any):
-        self.game, self.step_size = as_game(game), as_parameter(step_size)
+    game: Game = eqx.field(converter=as_game)
+    step_size: Scalar = eqx.field(converter=as_parameter)
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -146,13 +138,9 @@ class ConsensusDescent(NearIdentityMap):
     **Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), section 4.
     """
 
-    game: Game
-    step_size: Scalar
-    strength: Scalar
-
-    def __init__(self, game: Game | Function, step_size: Any, strength: Any):
-        self.game, self.step_size = as_game(game), as_parameter(step_size)
-        self.strength = as_parameter(strength)
+    game: Game = eqx.field(converter=as_game)
+    step_size: Scalar = eqx.field(converter=as_parameter)
+    strength: Scalar = eqx.field(converter=as_parameter)
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -188,11 +176,8 @@ class OptimisticDescent(Map):
     **Reference:** Popov (1980); Daskalakis et al., *Training GANs with optimism* (2018), equation 5.
     """
 
-    game: Game
-    step_size: Scalar
-
-    def __init__(self, game: Game | Function, step_size: Any):
-        self.game, self.step_size = as_game(game), as_parameter(step_size)
+    game: Game = eqx.field(converter=as_game)
+    step_size: Scalar = eqx.field(converter=as_parameter)
 
     def init(self, players: State) -> Remembering:
         """Return the state at which play starts: the players, and no slopes before."""
