@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Most of the time goes to compiling programs that run once: without the compiler's later passes it is nearly halved.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
 from jaxtyping import install_import_hook

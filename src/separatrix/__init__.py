@@ -24,6 +24,9 @@ _PUBLIC = {
         "Midpoint", "Milstein", "RK4", "RungeKutta", "SRA1", "StochasticHeun", "SymplecticEuler",
     ),
     "separatrix.evolution": ("Parallel", "Save", "ensemble", "evolve"),
+    "separatrix.diagnostics": (
+        "Finding", "LinearStability", "Result", "linear_stability",
+    ),
     "separatrix.optimization": (
         "Beale", "DoubleWell", "GradientDescent", "HeavyBall", "Himmelblau", "Nesterov", "PhasePoint", "Quadratic",
         "Rosenbrock",
@@ -54,8 +57,8 @@ _PUBLIC = {
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _SUBMODULES = (
-    "calculus", "catalogue", "data", "diffusion", "evolution", "games", "optimization", "plotting", "recurrent",
-    "residual", "systems", "tour", "training",
+    "calculus", "catalogue", "data", "diagnostics", "diffusion", "evolution", "games", "optimization", "plotting",
+    "recurrent", "residual", "systems", "tour", "training",
 )  # fmt: skip
 
 __all__ = sorted(["__version__", *_HOME])

@@ -1,0 +1,324 @@
+r"""Linear stability: what becomes of a small perturbation of a state.
+
+    map    delta[n+1] = J delta[n]       decays iff every multiplier has |mu| < 1
+    flow   d delta/dt = J delta          decays iff every eigenvalue has Re mu < 0
+    SDE    d delta = J delta dt + sum_k B_k delta dW_k; its second moment decays iff
+           I x J + J x I + sum_k B_k x B_k has eigenvalues of negative real part
+
+Eigenvalues say where a perturbation ends, not which way it goes there. A matrix that is not normal makes it grow first:
+at the rate of the numerical abscissa, the largest eigenvalue of (J + J^T)/2 (a flow), by the largest singular value in one
+step (a map), and by sup_n |J^n| or sup_t |exp(t J)| at most.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Complex, Float
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
+
+from separatrix._errors import explain
+from separatrix._types import Key, State
+from separatrix.diagnostics._coordinates import Jacobian, as_vector, from_vector, kind_of
+from separatrix.diagnostics.result import Result, Row
+from separatrix.systems.sde import SDE
+
+# Up to here a Jacobian is formed: 512 columns are 2 MB, and its eigenvalues take a tenth of a second.
+_DENSE = 512
+# The second moment of an SDE has d^2 entries, and its operator d^4.
+_MOMENT = 32
+# Transient growth: so many octaves of n or t, four points in each, then a search around the best.
+_OCTAVES = 16
+_REFINED = 64
+
+
+class LinearStability(Result):
+    r"""The linearisation of a system at a state.
+
+    - `spectrum`, shape (k,): eigenvalues (multipliers of a map), the least stable first; `residuals`: |J v - mu v| of unit
+      eigenvectors. All where `size` (the number of coordinates) is at most 512, else the leading ones.
+    - `singular_values`: leading ones of J. `numerical_abscissa`: the largest eigenvalue of (J + J^T)/2.
+    - `transient_growth`, `transient_time`: the largest |J^n| or |exp(t J)| and its n or t; infinite for an unstable
+      system, NaN where J was not formed.
+    - `departure`: Henrici's distance from normality, sqrt(|J|^2 - sum |mu|^2)/|J|, 0 for a normal matrix.
+    - `mean_square`: the largest real part in the equation of the second moment of an SDE; NaN for other kinds.
+    - `displacement`: |F(x) - x| or |f(x)|: 0 at a fixed point. `tolerance`: how near the border counts as neutral.
+    """
+
+    spectrum: Complex[Array, " k"]
+    residuals: Float[Array, " k"]
+    singular_values: Float[Array, " m"]
+    numerical_abscissa: Float[Array, ""]
+    transient_growth: Float[Array, ""]
+    transient_time: Float[Array, ""]
+    departure: Float[Array, ""]
+    mean_square: Float[Array, ""]
+    displacement: Float[Array, ""]
+    tolerance: Float[Array, ""]
+    kind: str = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+    single_precision: bool = eqx.field(static=True)
+
+    @property
+    def spectral_radius(self) -> float:
+        """Largest |mu|."""
+        return float(np.max(np.abs(self.spectrum)))
+
+    @property
+    def spectral_abscissa(self) -> float:
+        """Largest real part."""
+        return float(np.max(np.real(self.spectrum)))
+
+    @property
+    def margin(self) -> float:
+        """How far past the border of stability: |mu| - 1, Re mu, or the rate of the second moment; negative is stable."""
+        if self.kind == "map":
+            return self.spectral_radius - 1
+        if self.kind == "sde" and np.isfinite(self.mean_square):
+            return float(self.mean_square)
+        return self.spectral_abscissa
+
+    @property
+    def verdict(self) -> str:
+        """Return "stable", "neutral" (within `tolerance` of the border) or "unstable", of the linearisation."""
+        if not np.isfinite(self.margin):
+            return "unknown"
+        if abs(self.margin) <= float(self.tolerance):
+            return "neutral"
+        return "stable" if self.margin < 0 else "unstable"
+
+    def rows(self) -> list[Row]:
+        border = Row("spectral radius", self.spectral_radius)
+        if self.kind != "map":
+            border = Row("spectral abscissa", self.spectral_abscissa)
+        rows = [
+            Row("verdict", f"{self.verdict} ({self.kind}, {self.size} coordinates)"),
+            border,
+            Row("spectrum", self.spectrum),
+            Row("largest singular value", self.singular_values[0]),
+            Row("numerical abscissa", self.numerical_abscissa),
+        ]
+        if np.isfinite(self.mean_square):
+            rows.insert(1, Row("mean-square rate", self.mean_square))
+        if np.isfinite(self.transient_growth):
+            rows.append(
+                Row("transient growth", f"{float(self.transient_growth):.4g} at {float(self.transient_time):.4g}")
+            )
+        if np.isfinite(self.departure):
+            rows.append(Row("departure from normality", self.departure))
+        return rows
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        found = []
+        if not self.displacement <= 1e-4:
+            found.append(
+                f"the state is no fixed point (it moves by {float(self.displacement):.2g}): this is the linearisation "
+                "there, and says nothing of where it goes in the long run"
+            )
+        scale = np.maximum(np.abs(self.spectrum), 1.0)
+        if np.any(~(np.asarray(self.residuals) <= 1e-2 * scale)):
+            found.append(f"eigenvalues did not converge: largest residual {float(np.max(self.residuals)):.2g}")
+        if self.kind == "sde" and not np.isfinite(self.mean_square):
+            found.append(f"the second moment of {self.size} coordinates was not formed: this is the drift alone")
+        if self.single_precision:
+            found.append(
+                "float32: digits past the sixth mean nothing, less for eigenvalues of a matrix far from normal"
+            )
+        return tuple(found)
+
+
+def linear_stability(
+    system: Any, state: State, *, at: Any = 0, key: Key | None = None, count: int = 6, tol: float = 1e-6
+) -> LinearStability:
+    r"""Return the spectrum of a system's Jacobian at a state, and how far perturbations grow before they obey it.
+
+        J v = mu v;     stable iff |mu| < 1 (map), Re mu < 0 (flow), mean square (SDE)
+
+    **Arguments:**
+
+    - `system`: a `Map`, `Flow` or `SDE`. `state`: where to linearise: a fixed point, for the verdict to mean anything.
+    - `at`: step number or time. `key`: randomness of a random map, held fixed.
+    - `count`: how many eigenvalues and singular values of a system with more than 512 coordinates, found by Arnoldi and
+      Lanczos on products alone; smaller ones are given whole.
+    - `tol`: relative accuracy of those.
+
+    **Returns:** a `LinearStability`.
+
+    **Raises:** `TypeError` for anything but a system; `ValueError` for a count below 1 or a state without floats.
+
+    **Example:** a normal and a non-normal matrix with the same eigenvalues.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> tilted = sx.as_flow(lambda x: jnp.array([[-1.0, 10.0], [0.0, -2.0]]) @ x)
+    >>> found = sx.linear_stability(tilted, jnp.zeros(2))
+    >>> found.verdict, found.spectral_abscissa, round(float(found.numerical_abscissa), 3)
+    ('stable', -1.0, 3.525)
+
+    **Reference:** Trefethen & Embree, *Spectra and Pseudospectra* (2005), chapters 14 to 16; Arnold, *Stochastic
+    Differential Equations* (1974), section 11.3, for the second moment; Lehoucq, Sorensen & Yang, *ARPACK Users' Guide*
+    (1998).
+    """
+    if count < 1:
+        raise ValueError(explain("linear_stability: count", count, "at least 1", "Ask for count=6."))
+    kind = kind_of(system)
+    jacobian = Jacobian(system, state, at=at, key=key)
+    point, value = np.asarray(jacobian.point), np.asarray(jacobian.value())
+    if not (np.isfinite(point).all() and np.isfinite(value).all()):
+        do = "Start from a finite state at which the system is defined."
+        raise ValueError(explain("linear_stability: state", "a value that is not finite", "finite numbers", do))
+    moved = value - point if kind == "map" else value
+    parts = _dense(jacobian, kind) if jacobian.size <= _DENSE else _matrix_free(jacobian, kind, count, tol)
+    eps = float(np.finfo(point.dtype).eps)
+    size = max(1.0, float(parts["singular_values"][0]))
+    # An eigenvalue of a matrix that is no better known than to rounding moves by about sqrt(eps) where two meet.
+    tolerance = eps**0.5 * size + float(np.max(parts["residuals"]))
+    rate = _mean_square(system, jacobian, at) if kind == "sde" and jacobian.size <= _MOMENT else np.nan
+    return LinearStability(
+        **{name: jnp.asarray(part) for name, part in parts.items()},
+        mean_square=jnp.asarray(rate),
+        displacement=jnp.asarray(np.linalg.norm(moved) / max(1.0, float(np.linalg.norm(point)))),
+        tolerance=jnp.asarray(tolerance),
+        kind=kind,
+        size=jacobian.size,
+        single_precision=eps > 1e-10,
+    )
+
+
+def _dense(jacobian: Jacobian, kind: str) -> dict[str, Any]:
+    """All of it, from the matrix."""
+    matrix = np.asarray(jacobian.matrix(), float)
+    values, vectors = np.linalg.eig(matrix)
+    order = _least_stable_first(values, kind)
+    values, vectors = values[order], vectors[:, order]
+    total = float(np.sum(matrix**2))
+    excess = max(0.0, total - float(np.sum(np.abs(values) ** 2)))
+    growth, time = _transient(matrix, kind, values)
+    return {
+        "spectrum": values.astype(complex),
+        "residuals": np.linalg.norm(matrix @ vectors - vectors * values, axis=0),
+        "singular_values": np.linalg.svd(matrix, compute_uv=False),
+        "numerical_abscissa": np.linalg.eigvalsh((matrix + matrix.T) / 2)[-1],
+        "transient_growth": growth,
+        "transient_time": time,
+        "departure": np.sqrt(excess / total) if total else 0.0,
+    }
+
+
+def _matrix_free(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[str, Any]:
+    """The leading part of it, from products with J and its transpose."""
+    dtype = jacobian.point.dtype
+
+    def product(multiply: Any) -> Any:
+        apply = lambda v: np.asarray(multiply(jnp.asarray(v.ravel(), dtype)), float)  # noqa: E731
+        return LinearOperator((jacobian.size, jacobian.size), matvec=apply, dtype=float)  # pyright: ignore[reportCallIssue]
+
+    start = np.random.default_rng(0).standard_normal(jacobian.size)
+    which = "LM" if kind == "map" else "LR"
+    values, vectors = _iterate(eigs, product(jacobian.mv), count, which, start, tol)
+    order = _least_stable_first(values, kind)
+    values, vectors = values[order], vectors[:, order]
+    pushed = np.stack([_complex_product(jacobian, vector) for vector in vectors.T], axis=1)
+    squares, _ = _iterate(eigsh, product(lambda v: jacobian.rmv(jacobian.mv(v))), count, "LA", start, tol)
+    symmetric = product(lambda v: (jacobian.mv(v) + jacobian.rmv(v)) / 2)
+    return {
+        "spectrum": values.astype(complex),
+        "residuals": np.linalg.norm(pushed - vectors * values, axis=0),
+        "singular_values": np.sqrt(np.maximum(np.sort(squares)[::-1], 0)),
+        "numerical_abscissa": np.max(_iterate(eigsh, symmetric, 1, "LA", start, tol)[0]),
+        "transient_growth": np.nan,
+        "transient_time": np.nan,
+        "departure": np.nan,
+    }
+
+
+def _iterate(method: Any, operator: Any, count: int, which: str, start: np.ndarray, tol: float) -> tuple[Any, Any]:
+    """Arnoldi or Lanczos, restarted; what has not converged in time is given as it is, for its residual tells."""
+    try:
+        return method(operator, k=count, which=which, v0=start, tol=tol, ncv=max(2 * count + 1, 20))
+    except ArpackNoConvergence as error:
+        if len(error.eigenvalues):
+            return error.eigenvalues, error.eigenvectors
+        do = "Ask for fewer eigenvalues or a larger tol."
+        raise ValueError(explain("linear_stability", "no eigenvalue that converged", f"{count}", do)) from None
+
+
+def _complex_product(jacobian: Jacobian, vector: np.ndarray) -> np.ndarray:
+    parts = [
+        np.asarray(jacobian.mv(jnp.asarray(part, jacobian.point.dtype))) for part in (np.real(vector), np.imag(vector))
+    ]
+    return parts[0] + 1j * parts[1]
+
+
+def _least_stable_first(values: np.ndarray, kind: str) -> np.ndarray:
+    size = np.abs(values) if kind == "map" else np.real(values)
+    return np.lexsort((-np.imag(values), -size.round(12)))
+
+
+def _transient(matrix: np.ndarray, kind: str, values: np.ndarray) -> tuple[float, float]:
+    """(sup |J^n|, n) or (sup |exp(t J)|, t), at least 1 at 0."""
+    slowest = np.max(np.abs(values)) - 1 if kind == "map" else np.max(np.real(values))
+    if slowest > 0:
+        return np.inf, np.inf
+    if kind == "map":
+        return _largest_power(matrix)
+    step = 2.0 ** (-_OCTAVES / 2) / max(float(np.linalg.norm(matrix, 2)), 1e-300)
+    chains = [scipy.linalg.expm(matrix * step * 2.0 ** (quarter / 4)) for quarter in range(4)]
+    best, time = 1.0, 0.0
+    for octave in range(_OCTAVES + 8):
+        for quarter, power in enumerate(chains):
+            size = float(np.linalg.norm(power, 2))
+            if size > best:
+                best, time = size, step * 2.0 ** (octave + quarter / 4)
+        chains = [power @ power for power in chains]
+    if time and matrix.shape[0] <= _REFINED:
+        found: Any = scipy.optimize.minimize_scalar(
+            lambda s: -np.linalg.norm(scipy.linalg.expm(matrix * s), 2),
+            bounds=(time / 1.2, time * 1.2),
+            method="bounded",
+        )
+        return max(best, float(-found.fun)), float(found.x)
+    return best, time
+
+
+def _largest_power(matrix: np.ndarray) -> tuple[float, float]:
+    """Powers one by one until they have halved from the largest, 256 at most."""
+    power, best, number = np.eye(len(matrix)), 1.0, 0
+    for n in range(1, 257):
+        power = power @ matrix
+        size = float(np.linalg.norm(power, 2))
+        if size > best:
+            best, number = size, n
+        if size < best / 2:
+            break
+    return best, float(number)
+
+
+def _mean_square(system: Any, jacobian: Jacobian, at: Any) -> float:
+    """Largest real part of I x J + J x I + sum_k B_k x B_k, B_k the Jacobian of the k-th column of the noise."""
+    drift = np.asarray(jacobian.matrix(), float)
+    unit = np.eye(len(drift))
+    moment = np.kron(unit, drift) + np.kron(drift, unit)
+    for column in np.asarray(_noise_jacobians(system, jacobian, at), float):
+        moment = moment + np.kron(column, column)
+    return float(np.max(np.real(np.linalg.eigvals(moment))))
+
+
+@eqx.filter_jit
+def _noise_jacobians(sde: SDE, jacobian: Jacobian, at: Any) -> Any:
+    """d(g e_k)/dx for each k, shape (K, d, d)."""
+    state, point = jacobian.state, jacobian.point
+    time = jnp.asarray(at, point.dtype)
+    noise = sde.diffusion(time, state).in_structure()
+    flat, restore = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), noise))
+
+    def columns(vector: Any) -> Any:
+        operator = sde.diffusion(time, from_vector(vector, state))
+        return jax.vmap(lambda unit: as_vector(operator.mv(restore(unit))))(jnp.eye(flat.size, dtype=flat.dtype))
+
+    return jax.jacfwd(columns)(point)
