@@ -25,7 +25,7 @@ _PUBLIC = {
     ),
     "separatrix.evolution": ("Parallel", "Save", "ensemble", "evolve"),
     "separatrix.diagnostics": (
-        "Finding", "LinearStability", "Result", "linear_stability",
+        "Diagnosis", "Finding", "LinearStability", "Result", "diagnose", "linear_stability",
     ),
     "separatrix.optimization": (
         "Beale", "DoubleWell", "GradientDescent", "HeavyBall", "Himmelblau", "Nesterov", "PhasePoint", "Quadratic",

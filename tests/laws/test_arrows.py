@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "src" / "separatrix"
-SHARED = {"_types", "_tree", "_errors", "__init__"}
+SHARED = {"_types", "_tree", "_errors", "_files", "__init__"}
 # Each layer may import those before it. Families stand side by side; data and plotting import shared types, and
 # plotting the classes of results.
 ORDER = ["systems", "calculus", "evolution", "diagnostics", "training", "FAMILIES", "catalogue", "tour", "cli"]

@@ -37,6 +37,37 @@ class Tour(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnose(Command):
+    """Ask a system the questions that apply to it: findings with evidence, cause and remedy."""
+
+    system: Annotated[Positional[str], arg(metavar="NAME|MODULE:SYSTEM")]
+    """A name of `separatrix list`, or MODULE:NAME of a pair (system, state), or of a function that returns one."""
+    question: tuple[str, ...] = ()
+    """Questions to ask; those that apply by default. An unknown one is answered with the names of all."""
+    html: Path | None = None
+    """Write a page with figures to this file."""
+
+    def run(self) -> Answer:
+        from separatrix._files import write_whole
+        from separatrix.cli.target import target
+
+        compute()
+        diagnostics = importlib.import_module("separatrix.diagnostics")
+        for name in self.question:
+            diagnostics.question(name)
+        system, state, key = target(self.system)
+        found = diagnostics.diagnose(system, state, questions=self.question or None, key=key)
+        text = str(found)
+        if self.html is not None:
+            from separatrix.cli.diagnosis_page import page
+
+            self.html.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.html, page(self.system, found))
+            text += f"\npage: {self.html}"
+        return Answer({"system": self.system} | found.to_dict(), text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Doctor(Command):
     """Tell what is installed, which devices there are, and which data sets are found."""
 

@@ -15,6 +15,7 @@ from separatrix._errors import explain
 # words -> (class in separatrix.cli.commands, what it does)
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("tour",): ("Tour", "run the vignettes on real data into one report"),
+    ("diagnose",): ("Diagnose", "ask a system the questions that apply to it"),
     ("doctor",): ("Doctor", "tell what is installed, which devices and data sets are found"),
     ("data", "list"): ("DataList", "list the named data sets"),
     ("data", "show"): ("DataShow", "show the card of a data set"),

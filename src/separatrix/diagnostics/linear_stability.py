@@ -75,6 +75,12 @@ class LinearStability(Result):
         return float(np.max(np.real(self.spectrum)))
 
     @property
+    def unstable(self) -> int:
+        """How many of the eigenvalues given are past the border, by more than `tolerance`."""
+        past = np.abs(self.spectrum) - 1 if self.kind == "map" else np.real(self.spectrum)
+        return int(np.sum(past > float(self.tolerance)))
+
+    @property
     def margin(self) -> float:
         """How far past the border of stability: |mu| - 1, Re mu, or the rate of the second moment; negative is stable."""
         if self.kind == "map":

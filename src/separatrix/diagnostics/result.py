@@ -79,7 +79,7 @@ def plain(value: Any) -> Any:
     match value:
         case None | str() | bool() | int():
             return value
-        case Result():
+        case _ if hasattr(value, "to_dict"):
             return value.to_dict()
         case dict():
             return {str(key): plain(item) for key, item in value.items()}

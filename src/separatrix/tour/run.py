@@ -2,8 +2,6 @@
 
 import dataclasses
 import importlib
-import os
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from separatrix._errors import explain
+from separatrix._files import write_whole
 from separatrix.tour.chapter import Chapter, Check, Section
 from separatrix.tour.report import render, render_chapter
 
@@ -99,7 +98,7 @@ def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Sa
             results.append(run_chapter(name, progress))
     finally:
         # Also where the tour is interrupted: what was finished stays readable.
-        _write(report, render(results))
+        write_whole(report, render(results))
     return Tour(tuple(results), report)
 
 
@@ -121,18 +120,3 @@ def run_chapter(name: str, progress: Say | None = None) -> ChapterResult:
     except Exception as failure:
         error = "".join(traceback.format_exception_only(failure)).strip()
     return ChapterResult(chapter, sections, time.perf_counter() - began, error)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write through a temporary file, so that nothing half-written bears the final name."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

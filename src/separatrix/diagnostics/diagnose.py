@@ -1,0 +1,76 @@
+"""The verdict: the questions that apply, put together into findings with evidence, cause and remedy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+
+from separatrix._tree import asarrays
+from separatrix._types import Key
+from separatrix.diagnostics._coordinates import kind_of
+from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.finding import Finding
+from separatrix.diagnostics.questions import QUESTIONS, question
+from separatrix.diagnostics.result import Result, Row
+
+
+class Diagnosis(Result):
+    """Findings of all questions that were asked, and their answers.
+
+    - `findings`: each a number beside its threshold; those of the system's family come last.
+    - `answers`: name of the question to its result.
+    """
+
+    findings: tuple[Finding, ...] = eqx.field(static=True)
+    answers: dict[str, Result]
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """The findings that do not hold."""
+        return tuple(finding for finding in self.findings if not finding.holds)
+
+    @property
+    def verdict(self) -> str:
+        """Return "sound", or how many of how many claims do not hold."""
+        broken = len(self.broken)
+        return "sound" if not broken else f"{broken} of {len(self.findings)} claims do not hold"
+
+    def rows(self) -> list[Row]:
+        marks = [Row("holds" if finding.holds else "BROKEN", str(finding)) for finding in self.findings]
+        return [Row("verdict", self.verdict), *marks]
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        return tuple(f"{name}: {caution}" for name, answer in self.answers.items() for caution in answer.cautions)
+
+
+def diagnose(
+    system: Any, state: Any, *, questions: Sequence[str] | None = None, at: Any = 0, key: Key | None = None
+) -> Diagnosis:
+    r"""Ask a system the questions that apply to it, and say what was found.
+
+    **Arguments:**
+
+    - `system`: a `Map`, `Flow` or `SDE`: an optimiser on an objective, a game, a network, a sampler, or anything else.
+    - `state`: where to ask.
+    - `questions`: names from `separatrix.diagnostics.QUESTIONS`; those that apply by default.
+    - `at`: step number or time. `key`: randomness of a random system.
+
+    **Returns:** a `Diagnosis`: `findings` with evidence beside threshold, cause and remedy; `answers` of each question.
+
+    **Raises:** `TypeError` for anything but a system; `ValueError` for a question that is none.
+
+    **Example:** gradient descent past its stability edge.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> found = sx.diagnose(sx.GradientDescent(sx.Quadratic(1.0), 2.5), jnp.zeros(1), questions=["linear_stability"])
+    >>> found.broken[0].evidence, found.broken[0].threshold < 1.001
+    (1.5, True)
+    """
+    kind_of(system)
+    state = asarrays(state)
+    chosen = [question(name) for name in questions] if questions is not None else list(QUESTIONS.values())
+    asked = [q for q in chosen if questions is not None or q.applies(system, state)]
+    answers = {q.name: q.ask(system, state, at=at, key=key) for q in asked}
+    findings = [finding for q in asked for finding in q.judge(answers[q.name])]
+    return Diagnosis(tuple(findings + examine(system, state, at=at, key=key)), answers)
