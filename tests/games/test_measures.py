@@ -7,7 +7,7 @@ import pytest
 
 import separatrix as sx
 from separatrix.tour.measure.distances import frechet_distance, principal_features, two_sample_accuracy
-from separatrix.tour.measure.games import antisymmetric_share, modes_reached, ring
+from separatrix.tour.measure.games import modes_reached, ring
 
 
 def whitened(rng, count, size):
@@ -51,14 +51,14 @@ def test_two_sample_accuracy_is_a_half_for_one_law_and_one_for_two():
 def test_share_of_the_dirac_gan(gamma):
     """J = ((0, -1/2), (1/2, -gamma)): |A|^2 = 1/2, |S|^2 = gamma^2."""
     flow, point = sx.field(sx.DiracGAN(gamma)), (jnp.asarray(0.0), jnp.asarray(0.0))
-    share, error = antisymmetric_share(flow, point, jax.random.key(0), probes=20_000)
+    found = sx.field_split(flow, point, key=jax.random.key(0), probes=20_000)
     # Five standard errors, and rounding where every probe says the same.
-    assert abs(share - 0.5 / (0.5 + gamma**2)) < 5 * error + 1e-12
+    assert abs(found.index - 0.5 / (0.5 + gamma**2)) < 5 * found.index_error + 1e-12
 
 
 def test_share_of_a_gradient_is_zero():
     flow = sx.limit(sx.GradientDescent(sx.Himmelblau(), 0.1))
-    assert antisymmetric_share(flow, jnp.array([1.0, -2.0]), jax.random.key(0))[0] < 1e-28
+    assert sx.field_split(flow, jnp.array([1.0, -2.0]), key=jax.random.key(0), probes=64).index < 1e-28
 
 
 def test_modes_of_a_ring_are_counted():

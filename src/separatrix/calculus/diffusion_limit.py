@@ -6,12 +6,17 @@ A step x -> F_h(t, x; xi) has a mean and a covariance. With the mean map F_h(t, 
 
 follows the map weakly at order 1 in h for b = limit(mean map) and at order 2 for b = modified(mean map, 1). For
 stochastic gradient descent that is dx = -grad(L + (h/4)|grad L|^2) dt + sqrt(h) Sigma^{1/2} dW, Sigma the covariance of
-the gradient. The covariance is measured over a fixed set of keys, so g is a smooth function of x of rank at most one
-less than their number.
+the gradient. The covariance C is measured over a fixed set of K keys, so g is a smooth function of x, in one of three
+forms:
+
+    full        g = D, whose K columns are centred steps over sqrt(h (K - 1)): g g^T = C, of rank at most K - 1
+    rank r      g = D V_r, V_r the r leading right singular vectors: the nearest to C of rank r
+    diagonal    g = diag(sqrt(C_ii)): each component its own variance, and no correlation
 """
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -35,17 +40,21 @@ class DiffusionLimit(SDE):
     map: NearIdentityMap
     mean: Flow
     keys: Shaped[Array, "samples ..."]
+    covariance: str | int = eqx.field(default="full", static=True)
 
     def drift(self, t: Scalar, state: State) -> State:
         return self.mean.velocity(t, state)
 
     def diffusion(self, t: Scalar, state: State) -> Operator:
         spread = self.deviations(t, state)
+        if self.covariance == "diagonal":
+            return lx.DiagonalLinearOperator(jax.tree.map(_root_of_sum_of_squares, spread))
+        rows = spread if isinstance(self.covariance, str) else _leading(spread, self.covariance)
 
         def multiply(noise: Any) -> State:
-            return jax.tree.map(lambda leaf: jnp.tensordot(noise, leaf, axes=1), spread)
+            return jax.tree.map(lambda leaf: jnp.tensordot(noise.astype(leaf.dtype), leaf, axes=1), rows)
 
-        count = jax.ShapeDtypeStruct((self.keys.shape[0],), float_dtype(state))
+        count = jax.ShapeDtypeStruct((jax.tree.leaves(rows)[0].shape[0],), float_dtype(state))
         return lx.FunctionLinearOperator(multiply, count)
 
     def deviations(self, t: Scalar, state: State) -> State:
@@ -60,7 +69,25 @@ class DiffusionLimit(SDE):
         )
 
 
-def diffusion_limit(map: System, order: int = 1, *, key: Key, samples: int = 256) -> SDE:
+def _root_of_sum_of_squares(rows: Array) -> Array:
+    """sqrt(sum_k d_k^2), with slope 0 where the sum is 0."""
+    total = jnp.sum(rows**2, axis=0)
+    positive = total > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, total, 1)), 0)
+
+
+def _leading(rows: State, rank: int) -> State:
+    """V_r^T D: the rows that carry the most variance, from the eigenvectors of the (K, K) matrix of their products."""
+    flat = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
+    dtype = float_dtype(rows)
+    products = sum((part @ part.T).astype(dtype) for part in flat)
+    vectors = jnp.linalg.eigh(products)[1][:, -rank:]
+    return jax.tree.map(lambda leaf: jnp.tensordot(vectors.T.astype(leaf.dtype), leaf, axes=1), rows)
+
+
+def diffusion_limit(
+    map: System, order: int = 1, *, key: Key, samples: int = 256, covariance: str | int = "full"
+) -> SDE:
     r"""Return the SDE that a random near-identity map follows in law.
 
     **Arguments:**
@@ -70,10 +97,13 @@ def diffusion_limit(map: System, order: int = 1, *, key: Key, samples: int = 256
     - `order`: 1 (drift of the limit) or 2 (drift of the first modified equation): the weak order in the step size.
     - `key`, `samples`: the draws over which the covariance of a step is measured; its relative error is about
       sqrt(2/samples).
+    - `covariance`: "full"; a rank r from 1 to `samples`, for the nearest of that rank (its leading eigenvectors meet no
+      derivative where two of their eigenvalues are equal); or "diagonal", which keeps variances and drops correlations.
 
-    **Returns:** an `SDE` at the map's own step size; its noise has `samples` components.
+    **Returns:** an `SDE` at the map's own step size; its noise has `samples` components, or r, or the form of the state.
 
-    **Raises:** `TypeError` for any other system; `ValueError` for another order or fewer than two samples.
+    **Raises:** `TypeError` for any other system; `ValueError` for another order, fewer than two samples, or another form
+    of covariance.
 
     **Example:**
 
@@ -94,5 +124,14 @@ def diffusion_limit(map: System, order: int = 1, *, key: Key, samples: int = 256
         raise ValueError(explain("diffusion_limit: order", order, "1 or 2", "Pass order=2 for the modified drift."))
     if samples < 2:
         raise ValueError(explain("diffusion_limit: samples", samples, "at least 2", "A covariance needs a spread."))
+    _check_covariance(covariance, samples)
     mean = limit(map) if order == 1 else modified(map, 1)
-    return DiffusionLimit(map, mean, jax.random.split(key, samples))
+    return DiffusionLimit(map, mean, jax.random.split(key, samples), covariance)
+
+
+def _check_covariance(covariance: Any, samples: int) -> None:
+    rank = isinstance(covariance, int) and not isinstance(covariance, bool)
+    if not (1 <= covariance <= samples if rank else covariance in ("full", "diagonal")):
+        expected = f'"full", "diagonal" or a rank from 1 to samples = {samples}'
+        do = "Pass covariance=10 for the ten directions of largest variance."
+        raise ValueError(explain("diffusion_limit: covariance", repr(covariance), expected, do))

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from separatrix.catalogue.entry import Entry
+from separatrix.optimization import DoubleWell, Langevin, Quadratic, UnderdampedLangevin
 from separatrix.systems import as_sde
 from separatrix.systems.base import as_parameter
 
@@ -55,4 +56,12 @@ ENTRIES = (
     Entry("double-well-langevin", "sde", "Langevin dynamics in a double well", "dx = (x - x^3) dt + sqrt(2 T) dW, T = 0.25",
           "stationary density proportional to exp(-(x^2 - 1)^2/(4 T))",
           lambda: as_sde(DoubleWellForce(), Constant(0.5**0.5)), lambda: jnp.ones(4), 1.0, 0.05, True),
+    Entry("langevin", "sde", "gradient flow in a heat bath", "dx = -grad L dt + sqrt(2 T) dW, L = x^T diag(1, 4) x/2, T = 0.5",
+          "stationary density proportional to exp(-L/T): variances T and T/4",
+          lambda: Langevin(Quadratic(jnp.array([1.0, 4.0])), 0.5), lambda: jnp.array([1.0, -1.0]), 1.0, 0.05, True),
+    Entry("underdamped-langevin", "sde", "a particle with friction in a heat bath and a double well",
+          "dx = w dt, dw = (-grad L - a w) dt + sqrt(2 a T) dW, a = 1, T = 0.25",
+          "stationary density proportional to exp(-(L + |w|^2/2)/T), whatever the friction a",
+          lambda: UnderdampedLangevin(DoubleWell(), 1.0, 0.25),
+          lambda: UnderdampedLangevin(DoubleWell(), 1.0, 0.25).init(jnp.array([1.0, -0.8])), 1.0, 0.05, True),
 )  # fmt: skip

@@ -1,12 +1,76 @@
 """The questions that any system can be asked; each answer is a `Result` with numbers, uncertainty and cautions."""
 
+from separatrix.diagnostics._parameter import at_parameter as at_parameter
+from separatrix.diagnostics.basins import Basins as Basins, basins as basins
+from separatrix.diagnostics.bifurcation_diagram import (
+    BifurcationDiagram as BifurcationDiagram,
+    bifurcation_diagram as bifurcation_diagram,
+)
+from separatrix.diagnostics.boundary import (
+    BoundaryDimension as BoundaryDimension,
+    boundary_dimension as boundary_dimension,
+    uncertainty_exponent as uncertainty_exponent,
+)
+from separatrix.diagnostics.continuation import (
+    Branch as Branch,
+    SpecialPoint as SpecialPoint,
+    continuation as continuation,
+)
+from separatrix.diagnostics.covariant_vectors import (
+    CovariantVectors as CovariantVectors,
+    covariant_vectors as covariant_vectors,
+)
+from separatrix.diagnostics.curvature import Curvature as Curvature, curvature as curvature
 from separatrix.diagnostics.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
+from separatrix.diagnostics.distances import (
+    Distance as Distance,
+    Distances as Distances,
+    PrincipalFeatures as PrincipalFeatures,
+    classifier_two_sample as classifier_two_sample,
+    distances as distances,
+    energy_distance as energy_distance,
+    frechet_distance as frechet_distance,
+    maximum_mean_discrepancy as maximum_mean_discrepancy,
+    principal_features as principal_features,
+    sliced_wasserstein as sliced_wasserstein,
+)
+from separatrix.diagnostics.edge import EdgeState as EdgeState, edge_state as edge_state
 from separatrix.diagnostics.examine import examine as examine
+from separatrix.diagnostics.field_split import FieldSplit as FieldSplit, field_split as field_split
 from separatrix.diagnostics.finding import Finding as Finding
+from separatrix.diagnostics.gradient_profile import (
+    GradientProfile as GradientProfile,
+    gradient_profile as gradient_profile,
+)
+from separatrix.diagnostics.helmholtz import Helmholtz as Helmholtz, helmholtz as helmholtz
+from separatrix.diagnostics.invariants import Invariants as Invariants, invariants as invariants
 from separatrix.diagnostics.linear_stability import (
     LinearStability as LinearStability,
     linear_stability as linear_stability,
 )
+from separatrix.diagnostics.lyapunov_spectrum import (
+    LyapunovSpectrum as LyapunovSpectrum,
+    lyapunov_spectrum as lyapunov_spectrum,
+)
+from separatrix.diagnostics.measured_order import (
+    MeasuredOrder as MeasuredOrder,
+    fit_order as fit_order,
+    measured_order as measured_order,
+)
+from separatrix.diagnostics.noise_scale import NoiseScale as NoiseScale, noise_scale as noise_scale
 from separatrix.diagnostics.questions import QUESTIONS as QUESTIONS, Question as Question, question as question
 from separatrix.diagnostics.result import Result as Result, Row as Row
+from separatrix.diagnostics.separatrix import Separatrix as Separatrix, separatrix as separatrix
+from separatrix.diagnostics.spectral_density import (
+    SpectralDensity as SpectralDensity,
+    spectral_density as spectral_density,
+)
+from separatrix.diagnostics.switch_branch import BranchStart as BranchStart, switch_branch as switch_branch
 from separatrix.diagnostics.survival import Survival as Survival, survival as survival
+from separatrix.diagnostics.trace import Trace as Trace, trace as trace
+from separatrix.diagnostics.volume import (
+    Symplecticity as Symplecticity,
+    VolumeDrift as VolumeDrift,
+    symplecticity as symplecticity,
+    volume_drift as volume_drift,
+)

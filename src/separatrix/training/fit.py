@@ -26,6 +26,7 @@ from separatrix.systems.from_optax import from_optax
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.trajectory import Outcome, OutcomeKind
+from separatrix.training.monitored import evolve_monitored
 from separatrix.training.sampled import OfModel, sampled
 from separatrix.training.supervised import Supervised
 
@@ -89,6 +90,7 @@ def fit(
     state: Any = None,
     start: int = 0,
     progress: Function | None = None,
+    monitor: Any = None,
     throw: bool = False,
 ) -> Fit:
     r"""Train a model: evolve an optimiser on mini-batches.
@@ -108,6 +110,8 @@ def fit(
       "loss", the objective on one fixed batch.
     - `state`, `start`: go on from an earlier `Fit.state` at its step number.
     - `progress`: called as `progress(done, total)` at chunk borders.
+    - `monitor`: looks on at borders between pieces of the run, as a `StabilityMonitor` does; metrics are then measured at
+      every so many of its intervals.
     - `throw`: raise `Diverged` instead of warning where training stops being finite.
 
     **Returns:** a `Fit`.
@@ -126,19 +130,27 @@ def fit(
     initial = _initial(objective, initial)
     parameters, rest = eqx.partition(initial, eqx.is_inexact_array)
     bound = _bind(objective, data, batch_size, rest)
-    map = _map_of(bound, optimizer)
+    map = map_of(bound, optimizer)
     start_state = map.init(parameters) if state is None else state  # pyright: ignore[reportAttributeAccessIssue]
     fixed = None if key is None else jax.random.fold_in(key, _METRIC_STREAM)
     functions = {name: as_pytree(function) for name, function in (metrics or {}).items()}
     measure = Measure(bound, fixed, functions, freeze(rest))
     every = max(1, steps // 100) if every is None else every
-    path = evolve(map, start_state, steps=steps, key=key, start=start, save=Save(every, measure), progress=progress)
-    stopped = _stopped_at(path, map)
+    settings = {"steps": steps, "key": key, "start": start, "progress": progress}
+    if monitor is None:
+        path = evolve(map, start_state, save=Save(every, measure), **settings)
+        final, values, outcome = path.final, path.states, path.outcome
+        numbers = np.arange(start, start + steps + 1, every)
+    else:
+        every = -(-every // monitor.every) * monitor.every
+        measure = eqx.filter_jit(measure)
+        final, values, outcome, numbers = evolve_monitored(
+            map, start_state, monitor, measure=measure, every=every, **settings
+        )
+    stopped = _stopped_at(outcome, map)
     if stopped is not None:
-        _tell(stopped, path.outcome, throw)
-    numbers = np.arange(start, start + steps + 1, every)
-    model = eqx.combine(parameters_of(path.final), rest)
-    return Fit(model, path.final, numbers, path.states, path.outcome, stopped, map)
+        _tell(stopped, outcome, throw)
+    return Fit(eqx.combine(parameters_of(final), rest), final, numbers, values, outcome, stopped, map)
 
 
 def parameters_of(state: State) -> State:
@@ -188,7 +200,8 @@ def _bind(objective: Any, data: Any, batch_size: int | None, rest: Any) -> Any:
     return OfModel(as_pytree(objective), freeze(rest), accepts_key(objective))
 
 
-def _map_of(objective: Any, optimizer: Any) -> Any:
+def map_of(objective: Any, optimizer: Any) -> Any:
+    """The map of an optax transformation on an objective, or the one that a function makes of it."""
     if hasattr(optimizer, "update") and hasattr(optimizer, "init"):
         return from_optax(objective, optimizer)
     map = optimizer(objective) if callable(optimizer) and not isinstance(optimizer, Map) else None
@@ -200,11 +213,11 @@ def _map_of(objective: Any, optimizer: Any) -> Any:
     return map
 
 
-def _stopped_at(path: Any, map: Map) -> int | None:
+def _stopped_at(outcome: Outcome, map: Map) -> int | None:
     """The number of the first step whose result was not finite."""
-    if int(path.outcome.code) == int(OutcomeKind.COMPLETED):
+    if int(outcome.code) == int(OutcomeKind.COMPLETED):
         return None
-    at = float(path.outcome.at)
+    at = float(outcome.at)
     return round(at / float(map.step_size)) if isinstance(map, NearIdentityMap) else round(at)
 
 

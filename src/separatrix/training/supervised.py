@@ -33,13 +33,18 @@ class Supervised(Objective):
     batch_size: int | None = eqx.field(static=True)
 
     def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
-        inputs, targets = self._sample(key)
-        predictions = jax.vmap(self.model(parameters))(inputs)
-        return jnp.mean(jax.vmap(self.loss)(predictions, targets))
+        outputs, loss = self.split(key=key)
+        return loss(outputs(parameters))
 
     def model(self, parameters: State) -> Function:
         """Return the model with these parameters: a function of one input."""
         return eqx.combine(parameters, self.frozen.thaw())
+
+    def split(self, *, key: Key | None = None) -> tuple[Function, Function]:
+        """Return (outputs of the parameters, loss of the outputs), whose composition the objective is."""
+        inputs, targets = self._sample(key)
+        outputs = lambda parameters: jax.vmap(self.model(parameters))(inputs)  # noqa: E731
+        return outputs, lambda predictions: jnp.mean(jax.vmap(self.loss)(predictions, targets))
 
     def on(self, data: Any = None, batch_size: int | None = None) -> "Supervised":
         """Return the same loss on other data, or with another batch size; what is None stays."""

@@ -1,42 +1,9 @@
-"""What the chapter on games measures: how much of a field turns, and which modes a generator reaches."""
+"""What the chapter on games measures: which modes a generator reaches."""
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.flatten_util import ravel_pytree
-
-import separatrix as sx
-from separatrix._tree import add, dot, subtract
-
-
-def antisymmetric_share(flow: Any, state: Any, key: Any, probes: int = 64) -> tuple[float, float]:
-    r"""(|A|^2/(|A|^2 + |S|^2), its standard error) for the parts A, S of the Jacobian J = A + S of a field.
-
-    For standard normal v the mean of |Jv -+ J^T v|^2/4 is |A|^2, |S|^2 (Hutchinson): two products a probe, no matrix.
-    """
-    values = np.asarray(_probe(flow, state, jax.random.split(key, probes)), float)
-    turning, total = values[:, 0], values.sum(axis=1)
-    share = turning.mean() / total.mean()
-    return float(share), float(np.std(turning - share * total) / total.mean() / np.sqrt(probes))
-
-
-@eqx.filter_jit
-def _probe(flow: Any, state: Any, keys: Any) -> Any:
-    """(|Jv - J^T v|^2, |Jv + J^T v|^2) for a normal v of each key."""
-    jacobian = sx.linearize(flow, state)
-    transposed = jacobian.transpose()
-    flat, restore = ravel_pytree(state)
-
-    def one(key: Any) -> Any:
-        v = restore(jax.random.normal(key, flat.shape, flat.dtype))
-        forward, backward = jacobian.mv(v), transposed.mv(v)
-        parts = subtract(forward, backward), add(forward, backward)
-        return jnp.stack([dot(part, part) for part in parts])
-
-    return jax.vmap(one)(keys)
 
 
 def ring(key: Any, count: int, modes: int = 8, radius: float = 2.0, spread: float = 0.1) -> Any:

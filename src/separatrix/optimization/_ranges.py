@@ -1,0 +1,32 @@
+"""Numbers that have a range: refused at once where they are known, as traced leaves otherwise."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from separatrix._errors import explain
+from separatrix._tree import is_traced
+from separatrix.systems.base import as_parameter
+
+
+def positive(what: str, value: Any) -> Any:
+    """Return a number above 0 as a leaf."""
+    return _checked(what, value, "a number above 0", lambda known: known > 0)
+
+
+def nonnegative(what: str, value: Any) -> Any:
+    """Return a number of at least 0 as a leaf."""
+    return _checked(what, value, "a number of at least 0", lambda known: known >= 0)
+
+
+def _checked(what: str, value: Any, expected: str, holds: Any) -> Any:
+    try:
+        real = jnp.issubdtype(jnp.result_type(value), jnp.number) and jnp.isrealobj(value)
+    except TypeError:
+        real = False
+    do = "Pass for example 0.1."
+    if not real:
+        raise TypeError(explain(what, repr(value), expected, do))
+    if not is_traced(value) and not bool(jnp.all(holds(jnp.asarray(value)))):
+        raise ValueError(explain(what, value, expected, do))
+    return as_parameter(float(value) if isinstance(value, int) else value)

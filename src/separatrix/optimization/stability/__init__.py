@@ -1,0 +1,5 @@
+"""The stability instrument: where a training run stands against its optimiser's own edge, why, and what to do."""
+
+from separatrix.optimization.stability.monitor import StabilityMonitor as StabilityMonitor
+from separatrix.optimization.stability.report import Event as Event, StabilityReport as StabilityReport
+from separatrix.optimization.stability.response import edge_ratio as edge_ratio, response as response

@@ -1,0 +1,137 @@
+"""The record of a monitor: readings, losses of steps, and events that are not over."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from separatrix.optimization.stability.oscillation import Oscillation
+from separatrix.optimization.stability.reading import Reading
+from separatrix.optimization.stability.report import Event, StabilityReport
+
+# Averages of the noise scale forget within so many wide readings.
+_MEMORY = 0.7
+
+
+class History:
+    """Numbers of all readings, on the host, in the order of steps."""
+
+    def __init__(self, every: int, edge: float = float("nan")):
+        self.every, self.edge, self.batch_size, self.products, self.floor = every, edge, 0, 0, 0.0
+        self.steps: list[int] = []
+        self.ratios: list[float] = []
+        self.errors: list[float] = []
+        self.losses: list[float] = []
+        self.sharpness: list[float] = []
+        self.responses: list[float] = []
+        self.departures: list[float] = []
+        self.noise_scales: list[float] = []
+        self.swings: list[Oscillation] = []
+        self.events: list[Event] = []
+        self.active: tuple[str, ...] = ()
+        self._noted: deque[tuple[int, Any]] = deque(maxlen=2 * every)
+        self._signal, self._noise = np.nan, np.nan
+
+    def note_loss(self, step: int, loss: Any) -> None:
+        """Keep the loss of a step; it is not waited for."""
+        self._noted.append((step, loss))
+
+    def add(self, step: int, reading: Reading, swing: Oscillation, batch_size: int) -> None:
+        """Add a reading."""
+        self.batch_size = batch_size
+        self._average(float(reading.signal), float(reading.noise))
+        self.products += int(reading.products)
+        self._append(
+            step,
+            float(reading.ratio),
+            float(reading.ratio_error),
+            float(reading.loss),
+            float(reading.sharpness),
+            float(reading.response),
+            float(reading.departure),
+            swing,
+        )
+
+    def broke(self, step: int) -> None:
+        """Add a reading of parameters that are not finite."""
+        nan = float("nan")
+        self._append(step, nan, nan, nan, nan, nan, nan, Oscillation(nan, nan, nan))
+
+    def _append(self, step: int, *numbers: Any) -> None:
+        self.steps.append(step)
+        kept = (
+            self.ratios, self.errors, self.losses, self.sharpness, self.responses, self.departures, self.swings,
+        )  # fmt: skip
+        for values, number in zip(kept, numbers, strict=True):
+            values.append(number)
+        self.noise_scales.append(self.noise_scale())
+
+    def _average(self, signal: float, noise: float) -> None:
+        if not np.isfinite(noise):
+            return
+        first = not np.isfinite(self._noise)
+        self._signal = signal if first else _MEMORY * self._signal + (1 - _MEMORY) * signal
+        self._noise = noise if first else _MEMORY * self._noise + (1 - _MEMORY) * noise
+
+    def noise_scale(self) -> float:
+        """tr Sigma/|g|^2 of averages, in examples; infinite where the mean gradient is not seen."""
+        if not np.isfinite(self._noise):
+            return np.nan
+        return self._noise / self._signal if self._signal > 0 else np.inf
+
+    def since(self, condition: Callable[[float], bool]) -> int:
+        """The step from which on all ratios satisfy a condition."""
+        first = self.steps[-1]
+        for step, ratio in zip(reversed(self.steps), reversed(self.ratios), strict=True):
+            if not condition(ratio):
+                break
+            first = step
+        return first
+
+    def before(self, back: int) -> float:
+        """The ratio so many readings ago; 0 where there was none."""
+        return self.ratios[-back] if len(self.ratios) >= back else 0.0
+
+    def rising(self) -> bool:
+        """Whether the loss is above that of the last reading."""
+        return len(self.losses) > 1 and self.losses[-1] > self.losses[-2]
+
+    def flat(self) -> bool:
+        """Whether the loss has not fallen by two of its standard errors between the halves of the last ten readings."""
+        recent = np.asarray(self.losses[-10:])
+        if len(recent) < 10:
+            return False
+        early, late = recent[:5], recent[5:]
+        error = np.sqrt((early.var(ddof=1) + late.var(ddof=1)) / 5)
+        return bool(early.mean() - late.mean() < 2 * error)
+
+    def recent_losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and losses noted since two intervals ago."""
+        steps = np.array([step for step, _ in self._noted], int)
+        return steps, np.array([float(loss) for _, loss in self._noted])
+
+    def new(self, events: list[Event]) -> list[Event]:
+        """Keep those of a kind that is not under way already."""
+        fresh = [event for event in events if event.kind not in self.active]
+        self.active = tuple(event.kind for event in events)
+        self.events += fresh
+        return fresh
+
+    def report(self) -> StabilityReport:
+        """Everything, as a result."""
+        state = self.active[-1] if self.active else "stable"
+        state = "edge of stability" if state == "edge" else state
+        last = {event.kind: event.finding for event in self.events if event.kind in self.active}
+        return StabilityReport(
+            np.array(self.steps, int),
+            np.array(self.ratios, float),
+            np.array(self.sharpness, float),
+            np.array(self.losses, float),
+            np.array(self.departures, float),
+            np.array(self.noise_scales, float),
+            self.products,
+            tuple(self.events),
+            tuple(last.values()),
+            state,
+        )

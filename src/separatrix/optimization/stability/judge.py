@@ -1,0 +1,152 @@
+r"""What the readings mean: rules, each with its threshold and where the number comes from.
+
+- edge: the median of the last five ratios is within 15 % of 1, where training hovers (Cohen et al. 2021).
+- oscillation: the ratio is past 1, where the linearised run grows, and the run alternates along the top direction.
+- spike ahead: the alternation's loss will be that of the run within five intervals between readings.
+- diverging: the ratio is past 2 and the loss rises; gradient descent finds a flatter place below 4/lambda alone
+  (Lewkowycz et al. 2020).
+- catapult: the loss rose to more than twice its least, then fell below that, with the ratio back below 1.
+- bad batch: the loss of one step is 12 deviations from those around it, with the ratio below 1 before.
+- noise: the noise scale is ten batches (McCandlish et al. 2018), and the loss no longer falls.
+- vanishing denominators: at least half of the rise of the ratio is that of the optimiser's response, not of the curvature.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from separatrix.diagnostics.finding import Finding
+from separatrix.optimization.stability.oscillation import Oscillation, steps_until
+from separatrix.optimization.stability.report import Event
+
+_NEAR_EDGE = 0.15
+_FLIPS = 0.5
+_HORIZON = 5
+_LOST = 2.0
+_PEAK = 2.0
+_DEVIATIONS = 12.0
+_NOISY = 10.0
+_RISE = np.log(2.0)
+
+
+def judge(history: Any) -> list[Event]:
+    """Return what the newest reading of a history shows; `history` is the monitor's own record."""
+    rules = (_non_finite, _past_the_edge, _edge, _catapult, _bad_batch, _noise, _denominators)
+    return [event for rule in rules for event in rule(history)]
+
+
+def _non_finite(history: Any) -> list[Event]:
+    loss = history.losses[-1]
+    if np.isfinite(loss):
+        return []
+    cause, do = "the loss stopped being finite", "Go back to the last good checkpoint with a lower learning rate."
+    return [Event(history.steps[-1], "non-finite", Finding("loss is finite", float(loss), "<", np.inf, cause, do))]
+
+
+def _past_the_edge(history: Any) -> list[Event]:
+    """Past the edge: oscillation, a spike ahead, or divergence."""
+    step, ratio, swing = history.steps[-1], history.ratios[-1], history.swings[-1]
+    if not ratio > 1 + history.errors[-1]:
+        return []
+    since = history.since(lambda r: r > 1)
+    cut = 1 / ratio
+    cause = f"preconditioned sharpness has been past the optimiser's edge since step {since}"
+    do = f"Lower the learning rate to below {cut:.2g} of itself, or warm it up over the first steps."
+    found = []
+    if swing.flip > _FLIPS:
+        cause = f"{cause}, with an oscillation of period 2 along the top eigenvector"
+        found.append(Event(step, "oscillation", Finding("sharpness over the edge", float(ratio), "<", 1.0, cause, do)))
+        found += _forecast(history, swing, cause, do)
+    if ratio > _LOST and history.rising():
+        finding = Finding("sharpness over the edge, while the loss rises", float(ratio), "<", _LOST, cause, do)
+        found.append(Event(step, "diverging", finding))
+    return found
+
+
+def _forecast(history: Any, swing: Oscillation, cause: str, do: str) -> list[Event]:
+    """The alternation's own loss against that of the run."""
+    energy = history.ratios[-1] * history.edge * swing.amplitude**2 / 2
+    left = steps_until(history.losses[-1] - history.floor, energy, swing.growth)
+    horizon = _HORIZON * history.every
+    if left > horizon:
+        return []
+    cause = f"{cause}, growing by {100 * (swing.growth - 1):.2g} % a step"
+    finding = Finding("steps until the oscillation's loss is that of the run", left, ">", horizon, cause, do)
+    return [Event(history.steps[-1], "spike ahead", finding)]
+
+
+def _edge(history: Any) -> list[Event]:
+    recent = np.asarray(history.ratios[-5:])
+    if len(recent) < 5 or not abs(np.median(recent) - 1) < _NEAR_EDGE:
+        return []
+    cause = "progressive sharpening has brought the run to its own edge, where it stays while the loss falls"
+    do = "This is common and no fault; a lower learning rate would only let the sharpness rise further."
+    finding = Finding(
+        "median of five sharpnesses over the edge", float(np.median(recent)), "<", 1 - _NEAR_EDGE, cause, do
+    )
+    return [Event(history.steps[-1], "edge", finding)]
+
+
+def _catapult(history: Any) -> list[Event]:
+    losses, ratios = np.asarray(history.losses), np.asarray(history.ratios)
+    if len(ratios) < 3 or not ratios[-1] < 1 or not ratios.max() > 1.1:
+        return []
+    peak = int(np.argmax(losses))
+    before = losses[: peak + 1].min()
+    if peak in (0, len(losses) - 1) or not losses[peak] > _PEAK * before or not losses[-1] < before:
+        return []
+    cause = (
+        f"past the edge the loss rose to a peak near step {history.steps[peak]}, and the run landed where it is flatter"
+    )
+    do = "Nothing, if the peak can be borne; else warm up."
+    finding = Finding("peak of the loss over that before", float(losses[peak] / before), "<", _PEAK, cause, do)
+    return [Event(history.steps[-1], "catapult", finding)]
+
+
+def _bad_batch(history: Any) -> list[Event]:
+    """A single step whose loss stands out, told by those around it."""
+    steps, losses = history.recent_losses()
+    if len(losses) < 10 or not np.isfinite(losses).all() or history.before(2) > 1:
+        return []
+    middle = np.median(losses)
+    spread = 1.4826 * np.median(np.abs(losses - middle)) + 1e-3 * abs(middle)
+    worst = int(np.argmax(losses))
+    size = float((losses[worst] - middle) / spread)
+    if not size > _DEVIATIONS:
+        return []
+    cause = f"the batch of step {steps[worst]} has a loss far outside those around it, and the run was below its edge"
+    do = "Look at that batch; clip gradients, or skip steps whose loss stands out so."
+    return [
+        Event(
+            history.steps[-1],
+            "bad batch",
+            Finding("largest deviation of a batch's loss", size, "<", _DEVIATIONS, cause, do),
+        )
+    ]
+
+
+def _noise(history: Any) -> list[Event]:
+    scale, size = history.noise_scale(), history.batch_size
+    if not size or not scale > _NOISY * size or not history.flat():
+        return []
+    cause = "gradients of single batches differ by far more than their mean"
+    do = f"Lower the learning rate, or average more: a batch of {scale:.2g} would balance noise and slope."
+    return [
+        Event(history.steps[-1], "noise", Finding("noise scale over batch size", scale / size, "<", _NOISY, cause, do))
+    ]
+
+
+def _denominators(history: Any) -> list[Event]:
+    ratios, responses = np.asarray(history.ratios), np.asarray(history.responses)
+    if len(ratios) < 3 or not ratios[-1] > 1:
+        return []
+    start = int(np.argmin(ratios[:-1]))
+    rise, gain = np.log(ratios[-1] / max(ratios[start], 1e-30)), responses[-1] - responses[start]
+    if not rise > _RISE or not gain > rise / 2:
+        return []
+    cause = "second moments have decayed with the gradients: the optimiser's steps grew, not the curvature"
+    do = "Raise eps or b2, or decay the learning rate."
+    finding = Finding(
+        "growth of the optimiser's response over that of the sharpness", float(gain / rise), "<", 0.5, cause, do
+    )
+    return [Event(history.steps[-1], "vanishing denominators", finding)]

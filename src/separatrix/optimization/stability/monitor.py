@@ -1,0 +1,172 @@
+r"""`StabilityMonitor`: one line in a training loop.
+
+Every k steps it takes the preconditioned sharpness, warm-started, beside the optimiser's own edge; just before, it watches
+the coordinate along the last top direction for a few steps, to see whether the run alternates there. Every tenth reading
+also takes the plain sharpness, the departure from gradient flow and the noise scale, which cost more. What it notices it
+keeps as events; `report` says what they mean.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from separatrix._errors import explain
+from separatrix._tree import all_finite
+from separatrix._types import Function
+from separatrix.optimization.stability.history import History
+from separatrix.optimization.stability.judge import judge
+from separatrix.optimization.stability.oscillation import oscillation
+from separatrix.optimization.stability.reading import Direction, along, take
+from separatrix.optimization.stability.report import Event, StabilityReport
+from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
+from separatrix.systems.from_optax import OptimizerState
+from separatrix.systems.objective import Objective
+from separatrix.training.fit import parameters_of
+
+# Steps just before a reading at which the coordinate along the top direction is noted.
+BURST = 8
+
+
+class StabilityMonitor:
+    r"""Watch a training run: its sharpness against its optimiser's own edge, and what follows from it.
+
+    **Arguments:**
+
+    - `loss`, `optimizer`: left out where the monitor goes to `fit(..., monitor=)`, which knows both.
+    - `loss`: l(model, batch), l(model, *parts of a batch), or l(model), as the loop has it; a pair (loss, extras) is taken
+      by its first. A model of equinox or a tree of arrays; of Flax, a function that puts `nnx.merge` first.
+    - `optimizer`: the optax transformation of the loop, or a map of `separatrix.optimization`. Its edge is measured, not
+      asked for: learning rates and momenta are not needed.
+    - `every`: steps between readings. `wide_every`: readings between those that also take plain sharpness, departure from
+      gradient flow and noise scale.
+    - `examples`: of a batch, so many are used for a reading; all by default. Sharpness of fewer is noisier.
+    - `tol`: relative accuracy of the sharpness.
+    - `notify`: called with each `Event` as it is noticed, as `print`.
+
+    **Raises:** `ValueError` for an interval that leaves no room to watch, or an optimiser without an edge (signs).
+
+    **Example:** gradient descent past its edge.
+
+    >>> import jax, jax.numpy as jnp, optax, separatrix as sx
+    >>> loss = lambda x: jnp.sum(jnp.array([1.0, 50.0]) * x**2) / 2
+    >>> optimizer = optax.sgd(0.041)
+    >>> x, inner = jnp.array([1.0, 1e-3]), optimizer.init(jnp.zeros(2))
+    >>> monitor = sx.StabilityMonitor(loss, optimizer)
+    >>> for n in range(61):
+    ...     monitor(n, x, inner)  # the one line
+    ...     updates, inner = optimizer.update(jax.grad(loss)(x), inner)
+    ...     x = optax.apply_updates(x, updates)
+    >>> monitor.report().state, monitor.events[0].step
+    ('spike ahead', 20)
+
+    **Reference:** Cohen et al., *Gradient descent on neural networks typically occurs at the edge of stability* (2021);
+    Cohen et al., *Adaptive gradient methods at the edge of stability* (2022); Lewkowycz et al., *The large learning rate
+    phase of deep learning* (2020); McCandlish et al., *An empirical model of large-batch training* (2018).
+    """
+
+    def __init__(
+        self,
+        loss: Function | None = None,
+        optimizer: Any = None,
+        *,
+        every: int = 20,
+        wide_every: int = 10,
+        examples: int | None = None,
+        tol: float = 0.03,
+        notify: Callable[[Event], Any] | None = None,
+    ):
+        if every <= BURST:
+            raise ValueError(explain("StabilityMonitor: every", every, f"more than {BURST} steps", "Pass every=20."))
+        self.loss, self.every, self.wide_every, self.examples, self.tol = loss, every, wide_every, examples, tol
+        self.notify, self.burst, self.history = notify, BURST, History(every)
+        self.optimizer: Any = None
+        self.objective: Any = None
+        self.direction: Direction | None = None
+        self.coordinates: list[Any] = []
+        if optimizer is not None:
+            self._measure_edge(optimizer)
+
+    def _measure_edge(self, optimizer: Any) -> None:
+        self.optimizer = watched(optimizer)
+        if not np.isfinite(self.optimizer.edge):
+            do = "Its step does not shrink with the gradient: lower its learning rate in time instead."
+            raise ValueError(
+                explain("StabilityMonitor: optimizer", "steps along signs", "an optimiser with an edge", do)
+            )
+        self.history.edge = float(self.optimizer.edge)
+
+    @property
+    def events(self) -> list[Event]:
+        """What was noticed so far, each kind once until it is over."""
+        return self.history.events
+
+    def __call__(self, step: int, model: Any, optimizer_state: Any = None, *batch: Any, loss: Any = None) -> None:
+        """Note one step of a loop.
+
+        **Arguments:** the number of the step, the model and the optimiser's state before it, the batch it will take (in as
+        many parts as the loss takes), and the loss it had where it is at hand.
+        """
+        if self.optimizer is None or self.loss is None:
+            do = "Pass both to StabilityMonitor(loss, optimizer), or the monitor to fit(..., monitor=)."
+            raise ValueError(explain("StabilityMonitor", "no loss or no optimiser", "both, in a loop of one's own", do))
+        if loss is not None:
+            self.history.note_loss(step, loss)
+        phase = step % self.every
+        if self.direction is not None and (phase == 0 or phase >= self.every - BURST):
+            self.coordinates.append(along(self.direction.covector, eqx.filter(model, eqx.is_inexact_array)))
+        if phase == 0:
+            parameters, rest = eqx.partition(model, eqx.is_inexact_array)
+            batch = jax.tree.map(lambda leaf: leaf[: self.examples], batch) if self.examples else batch
+            objective = OnBatch(self.loss, batch or None, rest)
+            self.read(step, objective, parameters, optimizer_state, halves=objective.halves())
+
+    def read(
+        self, step: int, objective: Objective, parameters: Any, inner: Any, *, key: Any = None, halves: Any = None
+    ) -> None:
+        """Take a reading of an objective at parameters and an optimiser's state, and judge it."""
+        swing, self.coordinates = oscillation([float(c) for c in self.coordinates]), []
+        if not bool(all_finite(parameters)):
+            self.history.broke(step)
+            return self._tell(judge(self.history))
+        if not (self.direction is not None or bool(self.optimizer.ready(inner, parameters))):
+            return None
+        wide = len(self.history.steps) % self.wide_every == 0
+        reading, self.direction = take(
+            objective, halves, self.optimizer, parameters, inner, key, self.direction, wide, self.tol
+        )
+        self.history.add(step, reading, swing, batch_size=2 * halves[0].size if halves else 0)
+        self._tell(judge(self.history))
+
+    def attach(self, map: Any) -> None:
+        """Take loss and optimiser from a map that `fit` runs."""
+        self.objective = map.objective
+        self._measure_edge(map)
+
+    def watch(self, n: int, state: Any, key: Any) -> None:
+        """Take a reading of a state that `fit` has reached."""
+        here, other = (None, None) if key is None else (jax.random.fold_in(key, n), jax.random.fold_in(key, -1 - n))
+        size = getattr(self.objective, "batch_size", None)
+        halves = None if here is None or not size else tuple(OnKey(self.objective, k, size) for k in (here, other))
+        inner = state.optimizer_state if isinstance(state, OptimizerState) else state
+        self.read(n, self.objective, parameters_of(state), inner, key=here, halves=halves)
+
+    @property
+    def coordinate(self) -> Function | None:
+        """The coordinate along the last top direction, as a function of the state that `fit` runs."""
+        return None if self.direction is None else Along(self.direction.covector)
+
+    def note(self, values: Any) -> None:
+        """Note coordinates of successive steps."""
+        self.coordinates += list(np.asarray(values))
+
+    def report(self) -> StabilityReport:
+        """Return what was noticed, and the history of the readings."""
+        return self.history.report()
+
+    def _tell(self, events: list[Event]) -> None:
+        for event in self.history.new(events):
+            if self.notify is not None:
+                self.notify(event)

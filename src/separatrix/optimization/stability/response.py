@@ -1,0 +1,125 @@
+r"""What an optimiser does with a small gradient: its own stability edge, without being told its name.
+
+Held at a state s (moments, counters), an elementwise optimiser answers a small gradient linearly:
+
+    u = R g,      s' - s* = A (s - s*) + B g,      u = C (s - s*) + R g,
+
+R the diagonal of first responses (-eta for gradient descent, -eta (1 - b1)/(sqrt(v) + eps) for Adam whose v is frozen).
+Against a curvature l it loses stability by an oscillation of period two, x[n] ~ (-1)^n, where the response to an
+alternating gradient brings it exactly back: -2 = l G(-1), G(z) = R + C (z - A)^{-1} B. So with H the Hessian,
+
+    edge:   largest eigenvalue of |R|^{1/2} H |R|^{1/2}  =  2 R / G(-1) =: e.
+
+The ratio e belongs to the momentum alone: 2 for gradient descent, 2 + 2b for heavy ball and Adam, and so on. It is measured
+once, on one coordinate; R is measured in each check, by one derivative of the update, at the cost of no gradient.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from separatrix._tree import is_inexact
+from separatrix._types import State
+
+# Steps of a unit gradient of alternating sign, which put a scale into second moments.
+_WARM = 64
+
+
+def update_of(transformation: Any, gradient: State, inner: Any, parameters: State, value: Any = None) -> Any:
+    """(u, s') of an optax transformation, with the arguments that line searches and Polyak steps take."""
+    extra = {"value": value, "grad": gradient, "value_fn": None} if value is not None else {}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return transformation.update(gradient, inner, parameters, **extra)
+
+
+def response(transformation: Any, inner: Any, parameters: State) -> State:
+    """Return |R|: how far each parameter moves for a unit of its own gradient, all moments frozen.
+
+    **Arguments:** an optax transformation, elementwise in the gradient; its state; the parameters.
+
+    **Returns:** a tree of the parameters' form, >= 0.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, optax
+    >>> x = jnp.ones(2)
+    >>> response(optax.sgd(0.5), optax.sgd(0.5).init(x), x).tolist()
+    [0.5, 0.5]
+    """
+    zero, one = jax.tree.map(jnp.zeros_like, parameters), jax.tree.map(jnp.ones_like, parameters)
+
+    def update(gradient: State) -> State:
+        return update_of(transformation, gradient, inner, parameters)[0]
+
+    return jax.tree.map(jnp.abs, jax.jvp(update, (zero,), (one,))[1])
+
+
+def edge_ratio(transformation: Any) -> float:
+    r"""Return e = 2 R/G(-1): the stability edge of an optimiser, in units of its first response.
+
+    **Arguments:** an optax transformation, elementwise in the gradient. Schedules only scale R.
+
+    **Returns:** e > 0: 2 for SGD, 2 + 2b with momentum b (Adam's b1 too), (2 + 2b)(1 + b)/(1 + 2b) for Nesterov's. NaN
+    where a small gradient has no linear response (signs) or an alternation does not settle.
+
+    **Example:**
+
+    >>> import optax
+    >>> round(edge_ratio(optax.adam(1e-3)), 6)
+    3.8
+
+    **Reference:** Cohen et al., *Adaptive gradient methods at the edge of stability* (2022), section 3, for the frozen
+    preconditioner; the transfer function is that of Lessard, Recht & Packard (2016), section 3.
+    """
+    x = jnp.ones(1)
+    inner = transformation.init(x)
+    for n in range(_WARM):
+        _, inner = update_of(transformation, x * (-1.0) ** n, inner, x)
+    return float(_alternating(transformation, inner, x))
+
+
+def _alternating(transformation: Any, inner: Any, x: Array) -> Any:
+    """2 R/G(-1) from the linearisation (A, B, C, R) of the update at a frozen state."""
+    arrays, structure = jax.tree.flatten(inner)
+    moving = [i for i, leaf in enumerate(arrays) if is_inexact(leaf)]
+
+    def update(gradient: Any, moments: list[Any]) -> tuple[Any, list[Any]]:
+        leaves = list(arrays)
+        for place, leaf in zip(moving, moments, strict=True):
+            leaves[place] = leaf
+        change, after = update_of(transformation, gradient, jax.tree.unflatten(structure, leaves), x)
+        return change, [jax.tree.leaves(after)[place] for place in moving]
+
+    frozen = [arrays[place] for place in moving]
+    zero = jnp.zeros_like(x)
+    _, push = jax.linearize(update, zero, frozen)
+    first, _ = push(jnp.ones_like(x), [jnp.zeros_like(leaf) for leaf in frozen])
+    impulse = [jnp.zeros_like(leaf) for leaf in frozen]
+    matrix, forcing, reading = _state_space(push, impulse, zero)
+    # The alternating steady state d solves -d = A d + B: the response is G(-1) = R + C d.
+    steady = np.linalg.solve(-np.eye(len(matrix)) - matrix, forcing) if len(matrix) else np.zeros(0)
+    total = float(first[0]) + float(reading @ steady)
+    return 2 * float(first[0]) / total if total else np.nan
+
+
+def _state_space(push: Any, moments: list[Any], zero: Array) -> tuple[Any, Any, Any]:
+    """(A, B, C) of the linearised update, over all entries of the moments."""
+    sizes = [int(np.prod(leaf.shape)) for leaf in moments]
+    total = sum(sizes)
+
+    def split(vector: np.ndarray) -> list[Any]:
+        parts = np.split(vector, np.cumsum(sizes)[:-1]) if sizes else []
+        return [jnp.asarray(p, leaf.dtype).reshape(leaf.shape) for p, leaf in zip(parts, moments, strict=True)]
+
+    def join(leaves: list[Any]) -> np.ndarray:
+        return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in leaves]) if leaves else np.zeros(0)
+
+    matrix, reading = np.zeros((total, total)), np.zeros(total)
+    for column in range(total):
+        change, after = push(zero, split(np.eye(total)[column]))
+        matrix[:, column], reading[column] = join(after), float(change[0])
+    _, after = push(jnp.ones_like(zero), moments)
+    return matrix, join(after), reading

@@ -1,0 +1,192 @@
+r"""What is put around a method: clipped and noisy gradients, restarts.
+
+    clipped    g <- g min(1, c/|g|)                          around an objective
+    noisy      g <- g + sigma xi,  xi ~ N(0, I)              around an objective
+    restarted  momentum to rest where grad L(y).(x' - x) > 0   around Nesterov's method
+
+Clipping and noise change what a method sees of an objective, so they wrap the objective, and every method takes them: its
+limit is that of the changed gradient. Schedules, line searches, Polyak steps and plateaus stand in optax, and come
+through `from_optax` as they are.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from separatrix._errors import explain
+from separatrix._tree import dot, float_dtype, norm, scale, subtract, where
+from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix.optimization._moments import positive, require, zeros
+from separatrix.optimization.descent import gradient
+from separatrix.optimization.momentum import Nesterov, PhasePoint
+from separatrix.systems.base import as_parameter
+from separatrix.systems.map import Map
+from separatrix.systems.objective import Objective, as_objective
+
+
+class Clipped(Objective):
+    """L itself; its gradient is grad L min(1, c/|grad L|)."""
+
+    objective: Objective
+    bound: Scalar
+
+    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
+        return self.objective(_clip_on_return(parameters, self.bound), key=key)
+
+
+class Noisy(Objective):
+    """L + sigma xi.x with xi standard normal, where a key is given; L without one."""
+
+    objective: Objective
+    amplitude: Scalar
+
+    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
+        if key is None:
+            return self.objective(parameters)
+        ours, theirs = jax.random.split(key)
+        value = jnp.asarray(self.objective(parameters, key=theirs))
+        tilt = dot(_normal(ours, parameters), parameters)
+        return value + jnp.asarray(self.amplitude, value.dtype) * tilt.astype(value.dtype)
+
+
+class Restarting(NamedTuple):
+    """Position x and velocity w of Nesterov's method, and the steps since its last restart."""
+
+    position: Any
+    velocity: Any
+    age: Any
+
+
+class RestartedNesterov(Map):
+    r"""Nesterov's method with the schedule n/(n + 3), begun anew wherever it climbs.
+
+    With y the point at which the gradient is taken, momentum is dropped and the schedule restarted after a step with
+    grad L(y).(x[n+1] - x[n]) > 0. On a strongly convex objective this finds the rate of the best constant momentum,
+    about 1 - 1/sqrt(k), without knowing k.
+
+    **Arguments:**
+
+    - `objective`: L(parameters).
+    - `learning_rate`: eta > 0, at most 1/(largest curvature).
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> bowl = sx.Quadratic(jnp.array([1.0, 1e-3]))
+    >>> plain, restarted = sx.Nesterov(bowl, 1.0), sx.RestartedNesterov(bowl, 1.0)
+    >>> run = lambda method: sx.evolve(method, method.init(jnp.ones(2)), steps=600, save="last").final.position
+    >>> bool(bowl(run(restarted)) < 1e-12), bool(bowl(run(plain)) > 1e-9)
+    (True, True)
+
+    **Reference:** O'Donoghue & Candes, *Adaptive restart for accelerated gradient schemes* (2015), section 3.2, gradient
+    scheme.
+    """
+
+    nesterov: Nesterov
+
+    def __init__(self, objective: Objective | Function, learning_rate: Any):
+        self.nesterov = Nesterov(objective, positive("RestartedNesterov: learning_rate", learning_rate))
+
+    def init(self, parameters: State) -> Restarting:
+        """Return the state at rest at these parameters."""
+        start = self.nesterov.init(parameters)
+        return Restarting(start.position, start.velocity, jnp.zeros((), int))
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        if not isinstance(state, Restarting):
+            expected = "Restarting(position, velocity, age)"
+            do = "Start from init(parameters)."
+            raise TypeError(explain("RestartedNesterov: state", type(state).__name__, expected, do))
+        here = PhasePoint(state.position, state.velocity)
+        there = self.nesterov.step(state.age, here, key=key)
+        slope = gradient(self.nesterov.objective, self.ahead(state.age, here), key)
+        climbs = dot(slope, subtract(there.position, here.position)) > 0
+        velocity = where(climbs, zeros(there.velocity), there.velocity)
+        return Restarting(there.position, velocity, jnp.where(climbs, 0, state.age + 1))
+
+    def ahead(self, age: StepIndex, point: PhasePoint) -> State:
+        """y, where the gradient of the step is taken."""
+        t, _ = self.nesterov.clock(age, float_dtype(point))
+        return self.nesterov.lookahead(t, point)
+
+
+def clipped(objective: Any, bound: Any) -> Objective:
+    r"""Return an objective of the same value whose gradient is never longer than a bound.
+
+        g <- g min(1, c/|g|)
+
+    **Arguments:**
+
+    - `objective`: L(parameters), or L(parameters, *, key): the gradient of the sample is clipped.
+    - `bound`: c > 0, for the norm over all parameters together.
+
+    **Returns:** an `Objective` for any method, native or of optax. The second derivative is that of the clipped gradient.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> steep = sx.clipped(sx.Quadratic(100.0), 5.0)
+    >>> steep(jnp.array([3.0, 4.0])).item(), jax.grad(steep)(jnp.array([3.0, 4.0])).tolist()
+    (1250.0, [3.0, 4.0])
+
+    **Reference:** Pascanu, Mikolov & Bengio, *On the difficulty of training recurrent neural networks* (2013),
+    algorithm 1.
+    """
+    return Clipped(as_objective(objective), positive("clipped: bound", bound))
+
+
+def noisy(objective: Any, amplitude: Any) -> Objective:
+    r"""Return an objective whose gradient carries Gaussian noise, one draw for each key.
+
+        g <- g + sigma xi,   xi ~ N(0, I)
+
+    **Arguments:**
+
+    - `objective`: L(parameters), or L(parameters, *, key).
+    - `amplitude`: sigma >= 0, the standard deviation of each entry.
+
+    **Returns:** an `Objective`; without a key it is L, its expectation. For noise that fades with the step number take
+    `optax.add_noise`.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> loss = sx.noisy(sx.Quadratic(1.0), 0.5)
+    >>> keys = jax.random.split(jax.random.key(0), 10_000)
+    >>> slopes = jax.vmap(lambda key: jax.grad(lambda x: loss(x, key=key))(jnp.array(2.0)))(keys)
+    >>> round(float(slopes.mean()), 1), round(float(slopes.std()), 1)
+    (2.0, 0.5)
+
+    **Reference:** Neelakantan et al., *Adding gradient noise improves learning for very deep networks* (2015).
+    """
+    require("noisy: amplitude", amplitude, "a number >= 0", lambda sigma: sigma >= 0)
+    return Noisy(as_objective(objective), as_parameter(amplitude))
+
+
+@jax.custom_vjp
+def _clip_on_return(parameters: State, bound: Any) -> State:
+    """The identity, whose pullback clips."""
+    return parameters
+
+
+def _forward(parameters: State, bound: Any) -> tuple[State, Any]:
+    return parameters, bound
+
+
+def _backward(bound: Any, cotangent: State) -> tuple[State, Any]:
+    length = norm(cotangent)
+    long = length > bound
+    factor = jnp.where(long, jnp.asarray(bound, length.dtype) / jnp.where(long, length, jnp.ones_like(length)), 1.0)
+    return scale(factor, cotangent), jnp.zeros_like(bound)
+
+
+_clip_on_return.defvjp(_forward, _backward)
+
+
+def _normal(key: Key, like: State) -> State:
+    """A standard normal tree of this form."""
+    leaves, structure = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, jnp.shape(x), jnp.result_type(x)) for k, x in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, drawn)

@@ -1,0 +1,45 @@
+"""A branch of solutions against a parameter, with its stability and special points."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from separatrix.diagnostics.continuation import Branch
+from separatrix.plotting.plot import plot
+from separatrix.plotting.style import COLOURS, figure, label
+
+_MARKERS = {
+    "fold": "s", "branch point": "D", "hopf": "o", "period doubling": "^", "neimark-sacker": "v",
+}  # fmt: skip
+
+
+@plot.register
+def plot_branch(result: Branch, *, axes: Any = None) -> Any:
+    """Plot the first coordinate: solid where stable, dashed where not; of cycles its extremes over a period."""
+    axes = axes if axes is not None else figure(width=4.6)[1][0]
+    values, stable = np.asarray(result.parameters), np.asarray(result.stable)
+    extremes = np.asarray(result.extremes)
+    for side in (0, 1) if result.kind == "cycle" else (0,):
+        for run in _runs(stable):
+            good = bool(stable[run.start])
+            style = {"color": COLOURS[0], "linestyle": "-"} if good else {"color": COLOURS[1], "linestyle": "--"}
+            # A run goes on to the first point of the next, so that no gap is left.
+            axes.plot(values[run.start : run.stop + 1], extremes[run.start : run.stop + 1, side], **style)
+    for kind, marker in _MARKERS.items():
+        found = [point for point in result.special if point.kind == kind]
+        if found:
+            heights = [float(point.extremes[1]) for point in found]
+            axes.plot(
+                [float(point.parameter) for point in found], heights, marker, color="0.1", label=kind, markersize=5
+            )
+    if result.special:
+        axes.legend(fontsize=8)
+    label(axes, result.parameter, "first coordinate")
+    return axes.figure
+
+
+def _runs(stable: Any) -> list[slice]:
+    """Stretches of one stability."""
+    borders = [0, *(np.flatnonzero(np.diff(stable)) + 1).tolist(), len(stable)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(borders)]

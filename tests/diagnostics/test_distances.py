@@ -1,0 +1,326 @@
+"""Distances of samples against closed forms, SciPy, and what p-values and standard errors promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.spatial
+import scipy.stats
+
+import separatrix as sx
+from separatrix.diagnostics.distances import KINDS, _samples
+
+DEVIATIONS = 4.0
+SEED = 11
+KEY = jax.random.key(SEED)
+
+
+def normals(shift, sizes=(1500, 1000), dimension=3, seed=SEED):
+    """Samples of N(0, I) and N(shift, I)."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((sizes[0], dimension)), rng.standard_normal((sizes[1], dimension)) + np.asarray(shift)
+
+
+def near(found, truth):
+    off = abs(float(found.value) - truth) / float(found.error)
+    assert off < DEVIATIONS, f"seed {SEED}: {off} standard errors from {truth}: {found}"
+
+
+# Against the definition, and other libraries
+
+
+@pytest.mark.parametrize("sizes", [(40, 40), (40, 25), (7, 90)])
+def test_one_dimension_equals_scipy(sizes):
+    rng = np.random.default_rng(SEED)
+    x, y = rng.standard_normal(sizes[0]), 2 * rng.standard_normal(sizes[1]) + 0.3
+    one = sx.sliced_wasserstein(x, y, key=KEY, order=1, permutations=0)
+    assert float(one.value) == pytest.approx(scipy.stats.wasserstein_distance(x, y), rel=1e-12)
+    assert float(one.details["projection error"]) == 0.0
+    energy = sx.energy_distance(x, y, key=KEY, permutations=0)
+    # SciPy's is the root, of empirical laws.
+    assert float(energy.details["of empirical laws"]) == pytest.approx(
+        scipy.stats.energy_distance(x, y) ** 2, rel=1e-10
+    )
+
+
+def test_order_two_in_one_dimension_is_the_optimal_assignment():
+    """Each point of either sample repeated to the least common multiple of the sizes, sorted, and matched."""
+    rng = np.random.default_rng(SEED)
+    x, y = rng.standard_normal(6), rng.standard_normal(10) ** 2
+    pairs = np.repeat(np.sort(x), 5) - np.repeat(np.sort(y), 3)
+    found = sx.sliced_wasserstein(x, y, key=KEY, permutations=0)
+    assert float(found.value) == pytest.approx(np.sqrt(np.mean(pairs**2)), rel=1e-12)
+
+
+@pytest.mark.parametrize("block", [1 << 22, 128])
+@pytest.mark.parametrize("kernel", ["gaussian", "mixture", "energy"])
+def test_mmd_is_its_definition_whatever_the_blocks(kernel, block, monkeypatch):
+    monkeypatch.setattr(_samples, "BLOCK", block)
+    x, y = normals([0.5, 0, 0], (31, 20))
+    s = 1.3
+    formulas = {
+        "gaussian": lambda r: np.exp(-(r**2) / (2 * s**2)),
+        "mixture": lambda r: np.mean([np.exp(-(r**2) / (2 * (c * s) ** 2)) for c in (0.25, 0.5, 1, 2, 4)], axis=0),
+        "energy": lambda r: -r,
+    }
+    cross = formulas[kernel](scipy.spatial.distance.cdist(x, y)).mean()
+    own = [formulas[kernel](scipy.spatial.distance.pdist(z)).mean() for z in (x, y)]
+    jax.clear_caches()
+    found = sx.maximum_mean_discrepancy(x, y, key=KEY, kernel=kernel, bandwidth=s, permutations=0)
+    assert float(found.value) == pytest.approx(own[0] + own[1] - 2 * cross, rel=1e-9)
+
+
+def test_error_of_mmd_is_the_jackknife_by_leaving_out():
+    x, y = normals([0.5, 0, 0], (12, 9))
+    measure = lambda x, y: float(sx.energy_distance(x, y, key=KEY, permutations=0).value)  # noqa: E731
+    without = [[measure(np.delete(x, i, 0), y) for i in range(12)], [measure(x, np.delete(y, i, 0)) for i in range(9)]]
+    expected = np.sqrt(11 * np.var(without[0]) + 8 * np.var(without[1]))
+    assert float(sx.energy_distance(x, y, key=KEY, permutations=0).error) == pytest.approx(expected, rel=1e-9)
+
+
+def test_default_bandwidth_is_the_median_distance_and_does_not_see_the_labels():
+    x, y = normals([2.0, 0, 0], (30, 20))
+    found = sx.maximum_mean_discrepancy(x, y, key=KEY, permutations=0)
+    median = np.median(scipy.spatial.distance.pdist(np.concatenate([x, y])))
+    assert float(found.details["bandwidth"]) == pytest.approx(median, rel=1e-9)
+
+
+def test_frechet_is_the_matrix_square_root_of_scipy():
+    rng = np.random.default_rng(SEED)
+    x = rng.standard_normal((200, 4)) @ rng.standard_normal((4, 4))
+    y = rng.standard_normal((150, 4)) @ rng.standard_normal((4, 4)) + 1.0
+    c1, c2 = np.cov(x.T), np.cov(y.T)
+    root = scipy.linalg.sqrtm(c1 @ c2).real
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(c1 + c2 - 2 * root)
+    assert float(sx.frechet_distance(x, y, key=KEY, permutations=0).value) == pytest.approx(expected, rel=1e-9)
+
+
+def test_nearest_neighbours_vote_as_scipy_finds_them():
+    """One fold left out of two: of well-separated pairs each point's nearest elsewhere is known."""
+    x, y = normals([0.8, 0, 0], (60, 60))
+    found = sx.classifier_two_sample(x, y, key=KEY, neighbours=1, folds=2, permutations=0)
+    # Folds are random: over many keys the mean accuracy is that of the nearest of a random half, by direct simulation.
+    pool, labels, rng = np.concatenate([x, y]), np.repeat([0, 1], 60), np.random.default_rng(0)
+    values = [float(sx.classifier_two_sample(x, y, key=jax.random.key(k), neighbours=1, folds=2, permutations=0).value)
+              for k in range(60)]  # fmt: skip
+    direct = []
+    for _ in range(60):
+        fold = np.concatenate([rng.permutation(60) % 2, rng.permutation(60) % 2])
+        hits = 0
+        for side in (0, 1):
+            tree = scipy.spatial.cKDTree(pool[fold != side])
+            hits += np.sum(labels[fold != side][tree.query(pool[fold == side])[1]] == labels[fold == side])
+        direct.append(hits / 120)
+    gap = np.mean(values) - np.mean(direct)
+    assert abs(gap) < DEVIATIONS * np.sqrt((np.var(values) + np.var(direct)) / 60)
+    assert float(found.error) == pytest.approx(np.sqrt(found.value * (1 - found.value) / 120), rel=1e-12)
+
+
+# Closed forms
+
+
+def test_wasserstein_of_normal_laws_in_one_dimension():
+    """W_2^2 = (a - b)^2 + (s - t)^2; W_1 of equal spreads is |a - b|."""
+    rng = np.random.default_rng(SEED)
+    x, y = rng.standard_normal(4000), 1.0 + 2.0 * rng.standard_normal(3000)
+    near(sx.sliced_wasserstein(x, y, key=KEY, permutations=0), np.sqrt(1 + 1))
+    near(sx.sliced_wasserstein(x, (y - 1) / 2 - 0.7, key=KEY, order=1, permutations=0), 0.7)
+
+
+def test_sliced_wasserstein_of_a_shift_is_its_square_over_the_dimension():
+    shift = np.array([3.0, 0.0, -1.0, 2.0])
+    x, y = normals(shift, (3000, 2000), 4)
+    near(sx.sliced_wasserstein(x, y, key=KEY, permutations=0), np.sqrt(np.sum(shift**2) / 4))
+
+
+def test_mmd_of_normal_laws():
+    """E k(x, y) = (s^2/(s^2 + 2))^{d/2} exp(-|m|^2/(2 (s^2 + 2))) for unit covariances."""
+    shift, s, d = np.array([1.0, -0.5, 0.2]), 1.5, 3
+    x, y = normals(shift)
+    front = (s**2 / (s**2 + 2)) ** (d / 2)
+    truth = 2 * front * (1 - np.exp(-np.sum(shift**2) / (2 * (s**2 + 2))))
+    near(sx.maximum_mean_discrepancy(x, y, key=KEY, bandwidth=s, permutations=0), truth)
+
+
+def test_energy_distance_of_normal_laws():
+    """E|N(m, 2)| = 2/sqrt(pi) exp(-m^2/4) + m (1 - 2 Phi(-m/sqrt 2)), and E|x - x'| = 2/sqrt(pi)."""
+    x, y = normals([1.2], dimension=1)
+    cross = 2 / np.sqrt(np.pi) * np.exp(-(1.2**2) / 4) + 1.2 * (1 - 2 * scipy.stats.norm.cdf(-1.2 / np.sqrt(2)))
+    near(sx.energy_distance(x, y, key=KEY, permutations=0), 2 * cross - 4 / np.sqrt(np.pi))
+
+
+def test_frechet_of_normal_laws_with_covariances_that_do_not_commute():
+    a, b = np.array([[2.0, 0.6], [0.6, 0.5]]), np.array([[0.4, -0.3], [-0.3, 3.0]])
+    rng = np.random.default_rng(SEED)
+    x = rng.multivariate_normal([0, 0], a, 4000)
+    y = rng.multivariate_normal([1, -1], b, 4000)
+    root = scipy.linalg.sqrtm(scipy.linalg.sqrtm(a) @ b @ scipy.linalg.sqrtm(a)).real
+    near(sx.frechet_distance(x, y, key=KEY, permutations=0), 2 + np.trace(a + b - 2 * root))
+
+
+def test_accuracy_stays_below_that_of_bayes_and_comes_near():
+    """Phi(|m|/2) for unit covariances."""
+    x, y = normals([1.5, 0, 0], (1500, 1500))
+    found = sx.classifier_two_sample(x, y, key=KEY, neighbours=51, permutations=0)
+    bayes = scipy.stats.norm.cdf(0.75)
+    assert bayes - 0.03 < float(found.value) < bayes + DEVIATIONS * float(found.error)
+
+
+# Errors and p-values
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_standard_error_is_the_spread_over_repetitions(kind):
+    """300 repetitions under an alternative: a sample deviation scatters by 4 %."""
+    settings = {"classifier_two_sample": {"neighbours": 11}}.get(kind, {})
+    if kind.startswith("sliced"):
+        settings = {"projections": 64}
+
+    def one(key):
+        keys = jax.random.split(key, 3)
+        x, y = jax.random.normal(keys[0], (120, 2)), 1.5 * jax.random.normal(keys[1], (100, 2)) + 1.0
+        found = KINDS[kind](x, y, key=keys[2], permutations=0, **settings)
+        return found.value, found.error
+
+    values, errors = jax.jit(jax.vmap(one))(jax.random.split(KEY, 300))
+    ratio = float(jnp.sqrt(jnp.mean(errors**2)) / jnp.std(values))
+    assert 0.85 < ratio < 1.25, ratio
+
+
+NULL_CASES = {
+    "sliced_wasserstein_1": {"projections": 8},
+    "sliced_wasserstein_2": {"projections": 8},
+    "maximum_mean_discrepancy": {},
+    "energy_distance": {},
+    "classifier_two_sample": {},
+    "frechet_distance": {},
+}
+
+
+@pytest.mark.parametrize("kind", list(NULL_CASES))
+def test_p_values_are_uniform_under_one_law_and_small_under_two(kind):
+    """400 repetitions of 19 permutations: p takes 20 values, each with probability 1/20 where there are no ties."""
+
+    def p_value(key, shift):
+        keys = jax.random.split(key, 3)
+        x, y = jax.random.normal(keys[0], (30, 2)), jax.random.normal(keys[1], (20, 2)) + shift
+        return KINDS[kind](x, y, key=keys[2], permutations=19, **NULL_CASES[kind]).p_value
+
+    repeat = jax.jit(jax.vmap(p_value, in_axes=(0, None)))
+    keys = jax.random.split(KEY, 400)
+    null = np.asarray(repeat(keys, 0.0))
+    if kind == "classifier_two_sample":
+        # Accuracies tie, and ties count against: at most uniform, and not by far.
+        assert np.mean(null <= 0.1) < 0.1 + DEVIATIONS * np.sqrt(0.09 / 400) and np.mean(null <= 0.5) > 0.3
+    else:
+        counts = np.bincount(np.rint(null * 20).astype(int), minlength=21)[1:]
+        assert scipy.stats.chisquare(counts).pvalue > 1e-3, f"seed {SEED}: {counts}"
+        jittered = null - np.random.default_rng(SEED).uniform(0, 1 / 20, 400)
+        assert scipy.stats.kstest(jittered, "uniform").pvalue > 1e-3
+    assert np.mean(np.asarray(repeat(keys[:100], 1.5)) <= 0.05) > 0.9
+
+
+def test_floor_is_what_one_law_shows():
+    """E F of equal normal laws by repetition, against the mean over permutations of one pair."""
+    x, y = normals([0.0, 0, 0], (150, 150))
+    found = sx.frechet_distance(x, y, key=KEY)
+    repeated = [float(sx.frechet_distance(*normals([0, 0, 0], (150, 150), seed=k), key=KEY, permutations=0).value)
+                for k in range(40)]  # fmt: skip
+    assert float(found.floor) == pytest.approx(np.mean(repeated), rel=0.2)
+    assert float(found.error) >= np.std(np.asarray(found.null)) * 0.999
+
+
+# Features, all at once, misuse
+
+
+def test_principal_features_are_centred_and_uncorrelated_with_falling_spread():
+    data = np.random.default_rng(1).standard_normal((400, 6)) @ np.diag([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) + 7.0
+    features = sx.principal_features(data, 4)(data)
+    top = np.linalg.eigvalsh(np.cov(data, rowvar=False))[::-1][:4]
+    np.testing.assert_allclose(np.cov(features, rowvar=False), np.diag(top), atol=1e-10)
+    np.testing.assert_allclose(features.mean(axis=0), 0.0, atol=1e-10)
+
+
+def test_frechet_of_known_moments_in_named_features():
+    """Commuting covariances: |m|^2 + sum (s - 1)^2, in the features' own units."""
+    rng = np.random.default_rng(0)
+    white = rng.standard_normal((500, 3))
+    white -= white.mean(axis=0)
+    white = np.linalg.solve(np.linalg.cholesky(np.cov(white, rowvar=False)), white.T).T
+    means, spreads = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 3.0])
+    found = sx.frechet_distance(means + spreads * white, white, key=KEY, features=lambda x: 2 * x, permutations=0)
+    assert float(found.value) == pytest.approx(4 * (np.sum(means**2) + np.sum((spreads - 1) ** 2)), rel=1e-8)
+    named = sx.frechet_distance(white, white + 1, key=KEY, features=sx.principal_features(white, 2), permutations=0)
+    assert "2 principal components" in str(named)
+
+
+def test_all_at_once_see_a_change_of_shape_that_two_moments_do_not():
+    """Two points +-1 against N(0, 1): equal means and variances."""
+    rng = np.random.default_rng(SEED)
+    x, y = rng.choice([-1.0, 1.0], (400, 1)), rng.standard_normal((400, 1))
+    found = sx.distances(x, y, key=KEY)
+    assert float(found["frechet_distance"].p_value) > 0.01 and found.p_value < 0.05
+    seen = ("sliced_wasserstein_1", "sliced_wasserstein_2", "maximum_mean_discrepancy", "energy_distance")
+    assert all(float(found[kind].p_value) < 0.01 for kind in seen)
+    assert found.p_value == pytest.approx(6 * min(float(each.p_value) for each in found.kinds.values()))
+    assert "under one law" in str(found) and set(found.to_dict()["kinds"]) == set(KINDS)
+
+
+def test_images_are_flattened_and_integers_taken_as_numbers():
+    rng = np.random.default_rng(SEED)
+    x, y = rng.integers(0, 9, (60, 4, 4)), rng.integers(0, 9, (50, 4, 4))
+    flat = [z.reshape(len(z), -1).astype(float) for z in (x, y)]
+    one, other = (float(sx.energy_distance(*pair, key=KEY, permutations=0).value) for pair in ((x, y), flat))
+    assert one == other
+
+
+def test_single_precision_is_kept():
+    x, y = (z.astype(np.float32) for z in normals([1.0, 0, 0], (60, 60)))
+    found = sx.distances(x, y, key=KEY, permutations=5)
+    exact = sx.distances(x.astype(float), y.astype(float), key=KEY, permutations=5)
+    for kind in ("sliced_wasserstein_1", "maximum_mean_discrepancy", "energy_distance", "frechet_distance"):
+        assert found[kind].value.dtype == jnp.float32
+    # Directions are drawn in the dtype, so those differ.
+    for kind in ("energy_distance", "frechet_distance"):
+        assert float(found[kind].value) == pytest.approx(float(exact[kind].value), rel=1e-3)
+
+
+def test_cautions_say_why_not_to_trust():
+    x, y = normals(np.zeros(30), (25, 25), 30)
+    found = sx.frechet_distance(x, y, key=KEY, permutations=0)
+    assert any("singular" in text for text in found.cautions) and any(
+        "no permutations" in text for text in found.cautions
+    )
+    assert any("rough" in text for text in found.cautions)
+
+
+def test_misuse_is_told():
+    x, y = normals([0, 0, 0], (20, 20))
+    with pytest.raises(ValueError, match="points of one shape"):
+        sx.energy_distance(x, y[:, :2], key=KEY)
+    with pytest.raises(ValueError, match=r"\(n, \.\.\.\) with n >= 2"):
+        sx.frechet_distance(x[:1], y, key=KEY)
+    with pytest.raises(ValueError, match='"gaussian", "mixture" or "energy"'):
+        sx.maximum_mean_discrepancy(x, y, key=KEY, kernel="laplace")
+    with pytest.raises(ValueError, match="1 or 2"):
+        sx.sliced_wasserstein(x, y, key=KEY, order=3)
+    with pytest.raises(ValueError, match="an odd number of neighbours"):
+        sx.classifier_two_sample(x, y, key=KEY, neighbours=4)
+    with pytest.raises(ValueError, match="some of sliced_wasserstein_1"):
+        sx.distances(x, y, key=KEY, kinds=("wasserstein",))
+    with pytest.raises(ValueError, match="at most 3"):
+        sx.principal_features(x, 5)
+
+
+def test_figures_show_the_value_beside_permuted_labels():
+    x, y = normals([0.7, 0, 0], (60, 60))
+    found = sx.distances(x, y, key=KEY, kinds=("energy_distance", "frechet_distance"), permutations=50)
+    axes = sx.plotting.plot(found).axes[0]
+    null = np.asarray(found["energy_distance"].null)
+    expected = (float(found["energy_distance"].value) - null.mean()) / null.std()
+    # Kinds from the top down.
+    heights = {line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
+    assert heights[1] == pytest.approx(expected, rel=1e-9)
+    one = sx.plotting.plot(found["energy_distance"]).axes[0]
+    assert one.lines[0].get_xdata()[0] == pytest.approx(float(found["energy_distance"].value))
