@@ -170,17 +170,21 @@ def test_accuracy_stays_below_that_of_bayes_and_comes_near():
 # Errors and p-values
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+QUICK = ("sliced_wasserstein_2", "energy_distance", "classifier_two_sample")
+EACH = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", EACH)
 def test_standard_error_is_the_spread_over_repetitions(kind):
     """300 repetitions under an alternative: a sample deviation scatters by 4 %."""
-    settings = {"classifier_two_sample": {"neighbours": 11}}.get(kind, {})
+    settings = {"classifier_two_sample": {"neighbours": 11, "permutations": 40}}.get(kind, {"permutations": 0})
     if kind.startswith("sliced"):
-        settings = {"projections": 64}
+        settings["projections"] = 64
 
     def one(key):
         keys = jax.random.split(key, 3)
         x, y = jax.random.normal(keys[0], (120, 2)), 1.5 * jax.random.normal(keys[1], (100, 2)) + 1.0
-        found = KINDS[kind](x, y, key=keys[2], permutations=0, **settings)
+        found = KINDS[kind](x, y, key=keys[2], **settings)
         return found.value, found.error
 
     values, errors = jax.jit(jax.vmap(one))(jax.random.split(KEY, 300))
@@ -188,24 +192,16 @@ def test_standard_error_is_the_spread_over_repetitions(kind):
     assert 0.85 < ratio < 1.25, ratio
 
 
-NULL_CASES = {
-    "sliced_wasserstein_1": {"projections": 8},
-    "sliced_wasserstein_2": {"projections": 8},
-    "maximum_mean_discrepancy": {},
-    "energy_distance": {},
-    "classifier_two_sample": {},
-    "frechet_distance": {},
-}
-
-
-@pytest.mark.parametrize("kind", list(NULL_CASES))
+@pytest.mark.parametrize("kind", EACH)
 def test_p_values_are_uniform_under_one_law_and_small_under_two(kind):
     """400 repetitions of 19 permutations: p takes 20 values, each with probability 1/20 where there are no ties."""
+
+    settings = {"projections": 8} if kind.startswith("sliced") else {}
 
     def p_value(key, shift):
         keys = jax.random.split(key, 3)
         x, y = jax.random.normal(keys[0], (30, 2)), jax.random.normal(keys[1], (20, 2)) + shift
-        return KINDS[kind](x, y, key=keys[2], permutations=19, **NULL_CASES[kind]).p_value
+        return KINDS[kind](x, y, key=keys[2], permutations=19, **settings).p_value
 
     repeat = jax.jit(jax.vmap(p_value, in_axes=(0, None)))
     keys = jax.random.split(KEY, 400)
@@ -218,7 +214,8 @@ def test_p_values_are_uniform_under_one_law_and_small_under_two(kind):
         assert scipy.stats.chisquare(counts).pvalue > 1e-3, f"seed {SEED}: {counts}"
         jittered = null - np.random.default_rng(SEED).uniform(0, 1 / 20, 400)
         assert scipy.stats.kstest(jittered, "uniform").pvalue > 1e-3
-    assert np.mean(np.asarray(repeat(keys[:100], 1.5)) <= 0.05) > 0.9
+    # The smallest p there is, in nearly all of 400.
+    assert np.mean(np.asarray(repeat(keys, 1.5)) <= 0.05) > 0.8
 
 
 def test_floor_is_what_one_law_shows():
@@ -226,7 +223,7 @@ def test_floor_is_what_one_law_shows():
     x, y = normals([0.0, 0, 0], (150, 150))
     found = sx.frechet_distance(x, y, key=KEY)
     repeated = [float(sx.frechet_distance(*normals([0, 0, 0], (150, 150), seed=k), key=KEY, permutations=0).value)
-                for k in range(40)]  # fmt: skip
+                for k in range(30)]  # fmt: skip
     assert float(found.floor) == pytest.approx(np.mean(repeated), rel=0.2)
     assert float(found.error) >= np.std(np.asarray(found.null)) * 0.999
 

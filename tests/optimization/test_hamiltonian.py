@@ -7,6 +7,7 @@ import pytest
 import scipy.optimize
 
 import separatrix as sx
+from separatrix.catalogue.learning import NoisyQuadratic
 
 FRICTION, H = 0.7, 0.1
 START = sx.CanonicalPoint(jnp.array([-0.5, 0.8]), jnp.array([1.0, -2.0]))
@@ -99,6 +100,12 @@ def test_conformal_symplectic_euler_is_heavy_ball():
     ours = sx.evolve(map, START, steps=50).states
     theirs = sx.evolve(ball, sx.PhasePoint(*START), steps=50).states
     assert_states_close(ours, theirs, rtol=1e-11, atol=1e-12)
+    random = sx.discretize(flow_of(objective=NoisyQuadratic()), sx.ConformalSymplecticEuler(), H)
+    noisy = sx.HeavyBall(NoisyQuadratic(), H**2, np.exp(-FRICTION * H))
+    key = jax.random.key(4)
+    ours, theirs = random.step(0, START, key=key), noisy.step(0, sx.PhasePoint(*START), key=key)
+    assert_states_close(ours, theirs, rtol=1e-13)
+    assert np.linalg.norm(vector(ours) - vector(random.step(0, START))) > 1e-3
 
 
 # Relativistic descent
@@ -180,6 +187,10 @@ def test_hamiltonian_descent_is_linear_at_the_rate_of_its_own_recursion():
     descent = sx.HamiltonianDescent(quartic, h, friction, sx.PowerKinetic(4 / 3))
     path = sx.evolve(descent, descent.init(jnp.array([1.0])), steps=300, save=100).states.position[:, 0]
     assert float(path[3] / path[2]) ** (1 / 100) == pytest.approx(r, rel=1e-6)
+    # What the example of the class says: 200 steps reach 1e-16, and those of heavy ball not 1e-5.
+    ball = sx.HamiltonianDescent(quartic, h, friction)
+    slow = sx.evolve(ball, ball.init(jnp.array([1.0])), steps=200, save="last").final.position
+    assert path[2] ** 4 / 4 < 1e-16 and quartic(slow) > 1e-5
 
 
 def test_kinetic_energies_and_their_velocities():

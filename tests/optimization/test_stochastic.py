@@ -268,8 +268,8 @@ def test_stationary_covariance_refuses():
 # Langevin dynamics and its steps
 
 
-def step_variance(sde, method, h, start, noises):
-    """Stationary covariance of the linear map that a step is: x' = A x + B z, A and B by differentiation in x and z."""
+def step_matrices(sde, method, h, start, noises):
+    """A step of a linear system is x' = A x + B z: A and B by differentiation in x and z."""
     flat, restore = jax.flatten_util.ravel_pytree(start)
 
     def step(x, z):
@@ -278,7 +278,40 @@ def step_variance(sde, method, h, start, noises):
 
     zero = jnp.zeros_like(flat)
     a, b = jax.jacobian(step, (0, 1))(zero, zero)
-    return scipy.linalg.solve_discrete_lyapunov(np.asarray(a), np.asarray(b @ b.T))
+    return np.asarray(a), np.asarray(b @ b.T)
+
+
+def step_variance(*arguments):
+    """Stationary covariance of a step."""
+    return scipy.linalg.solve_discrete_lyapunov(*step_matrices(*arguments))
+
+
+def test_weak_order_of_baoab():
+    """Mean and covariance at time 1 of a linear oscillator in its bath, exactly, over halvings of the step."""
+    friction, curvature, temperature = 0.7, 2.0, 0.3
+    bath = sx.UnderdampedLangevin(sx.Quadratic(curvature), friction, temperature)
+    motion = scipy.linalg.expm(np.array([[0.0, 1.0], [-curvature, -friction]]))
+    stationary = np.diag([temperature / curvature, temperature])
+    exact = stationary - motion @ stationary @ motion.T
+    counts, errors = 2 ** np.arange(3, 7), []
+    for count in counts:
+        a, q = step_matrices(bath, sx.BAOAB(), 1 / count, bath.init(jnp.zeros(1)), lambda z: z[1:])
+        covariance = np.zeros((2, 2))
+        for _ in range(count):
+            covariance = a @ covariance @ a.T + q
+        errors.append([np.abs(np.linalg.matrix_power(a, count) - motion).max(), np.abs(covariance - exact).max()])
+    np.testing.assert_allclose(-np.polyfit(np.log2(counts), np.log2(errors), 1)[0], 2.0, atol=0.15)
+
+
+def test_large_friction_is_the_overdamped_equation_in_slow_time():
+    """The slow rate times a goes to l, off by l^2/a^2; with Var x = T/l that is the same Gaussian process."""
+    curvature = 2.0
+    for friction in (50.0, 100.0):
+        bath = sx.UnderdampedLangevin(sx.Quadratic(curvature), friction, 0.3)
+        start = bath.init(jnp.zeros(1))
+        slow = np.max(np.real(sx.linear_stability(bath, start).spectrum)) * friction
+        assert friction**2 * (-slow / curvature - 1) == pytest.approx(curvature, rel=0.01)
+        assert float(sx.stationary_covariance(bath, start).covariance[0, 0]) == pytest.approx(0.15, rel=1e-10)
 
 
 @pytest.mark.parametrize("h", [0.1, 0.9])
@@ -422,6 +455,13 @@ def test_underdamped_kramers_time():
         ratio = float(kramers(0.03, friction=large).time / kramers(0.03).time) / large
         # mu a/|l_1| = 1 - |l_1|/a^2 + ...
         assert ratio == pytest.approx(1 + 1 / large**2, rel=1e-10)
+
+
+def test_kramers_time_under_jit_and_vmap():
+    temperatures = jnp.array([0.02, 0.05])
+    together = jax.jit(jax.vmap(lambda t: kramers(t, friction=0.5).time))(temperatures)
+    alone = [kramers(float(t), friction=0.5).time for t in temperatures]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
 
 
 def test_kramers_cautions():

@@ -11,6 +11,7 @@ from separatrix.calculus import discretize, limit
 from separatrix.catalogue.entry import Entry
 from separatrix.optimization import (
     BAOAB,
+    SGLD,
     BregmanFlow,
     CanonicalPoint,
     ConformalHamiltonian,
@@ -33,7 +34,6 @@ from separatrix.optimization import (
     RelativisticDescent,
     RelativisticKinetic,
     Rosenbrock,
-    SGLD,
     StaleDescent,
     UnderdampedLangevin,
 )

@@ -169,10 +169,12 @@ def _read(points: Any, diverged: Any, max_period: int, tol: Any) -> tuple[Array,
 
 
 def period_of(rows: Float[Array, "keep 2"], max_period: int, tol: Any) -> tuple[Int[Array, ""], Bool[Array, ""]]:
-    """The smallest k with |y[n+k] - y[n]| below tolerance throughout, and whether these distances still shrink.
+    """The smallest k with |y[n+k] - y[n]| below tolerance throughout, and whether the orbit still settles.
 
-    They shrink where the nearest repetition is worse by 3 % or more in the first half of the rows than in the second,
-    as they do even at a bifurcation, where the distance falls as a power of n. A torus or chaos repeats no better later.
+    It does where it repeats after no k, but its nearest repetition is worse by 3 % or more in the first half of the rows
+    than in the second, as even at a bifurcation, where the distance falls as a power of n; a torus or chaos repeats no
+    better later. And where it repeats after k, but its distances over fewer steps shrink: below a period doubling an orbit
+    that alternates around a fixed point nearly repeats after two steps.
     """
     known = jnp.isfinite(rows).all(axis=1)
     size = 1 + jnp.max(jnp.where(known, jnp.abs(rows[:, 0]), 0))
@@ -190,5 +192,8 @@ def period_of(rows: Float[Array, "keep 2"], max_period: int, tol: Any) -> tuple[
     repeats = jnp.all(table < jnp.asarray(tol, table.dtype), axis=1)
     period = jnp.where(jnp.any(repeats), 1 + jnp.argmax(repeats), 0)
     first, second = table[jnp.argmin(jnp.max(table, axis=1))]
-    settling = (period == 0) & (first < 0.1) & (second < 0.97 * first)
-    return jnp.where(jnp.sum(known) < 2, -2, period), settling
+    nearing = (first < 0.1) & (second < 0.97 * first)
+    shorter = jnp.arange(1, max_period + 1) < period
+    shrinking = jnp.any(shorter & (table[:, 0] - table[:, 1] > jnp.asarray(tol, table.dtype)))
+    settling = jnp.where(period == 0, nearing, shrinking)
+    return jnp.where(jnp.sum(known) < 2, -2, jnp.where(settling, 0, period)), settling

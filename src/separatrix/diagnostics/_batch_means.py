@@ -26,8 +26,7 @@ _GAP = 4.0
 def standard_error(batches: Float[Array, "*more B"]) -> Float[Array, "*more"]:
     """Return the standard error of the mean over the last axis."""
     count = batches.shape[-1]
-    variance = jnp.var(batches, axis=-1, ddof=1) / count
-    widened = variance * (1 + 2 * jnp.maximum(lag_one(batches), 0))
+    widened = _widening(batches) * jnp.var(batches, axis=-1, ddof=1) / count
     drift = jnp.where(drifts(batches), _gap(batches)[0] / 2, 0)
     rounding = _rounding(batches)
     return jnp.sqrt(widened + drift**2 + rounding**2)
@@ -56,8 +55,13 @@ def _gap(batches: Array) -> tuple[Array, Array]:
     third = max(batches.shape[-1] // 3, 1)
     first, last = batches[..., :third], batches[..., -third:]
     gap = jnp.mean(first, axis=-1) - jnp.mean(last, axis=-1)
-    error = jnp.sqrt((jnp.var(first, axis=-1) + jnp.var(last, axis=-1)) / max(third - 1, 1))
+    spread = (jnp.var(first, axis=-1) + jnp.var(last, axis=-1)) / max(third - 1, 1)
+    error = jnp.sqrt(_widening(batches) * spread)
     return gap, error + _rounding(batches)
+
+
+def _widening(batches: Array) -> Array:
+    return 1 + 2 * jnp.maximum(lag_one(batches), 0)
 
 
 def _rounding(batches: Array) -> Array:

@@ -7,7 +7,9 @@ method of order 8 with h = 1/L, L its fastest rate along the orbit: at that step
 system is right to 3e-8, in half of the time that RK4 needs for 4e-7.
 """
 
+import functools
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import diffrax
@@ -16,12 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype, is_traced
+from separatrix._tree import asarrays, float_dtype, is_traced
 from separatrix._types import Key, State
 from separatrix.calculus._dependence import depends_on
+from separatrix.calculus._undefined import undefined
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import SRA1, EulerMaruyama, Method, RungeKutta
 from separatrix.calculus.methods.base import FlowMethod
+from separatrix.diagnostics._coordinates import as_vector
 from separatrix.diagnostics._fastest_rate import fastest_rate
 from separatrix.diagnostics._tangent_block import Divergence, LogDeterminant, NoVolume
 from separatrix.evolution._checks import check_steps, check_times
@@ -37,6 +41,8 @@ _MOST_OF_MAP, _MOST = 2_000_000, 500_000
 _TRANSIENT = 9
 # Steps of an SDE as a part of 1/L: exponents are then right to 0.05^2/6 of L by SRA1, to half of 0.005 by others.
 _PARTS = {SRA1: 0.05}
+# All exponents by default up to here, the leading ones beyond.
+_ALL, _LEADING = 128, 20
 # Up to here the volume is measured too: a determinant or a trace of a matrix of this size, each step.
 _VOLUME = 128
 
@@ -73,12 +79,45 @@ class Layout(NamedTuple):
         return self.interval * self.length * self.batches
 
 
+@functools.cache
 def accurate_method() -> RungeKutta:
     """Dormand and Prince's method of order 8, 13 stages (Hairer, Norsett & Wanner (1993), section II.5)."""
     pair: Any = diffrax.Dopri8().tableau
     a, b = [(), *[tuple(map(float, row)) for row in pair.a_lower]], tuple(map(float, pair.b_sol))
     # The last stage, of weight zero, is the first of the next step: only an adaptive one has a use for it.
     return RungeKutta(a[: len(b) - 1], b[:-1])
+
+
+def plan_of(
+    system: Any,
+    state: Any,
+    count: Any,
+    *,
+    steps: Any,
+    times: Any,
+    step_size: Any,
+    transient: Any,
+    start: Any,
+    method: Any,
+    key: Any,
+) -> tuple[State, Plan, int]:
+    """Return the state as arrays, how the run goes, and how many exponents; refuse what cannot be run."""
+    if not isinstance(system, Map | Flow | SDE):
+        raise undefined("lyapunov_spectrum", system, "Map, Flow or SDE", "Make it one with as_map, as_flow or as_sde.")
+    state = asarrays(state)
+    size = jax.eval_shape(lambda: as_vector(state)).shape[0]
+    count = _count(count, size)
+    _warn_of_float32(state)
+    if isinstance(system, Map):
+        _refuse("a map", times=times, step_size=step_size, method=method)
+        return state, plan_map(system, size, count, steps, transient, start), count
+    _refuse("a flow or SDE", start=start or None)
+    if isinstance(system, SDE) and key is None:
+        raise ValueError(
+            explain("lyapunov_spectrum of an SDE", "key=None", "a PRNG key", "Pass key=jax.random.key(0).")
+        )
+    given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "method": method}
+    return state, plan_continuous(system, state, size, count, **given, key=key), count
 
 
 def plan_map(map: Map, size: int, count: int, steps: Any, transient: Any, start: Any) -> Plan:
@@ -206,3 +245,26 @@ def _steps_of_transient(transient: Any, step_size: Any) -> int | None:
         do = "Leave the transient out (a ninth of the run), or say step_size as a number."
         raise ValueError(explain("lyapunov_spectrum: transient", "a traced time or step", "numbers", do))
     return int(np.ceil(float(transient) / float(step_size) - 1e-9))
+
+
+def _count(count: Any, size: int) -> int:
+    if count is None:
+        return size if size <= _ALL else _LEADING
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= size:
+        do = "Ask for as many exponents as the state has coordinates, or fewer."
+        raise ValueError(explain("lyapunov_spectrum: count", repr(count), f"a whole number from 1 to {size}", do))
+    return int(count)
+
+
+def _refuse(what: str, **given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            do = "Say steps= for a map, times= and step_size= for a flow."
+            raise ValueError(explain(f"lyapunov_spectrum: {name}", value, f"none, for {what}", do))
+
+
+def _warn_of_float32(state: State) -> None:
+    if jnp.finfo(float_dtype(state)).bits < 64:
+        do = "Enable x64 and give a float64 state; single precision shadows a chaotic orbit for about 20 steps only."
+        got = str(float_dtype(state))
+        warnings.warn(explain("lyapunov_spectrum: state", got, "float64", do), RuntimeWarning, stacklevel=4)

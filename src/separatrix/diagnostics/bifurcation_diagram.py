@@ -28,8 +28,8 @@ class BifurcationDiagram(Result):
 
     - `values`, shape (P,). `points`, shape (P, keep): in the order of time, NaN where the orbit diverged or fewer were met.
     - `periods`, shape (P,): the smallest k with |y[n+k] - y[n]| below tolerance throughout; 0 for none up to
-      `max_period`; -1 diverged, -2 fewer than two points.
-    - `settling`, shape (P,): whether the distance to a cycle still shrinks: the transient is not over.
+      `max_period`, or none yet; -1 diverged, -2 fewer than two points.
+    - `settling`, shape (P,): whether the orbit still nears a cycle: the transient is not over.
     """
 
     values: Float[Array, "*batch P"]

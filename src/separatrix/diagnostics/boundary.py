@@ -131,7 +131,7 @@ def boundary_dimension(found: Any, *, scales: Any = None) -> BoundaryDimension:
 
     **Arguments:**
 
-    - `found`: a `Basins` on a grid.
+    - `found`: a `Basins` on a grid, or a grid of fates itself: whole numbers or truth values, one a node.
     - `scales`: whole numbers of cells s along the side of a box; by default powers of two up to an eighth of the grid.
       With 1 + a multiple of each s nodes a side, no box is cut.
 
@@ -149,10 +149,9 @@ def boundary_dimension(found: Any, *, scales: Any = None) -> BoundaryDimension:
 
     **Reference:** Falconer, *Fractal Geometry* (2014), chapter 2, box-counting dimensions.
     """
-    found = _checked(found, "boundary_dimension")
-    grid = np.asarray(found.grid)
+    grid, space = _grid_of(found)
     sides = min(grid.shape) - 1
-    if grid.ndim != found.points.shape[1]:
+    if grid.ndim != space:
         do = "Ask basins with region= and resolution=, or ask uncertainty_exponent."
         raise ValueError(explain("boundary_dimension: starts", f"shape {grid.shape}", "a grid", do))
     scales = 2 ** np.arange(int(np.log2(max(sides // 8, 1))) + 1) if scales is None else np.asarray(scales)
@@ -164,6 +163,16 @@ def boundary_dimension(found: Any, *, scales: Any = None) -> BoundaryDimension:
     d = grid.ndim
     slope, error = _fitted(np.log(scales[used].astype(float)), np.log(counts[used]), None)
     return _dimension(-slope, error, scales.astype(float), counts, np.full(len(scales), np.nan), used, "boxes", d, 0.0)
+
+
+def _grid_of(found: Any) -> tuple[np.ndarray, int]:
+    """Fates on a grid, and the dimension of the space it should span."""
+    if eqx.is_array(found) or isinstance(found, np.ndarray):
+        labels = np.asarray(found)
+        if labels.dtype.kind in "biu" and labels.ndim > 0 and min(labels.shape) > 1:
+            return labels.astype(int), labels.ndim
+    found = _checked(found, "boundary_dimension")
+    return np.asarray(found.grid), found.points.shape[1]
 
 
 def _checked(found: Any, name: str) -> Basins:

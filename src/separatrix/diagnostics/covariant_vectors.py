@@ -24,12 +24,12 @@ from jaxtyping import Array, Float, Shaped
 
 from separatrix._errors import explain
 from separatrix._types import Key, State, StepIndex
-from separatrix.diagnostics import _lyapunov_plan as plans
+from separatrix.diagnostics._lyapunov_plan import plan_of
 from separatrix.diagnostics._orthonormal import triangular
 from separatrix.diagnostics._tangent_block import Block, NoVolume, TangentBlock, first_block
-from separatrix.diagnostics.lyapunov_spectrum import plan_of
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
+from separatrix.evolution._checks import check_steps
 from separatrix.systems.iterate import iterate
 from separatrix.systems.map import FiniteMap, Map
 from separatrix.systems.trajectory import Outcome
@@ -123,16 +123,16 @@ def covariant_vectors(
     system: Any,
     state: Any,
     *,
-    count: int | None = None,
-    steps: int | None = None,
+    count: Any = None,
+    steps: Any = None,
     times: Any = None,
     step_size: Any = None,
     transient: Any = None,
-    settling: int | None = None,
-    key: Key | None = None,
-    start: int = 0,
+    settling: Any = None,
+    key: Any = None,
+    start: Any = 0,
     method: Any = None,
-    interval: int | None = None,
+    interval: Any = None,
 ) -> CovariantVectors:
     r"""Return the covariant Lyapunov vectors of an orbit, by Ginelli's forward and backward sweep.
 
@@ -167,10 +167,10 @@ def covariant_vectors(
         raise ValueError(explain("covariant_vectors: steps", "None", "how long the run is", do))
     given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "start": start}
     state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
-    interval = (4 if plan.continuous else 1) if interval is None else plans.check_steps(interval, "interval", 1)
+    interval = (4 if plan.continuous else 1) if interval is None else check_steps(interval, "interval", 1)
     total = plan.steps // interval
     before = total // 3 if plan.transient is None else -(-plan.transient // interval)
-    after = total // 3 if settling is None else plans.check_steps(settling, "settling")
+    after = total // 3 if settling is None else check_steps(settling, "settling")
     if total - before - after < 1:
         got = f"{total} intervals, {before} of them transient and {after} settling"
         raise ValueError(explain("covariant_vectors", got, "some left between", "Take a longer run."))

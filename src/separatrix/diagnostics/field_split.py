@@ -250,7 +250,7 @@ def _circulation(jacobian: Jacobian, radius: Any, keys: Any, nodes: int) -> tupl
         sizes = jnp.linalg.norm(field, axis=1)
         # Half the nodes are a trapezoidal rule too; sums of n terms are rounded by about sqrt(n) eps.
         coarse, fine = jnp.mean(pieces[::2]), jnp.mean(pieces)
-        rounding = jnp.finfo(radius.dtype).eps * jnp.max(sizes)
+        rounding = float(jnp.finfo(radius.dtype).eps) * jnp.max(sizes)
         error = jnp.abs(fine - coarse) + 4 * rounding
         return 2 * fine / radius, 2 * error / radius, fine / jnp.where(jnp.mean(sizes) > 0, jnp.mean(sizes), 1.0)
 

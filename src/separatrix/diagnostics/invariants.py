@@ -123,7 +123,7 @@ def invariants(trajectory: Any, fn: Any) -> Invariants:
         warnings.warn("invariants: float32 values drift by rounding alone.", RuntimeWarning, stacklevel=2)
     times = times.astype(values.dtype)
     good = jnp.cumprod(jnp.isfinite(values).all(axis=1).astype(jnp.int32)).astype(bool)
-    summary = jax.vmap(_summary, in_axes=(None, 1, None))(times, values, good)
+    summary = _summaries(times, values, good)
     return Invariants(
         times, values, *summary, kept=good.sum(), names=names, single_precision=values.dtype == jnp.float32
     )
@@ -165,6 +165,11 @@ def _evaluate(functions: dict[str, Callable[..., Any]], times: Any, states: Any)
     return tuple(names), jnp.concatenate(columns, axis=1)
 
 
+@eqx.filter_jit
+def _summaries(times: Any, values: Any, good: Any) -> tuple[Any, ...]:
+    return jax.vmap(_summary, in_axes=(None, 1, None))(times, values, good)
+
+
 def _summary(times: Any, values: Any, good: Any) -> tuple[Any, ...]:
     """(drift, b, its error, b', its error, oscillation, bend) of one function."""
     values = jnp.where(good, values, values[0])
@@ -185,7 +190,7 @@ def _bend(times: Any, values: Any, good: Any) -> Any:
     first = good & (place <= place[-1] // 2)
     early, late = line(times, values, first), line(times, values, good & ~first)
     span = jnp.max(jnp.where(good, times, times[0])) - times[0]
-    rounding = 8 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values)) / span
+    rounding = 8 * float(jnp.finfo(values.dtype).eps) * jnp.max(jnp.abs(values)) / span
     return (late[0] - early[0]) / (jnp.sqrt(early[1] ** 2 + late[1] ** 2) + rounding)
 
 
@@ -203,7 +208,7 @@ def line(times: Any, values: Any, good: Any) -> tuple[Any, Any, Any]:
     slope = jnp.sum(weights * centred * (values - mean)) / spread
     rest = values - mean - slope * centred
     # Rounding makes a random walk of its own, which no residual shows.
-    walk = jnp.finfo(values.dtype).eps * np.sqrt(len(times)) * jnp.max(jnp.abs(values)) / span
+    walk = float(jnp.finfo(values.dtype).eps) * len(times) ** 0.5 * jnp.max(jnp.abs(values)) / span
     return slope, jnp.sqrt(_long_run(weights * centred * rest, weights) / spread**2 + walk**2), rest
 
 

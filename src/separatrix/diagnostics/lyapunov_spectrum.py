@@ -14,7 +14,6 @@ for which that sum is not negative, and the sum of the positive ones, which boun
 smooth invariant density (Pesin).
 """
 
-import warnings
 from typing import Any
 
 import equinox as eqx
@@ -23,38 +22,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from separatrix._errors import explain
-from separatrix._tree import asarrays, float_dtype, is_traced
-from separatrix._types import Key, State
-from separatrix.calculus._undefined import undefined
-from separatrix.diagnostics import _lyapunov_plan as plans
+from separatrix._tree import float_dtype
+from separatrix._types import Key
 from separatrix.diagnostics._batch_means import error_of, standard_error
 from separatrix.diagnostics._coordinates import as_vector
 from separatrix.diagnostics._exponent_sums import dimension, entropy, settled, sound
 from separatrix.diagnostics._lyapunov_cautions import cautions_of
-from separatrix.diagnostics._tangent_block import (
-    NoVolume,
-    Record,
-    Recurrence,
-    Stretching,
-    TangentBlock,
-    first_block,
-)
+from separatrix.diagnostics._lyapunov_plan import Layout, lay_out, plan_of
+from separatrix.diagnostics._lyapunov_run import chosen_interval, dated, period_of, run
+from separatrix.diagnostics._tangent_block import NoVolume, Record
 from separatrix.diagnostics.result import Result, Row
-from separatrix.evolution import Save, evolve
-from separatrix.systems.flow import Flow
-from separatrix.systems.iterate import iterate
-from separatrix.systems.map import FiniteMap, Map
-from separatrix.systems.sde import SDE
+from separatrix.evolution import Save
+from separatrix.evolution._checks import check_steps
 from separatrix.systems.trajectory import Outcome
-
-# All exponents by default up to here, the leading ones beyond.
-_ALL, _LEADING = 128, 20
-# Orthonormalisation is next to free for so few rows; a step of a flow turns and stretches little.
-_FEW, _FLOW_INTERVAL, _LONGEST = 4, 4, 32
-_PROBE, _SETTLING = 48, 16
-# Periods at which an orbit that has collapsed is looked for.
-_PERIODS = 64
 
 
 class LyapunovSpectrum(Result):
@@ -92,9 +72,8 @@ class LyapunovSpectrum(Result):
     @property
     def running(self) -> Float[Array, "*more k B"]:
         """Mean of the first 1, 2, ..., B batches."""
-        return jnp.cumsum(self.batches, axis=-1) / jnp.arange(1.0, self.batches.shape[-1] + 1).astype(
-            self.batches.dtype
-        )
+        sums = jnp.cumsum(self.batches, axis=-1)
+        return sums / jnp.broadcast_to(jnp.arange(1, sums.shape[-1] + 1).astype(sums.dtype), sums.shape)
 
     def rows(self) -> list[Row]:
         rows = [
@@ -117,16 +96,16 @@ def lyapunov_spectrum(
     system: Any,
     state: Any,
     *,
-    count: int | None = None,
-    steps: int | None = None,
+    count: Any = None,
+    steps: Any = None,
     times: Any = None,
     step_size: Any = None,
     transient: Any = None,
-    key: Key | None = None,
-    start: int = 0,
+    key: Any = None,
+    start: Any = 0,
     method: Any = None,
-    batches: int = 64,
-    interval: int | None = None,
+    batches: Any = 64,
+    interval: Any = None,
 ) -> LyapunovSpectrum:
     r"""Return the Lyapunov exponents of an orbit, all or the leading ones, with standard errors.
 
@@ -173,65 +152,35 @@ def lyapunov_spectrum(
     """
     given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "start": start}
     state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
-    interval = _interval(plan, state, count, key) if interval is None else plans.check_steps(interval, "interval", 1)
-    return _measure(plan, plans.lay_out(plan, interval, batches), state, count, key)
-
-
-def plan_of(
-    system: Any,
-    state: Any,
-    count: Any,
-    *,
-    steps: Any,
-    times: Any,
-    step_size: Any,
-    transient: Any,
-    start: Any,
-    method: Any,
-    key: Any,
-) -> tuple[State, plans.Plan, int]:
-    """Return the state as arrays, how the run goes, and how many exponents; refuse what cannot be run."""
-    if not isinstance(system, Map | Flow | SDE):
-        raise undefined("lyapunov_spectrum", system, "Map, Flow or SDE", "Make it one with as_map, as_flow or as_sde.")
-    state = asarrays(state)
-    size = jax.eval_shape(lambda: as_vector(state)).shape[0]
-    count = _count(count, size)
-    _warn_of_float32(state)
-    if isinstance(system, Map):
-        _refuse("a map", times=times, step_size=step_size, method=method)
-        return state, plans.plan_map(system, size, count, steps, transient, start), count
-    _refuse("a flow or SDE", start=start or None)
-    if isinstance(system, SDE) and key is None:
-        raise ValueError(
-            explain("lyapunov_spectrum of an SDE", "key=None", "a PRNG key", "Pass key=jax.random.key(0).")
-        )
-    given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "method": method}
-    return state, plans.plan_continuous(system, state, size, count, **given, key=key), count
-
-
-def _measure(plan: plans.Plan, layout: plans.Layout, state: State, count: int, key: Any) -> LyapunovSpectrum:
-    dtype, size = float_dtype(state), as_vector(state).shape[0]
-    record = _run(
+    interval = chosen_interval(plan, state, count, key) if interval is None else check_steps(interval, "interval", 1)
+    layout = lay_out(plan, interval, batches)
+    record = run(
         plan, layout.interval, int(layout.borders[-1]), state, count, key, Save(layout.borders, Record(plan.volume))
     )
-    logs, volume = record.states[:, :-1], record.states[:, -1]
-    step = jnp.asarray(plan.step, dtype)
+    step = jnp.asarray(plan.step, float_dtype(state))
+    size = as_vector(state).shape[0]
+    outcome = dated(record.outcome, plan, layout.interval)
+    period = period_of(plan, layout, record.final[0].state, key)
+    measured = not isinstance(plan.volume, NoVolume)
+    return _summary(record.states, step, outcome, period, layout, size, measured, plan.continuous)
+
+
+@eqx.filter_jit
+def _summary(
+    sums: Array, step: Array, outcome: Outcome, period: Array, layout: Layout, size: int, measured: bool, in_time: bool
+) -> LyapunovSpectrum:
+    """Exponents and what follows from them, of sums at the borders of batches: logarithms, and the volume last."""
     duration = layout.counted * step
-    batches = jnp.diff(logs, axis=0).T / (layout.interval * layout.length * step)
-    exponents = (logs[-1] - logs[0]) / duration
-    order = jnp.argsort(-exponents)
-    batches, exponents = jax.lax.stop_gradient(batches[order]), exponents[order]
-    unknown = jnp.asarray(jnp.nan, dtype)
-    measured = unknown if isinstance(plan.volume, NoVolume) else (volume[-1] - volume[0]) / duration
-    residual = jax.lax.stop_gradient(jnp.sum(exponents) - measured)
-    errors = _errors(
-        batches, jax.lax.stop_gradient(exponents), residual, jax.lax.stop_gradient(duration), layout.counted
-    )
-    exponents = sound(exponents, jax.lax.stop_gradient(exponents[0] - 2 * errors[0]))
+    rates = jnp.diff(sums, axis=0).T / (layout.interval * layout.length * step)
+    means = (sums[-1] - sums[0]) / duration
+    order = jnp.argsort(-means[:-1])
+    batches, exponents = jax.lax.stop_gradient(rates[:-1][order]), means[:-1][order]
     fixed = jax.lax.stop_gradient(exponents)
+    residual = jnp.sum(fixed) - jax.lax.stop_gradient(means[-1]) if measured else jnp.full((), jnp.nan, step.dtype)
+    errors = _errors(batches, fixed, residual, jax.lax.stop_gradient(duration), layout.counted)
     values = settled(fixed, errors)
     return LyapunovSpectrum(
-        exponents=exponents,
+        exponents=sound(exponents, fixed[0] - 2 * errors[0]),
         standard_errors=errors,
         batches=batches,
         sum_residual=residual,
@@ -239,14 +188,14 @@ def _measure(plan: plans.Plan, layout: plans.Layout, state: State, count: int, k
         kaplan_yorke_error=error_of(lambda v: dimension(v, size), values, batches),
         entropy_bound=entropy(values, size),
         entropy_error=error_of(lambda v: entropy(v, size), values, batches),
-        duration=jnp.asarray(duration, dtype),
+        duration=duration,
         step_size=step,
-        period=_period(plan, layout, record.final[0].state, key),
-        outcome=_dated(record.outcome, plan, layout.interval),
+        period=period,
+        outcome=outcome,
         size=size,
         interval=layout.interval,
-        unit="unit of time" if plan.continuous else "step",
-        single_precision=jnp.finfo(dtype).bits < 64,
+        unit="unit of time" if in_time else "step",
+        single_precision=jnp.finfo(step.dtype).bits < 64,
     )
 
 
@@ -258,66 +207,3 @@ def _errors(batches: Array, exponents: Array, residual: Array, duration: Any, st
     errors = jnp.hypot(standard_error(batches), jnp.where(jnp.isnan(residual), 0, residual))
     algebraic = jnp.abs(exponents) * duration < 2 * float(np.log(steps))
     return jnp.where(algebraic, jnp.maximum(errors, jnp.abs(exponents)), errors)
-
-
-def _run(plan: plans.Plan, interval: int, intervals: int, state: State, count: int, key: Any, save: Save) -> Any:
-    block = TangentBlock(plan.map, plan.volume, key)
-    stretching = Stretching(iterate(block, interval) if interval > 1 else block)
-    return evolve(stretching, first_block(state, count, plan.start), steps=intervals, save=save)
-
-
-def _interval(plan: plans.Plan, state: State, count: int, key: Any) -> int:
-    """As many steps as part the fastest from the slowest row by a quarter of the digits, in the steps of a short orbit."""
-    if plan.continuous:
-        return _FLOW_INTERVAL
-    if count <= _FEW or is_traced(plan.map, state, key):
-        return 1
-    steps = min(_PROBE, plan.steps)
-    bare = plan._replace(volume=NoVolume())
-    logs = np.asarray(_run(bare, 1, steps, state, count, key, Save("all", Record(NoVolume()))).states)[:, :-1]
-    logs = logs[min(_SETTLING, steps // 2) :]
-    allowed = -np.log(float(jnp.finfo(float_dtype(state)).eps)) / 4
-    for m in (32, 16, 8, 4, 2):
-        grown = logs[m:] - logs[:-m]
-        if len(grown) and np.max(np.ptp(grown, axis=1)) <= allowed and np.max(np.abs(grown)) <= 8 * allowed:
-            return min(m, _LONGEST)
-    return 1
-
-
-def _period(plan: plans.Plan, layout: plans.Layout, state: State, key: Any) -> Array:
-    """The least period at which the orbit comes back to its last state exactly; 0 for none, or where it is not asked."""
-    if key is not None or isinstance(plan.map, FiniteMap):
-        return jnp.asarray(0)
-    ahead = plan.start + layout.interval * int(layout.borders[-1])
-    state = jax.lax.stop_gradient(state)
-    back = evolve(plan.map, state, steps=_PERIODS, start=ahead, save=Save("all", Recurrence(state)))
-    same = back.states[1:] == 1
-    return jnp.where(jnp.any(same), jnp.argmax(same) + 1, 0)
-
-
-def _dated(outcome: Outcome, plan: plans.Plan, interval: int) -> Outcome:
-    at = (outcome.at * interval + plan.start) * jnp.asarray(plan.step, outcome.at.dtype)
-    return eqx.tree_at(lambda o: o.at, outcome, at + jnp.asarray(plan.origin, at.dtype))
-
-
-def _count(count: Any, size: int) -> int:
-    if count is None:
-        return size if size <= _ALL else _LEADING
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= size:
-        do = "Ask for as many exponents as the state has coordinates, or fewer."
-        raise ValueError(explain("lyapunov_spectrum: count", repr(count), f"a whole number from 1 to {size}", do))
-    return int(count)
-
-
-def _refuse(what: str, **given: Any) -> None:
-    for name, value in given.items():
-        if value is not None:
-            do = "Say steps= for a map, times= and step_size= for a flow."
-            raise ValueError(explain(f"lyapunov_spectrum: {name}", value, f"none, for {what}", do))
-
-
-def _warn_of_float32(state: State) -> None:
-    if jnp.finfo(float_dtype(state)).bits < 64:
-        do = "Enable x64 and give a float64 state; single precision shadows a chaotic orbit for about 20 steps only."
-        got = str(float_dtype(state))
-        warnings.warn(explain("lyapunov_spectrum: state", got, "float64", do), RuntimeWarning, stacklevel=4)

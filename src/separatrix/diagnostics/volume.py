@@ -137,7 +137,7 @@ def volume_drift(system: Any, trajectory: Any, *, key: Key | None = None) -> Vol
     steps, rates = parts(system, trajectory, key, size)
     log_volume, divergence = (jnp.concatenate([jnp.zeros(1, p.dtype), jnp.cumsum(p)]) for p in (steps, rates))
     times = trajectory.times.astype(log_volume.dtype)
-    rate, error, _ = line(times, log_volume, jnp.isfinite(log_volume))
+    rate, error, _ = jax.jit(line)(times, log_volume, jnp.isfinite(log_volume))
     residual = jnp.max(jnp.abs(log_volume - divergence))
     single = log_volume.dtype == jnp.float32
     return VolumeDrift(times, log_volume, divergence, rate, error, residual, kind, single)

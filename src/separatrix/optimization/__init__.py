@@ -130,3 +130,14 @@ from separatrix.optimization.stability import (
     StabilityReport as StabilityReport,
     edge_ratio as edge_ratio,
 )
+from separatrix.optimization.central_flow import CentralFlow as CentralFlow, CentralPoint as CentralPoint
+from separatrix.optimization.deep_linear import (
+    DeepLinear as DeepLinear,
+    imbalance as imbalance,
+    mode_strength as mode_strength,
+)
+from separatrix.optimization.trainability import (
+    LayerwiseDescent as LayerwiseDescent,
+    Trainability as Trainability,
+    trainability as trainability,
+)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import is_traced
@@ -27,6 +28,6 @@ def _checked(what: str, value: Any, expected: str, holds: Any) -> Any:
     do = "Pass for example 0.1."
     if not real:
         raise TypeError(explain(what, repr(value), expected, do))
-    if not is_traced(value) and not bool(jnp.all(holds(jnp.asarray(value)))):
+    if not is_traced(value) and not np.all(holds(np.asarray(value))):
         raise ValueError(explain(what, value, expected, do))
     return as_parameter(float(value) if isinstance(value, int) else value)

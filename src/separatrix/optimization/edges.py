@@ -21,6 +21,7 @@ is that of d^{-1} H: the l of H v = l d v, the preconditioned sharpness.
 Signs (signSGD, Lion) have no edge: their step does not shrink with the gradient.
 """
 
+import inspect
 from typing import Any
 
 import jax
@@ -218,7 +219,7 @@ def _by_name(name: str, hyperparameters: dict[str, Any]) -> Scalar:
         )
     given = {key: value for key, value in hyperparameters.items() if key not in _WITHOUT_EFFECT}
     formula = _FORMULAS[name]
-    known = formula.__code__.co_varnames[: formula.__code__.co_argcount]
+    known = tuple(inspect.signature(formula).parameters)
     if "learning_rate" not in given or set(given) - set(known):
         do = "Pass the hyperparameters by optax's names."
         raise TypeError(explain(f'stability_edge("{name}")', sorted(hyperparameters), ", ".join(known), do))

@@ -12,6 +12,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import dot, is_traced
@@ -87,7 +88,7 @@ class PowerKinetic(eqx.Module):
 
     def __init__(self, power: Any):
         self.power = positive("PowerKinetic: power", power)
-        if not is_traced(self.power) and not float(self.power) > 1:
+        if not is_traced(power) and not np.all(np.asarray(power) > 1):
             do = "Pass b/(b - 1) for an objective that grows as |x|^b."
             raise ValueError(explain("PowerKinetic: power", power, "a number above 1", do))
 

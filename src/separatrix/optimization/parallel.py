@@ -231,7 +231,7 @@ class Downpour(Map):
 def gradients(objectives: tuple[Objective, ...], workers: State, key: Key | None) -> State:
     """grad L_i(x_i), along the leading axis of the workers."""
     count = jax.tree.leaves(workers)[0].shape[0]
-    keys = None if key is None else jax.random.split(key, count)
+    keys: Any = None if key is None else jax.random.split(key, count)
     if len(objectives) == 1:
         return jax.vmap(lambda x, k: gradient(objectives[0], x, k))(workers, keys)
     parts = [
@@ -243,7 +243,7 @@ def gradients(objectives: tuple[Objective, ...], workers: State, key: Key | None
 
 def _each(objectives: tuple[Objective, ...], count: int, worker: Function, key: Key | None) -> State:
     """worker(L_i, key_i), stacked; once where all would do the same."""
-    keys = None if key is None else jax.random.split(key, count)
+    keys: Any = None if key is None else jax.random.split(key, count)
     if len(objectives) > 1:
         ends = [worker(objective, None if keys is None else keys[i]) for i, objective in enumerate(objectives)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends)

@@ -3,6 +3,8 @@
 from separatrix.plotting import bifurcation_diagram as bifurcation_diagram, continuation as continuation
 from separatrix.plotting import distances as distances, linear_stability as linear_stability, measured_order as measured_order
 from separatrix.plotting import basins as basins, field_split as field_split, invariants as invariants
+from separatrix.plotting import curvature as curvature, gradient_profile as gradient_profile
+from separatrix.plotting import lyapunov_spectrum as lyapunov_spectrum
 from separatrix.plotting.curves import (
     plot_curves as plot_curves,
     plot_fates as plot_fates,

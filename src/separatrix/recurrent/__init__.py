@@ -7,7 +7,6 @@ from separatrix.recurrent.cells import (
     with_spectral_radius as with_spectral_radius,
 )
 from separatrix.recurrent.exponent import Exponent as Exponent, largest_exponent as largest_exponent
-from separatrix.recurrent.gradients import gradient_norms as gradient_norms
 from separatrix.recurrent.network import (
     RandomNetwork as RandomNetwork,
     mean_field_exponent as mean_field_exponent,

@@ -93,7 +93,7 @@ def _all(pair: Samples, toward: Key, shuffled: Key, order: int, projections: int
     # d SW = d(SW^p)/(p SW^(p-1)); at 0 there is nothing to divide.
     slope = 1 / (order * jnp.maximum(value, jnp.finfo(value.dtype).tiny ** 0.25) ** (order - 1))
     sampling = slope * jnp.sqrt(jnp.var(phi[: pair.n]) / pair.n + jnp.var(phi[pair.n :]) / pair.m)
-    slicing = slope * jnp.std(costs) / np.sqrt(max(projections - 1, 1))
+    slicing = slope * jnp.std(costs) / max(projections - 1, 1) ** 0.5
     mean = lambda z: jnp.mean(jax.vmap(lambda line: _cost(pair, line, z, order))(lines)) ** (1 / order)  # noqa: E731
     null = jax.lax.map(mean, labels[1:]) if permutations else jnp.zeros(0, value.dtype)
     return value, sampling, slicing, null

@@ -19,7 +19,7 @@ from separatrix._errors import DataMissing
 from separatrix.plotting import figure, plot_curves, plot_fates, plot_images, plot_orders
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.measure.orders import distance, slope
-from separatrix.tour.measure.training import fate, sharpness, sharpness_along
+from separatrix.tour.measure.training import fate, sharpness_along
 
 Say = Callable[[str], None]
 
@@ -232,7 +232,7 @@ def _sweep(objective: Any, say: Say) -> Section:
     steps, step_sizes = 120, jnp.geomspace(0.02, 20.0, 64, dtype=jnp.float32)
     losses = np.asarray(_many_step_sizes(objective, step_sizes, steps))
     fates = np.array([fate(row) for row in losses])
-    edge = 2 / sharpness(objective, objective.initial)[0]
+    edge = 2 / float(sx.curvature(objective, objective.initial).sharpness)
     fig, (left, right) = figure(2)
     plot_fates(step_sizes, losses[:, -1], fates, x="step size", y=f"loss after {steps} steps", edge=edge, axes=left)
     found = {name: np.flatnonzero(fates == name) for name in ("converges", "oscillates", "diverges")}

@@ -113,7 +113,7 @@ def _powers(matrix, cotangent, steps):
     """Norms of the gradient through a linear network x' = A x, from the loss back."""
     linear = sx.as_map(lambda x: matrix @ x)
     path = sx.evolve(linear, jnp.ones(2), steps=steps)
-    return sx.gradient_norms(linear, path, cotangent)[::-1]
+    return sx.gradient_profile(linear, path, cotangent).norms[::-1]
 
 
 def _non_normal(say: Say) -> Section:

@@ -1,0 +1,97 @@
+r"""The central flow: what gradient descent follows on average at the edge of stability.
+
+With S(x) the sharpness (the top eigenvalue of the Hessian) descent of step h oscillates along the top eigenvector once S
+passes 2/h, with a variance sigma^2 that pushes S back through its own gradient. On average
+
+    dx/dt = -(grad L + (sigma^2/2) grad S),       sigma^2 >= 0,   S <= 2/h,   sigma^2 (S - 2/h) = 0,
+
+so that below the edge it is gradient flow, and at the edge sigma^2 = -2 <grad S, grad L>/|grad S|^2 keeps it there. Where
+there is one unstable direction this is a projection of the gradient step onto S <= 2/h; it is taken here in steps that are
+short against the time of the flow. The average loss of descent is L + sigma^2/h.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from separatrix._tree import axpy, dot, float_dtype
+from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix.diagnostics.curvature import curvature
+from separatrix.optimization.descent import gradient
+from separatrix.systems.base import as_parameter
+from separatrix.systems.from_optax import require_trainable
+from separatrix.systems.map import Map
+from separatrix.systems.objective import Objective, as_objective
+
+
+class CentralPoint(NamedTuple):
+    """Where the flow is, the top eigenvector it starts its next search from, and sigma^2 of its last step."""
+
+    position: Any
+    direction: Any
+    variance: Any
+
+
+class CentralFlow(Map):
+    r"""Steps dt along dx/dt = -(grad L + (sigma^2/2) grad S), S <= 2/h.
+
+    **Arguments:**
+
+    - `objective`: L.
+    - `step_size`: h > 0, the step of the descent whose average this is.
+    - `resolution`: dt/h in (0, 1]: how much shorter the steps along the flow are.
+    - `tol`: relative accuracy of the sharpness.
+
+    The state is a `CentralPoint`; `init(parameters)` makes the first. Only one direction is held at the edge: where a
+    second eigenvalue reaches it the flow is no longer that of descent.
+
+    **Example:** L = (1 + x) y^2/2 - x sharpens at rate one until 1 + x = 2/h, where y alternates with y^2 = 2.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> flow = sx.CentralFlow(lambda p: (1 + p[0]) * p[1] ** 2 / 2 - p[0], step_size=0.5)
+    >>> path = sx.evolve(flow, flow.init(jnp.array([0.0, 0.0])), steps=80, save="last")
+    >>> round(float(path.final.position[0]), 3), round(float(path.final.variance), 3)
+    (3.0, 2.0)
+
+    **Reference:** Cohen, Damian, Talwalkar, Kolter & Lee, *Understanding optimization in deep learning with central flows*
+    (2024), section 3; Damian, Nichani & Lee, *Self-stabilization* (2023).
+    """
+
+    objective: Objective
+    step_size: Scalar
+    resolution: Scalar
+    tol: float
+
+    def __init__(self, objective: Objective | Function, step_size: Any, resolution: Any = 0.25, tol: float = 1e-3):
+        self.objective = as_objective(objective)
+        self.step_size, self.resolution, self.tol = as_parameter(step_size), as_parameter(resolution), tol
+
+    def init(self, parameters: State) -> CentralPoint:
+        """Return the state at these parameters."""
+        parameters = require_trainable(parameters)
+        found = curvature(self.objective, parameters, tol=self.tol)
+        return CentralPoint(parameters, found.vectors, jnp.zeros((), float_dtype(parameters)))
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        position, vectors, _ = state
+        dtype = float_dtype(position)
+        top = curvature(self.objective, position, start=vectors, tol=self.tol, guard=1)
+        direction = jax.tree.map(lambda leaf: leaf[0], top.eigenvectors)
+        slope = gradient(self.objective, position, None)
+        steeper = self._sharpening(position, direction)
+        small = jnp.asarray(self.step_size, dtype) * jnp.asarray(self.resolution, dtype)
+        over = (top.sharpness.astype(dtype) - 2 / jnp.asarray(self.step_size, dtype)) / small - dot(steeper, slope)
+        size = dot(steeper, steeper)
+        variance = jnp.maximum(0, 2 * over / jnp.where(size > 0, size, 1))
+        variance = jnp.where(size > 0, variance, 0)
+        moved = axpy(-small, axpy(variance / 2, steeper, slope), position)
+        return CentralPoint(moved, top.vectors, variance)
+
+    def _sharpening(self, position: State, direction: State) -> State:
+        """grad S = grad of <v, H(x) v> at a fixed unit v."""
+
+        def bend(x: State) -> Any:
+            return dot(direction, jax.jvp(jax.grad(self.objective), (x,), (direction,))[1])
+
+        return jax.grad(bend)(position)
