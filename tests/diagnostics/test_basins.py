@@ -38,7 +38,8 @@ def test_wells_have_equal_halves_and_the_saddle_hit_exactly_is_told(wells):
     grid = np.asarray(found.grid)
     # The image under x -> -x is the other well, start by start.
     left, right, saddle = (
-        int(np.argmin(np.linalg.norm(found.attractors - np.array([x, 0.0]), axis=1))) for x in (-1.0, 1.0, 0.0)
+        int(np.argmin(np.linalg.norm(np.asarray(found.attractors) - np.array([x, 0.0]), axis=1)))
+        for x in (-1.0, 1.0, 0.0)
     )
     np.testing.assert_array_equal(grid[::-1, ::-1] == left, grid == right)
     assert found.counts[saddle] == 1 and grid[7, 7] == saddle
@@ -76,14 +77,15 @@ def test_wilson_interval_solves_its_own_equation():
 
     for count in (0, 3, 50):
         for end in wilson(count, 100):
-            assert abs(end - count / 100) == pytest.approx(1.959963984540054 * np.sqrt(end * (1 - end) / 100), abs=1e-12)
+            assert abs(end - count / 100) == pytest.approx(1.959963984540054 * np.sqrt(end * (1 - end) / 100), abs=1e-8)
     assert wilson(0, 100)[1] == pytest.approx(0.0370, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("r", "kind"),
     # Logistic map: a fixed point below 3, period 2 to 1 + sqrt 6 = 3.449, 4 to 3.544; period 3 past 1 + sqrt 8 = 3.828.
-    [(2.8, "fixed point"), (3.3, "cycle of period 2"), (3.5, "cycle of period 4"), (3.835, "cycle of period 3"), (3.9, "other")],
+    [(2.8, "fixed point"), (3.3, "cycle of period 2"), (3.5, "cycle of period 4"), (3.835, "cycle of period 3"),
+     (3.9, "other")],
 )  # fmt: skip
 def test_period_of_the_logistic_attractor(r, kind):
     family = sx.as_map(lambda x: r * x * (1 - x))
@@ -118,10 +120,14 @@ def test_a_system_that_keeps_volume_is_told_to_have_no_attractors():
 
 
 def test_a_slow_start_is_run_on_and_told():
-    # x -> 0.995 x from 1: within 1e-3 after 1,380 steps.
-    found = sx.basins(sx.as_map(lambda x: 0.995 * x), jnp.linspace(-1.0, 1.0, 8), steps=200)
+    # x -> 0.995 x from 1: within 2e-3 (tol times the extent) after 1,240 steps, of 4 spans at most.
+    found = sx.basins(sx.as_map(lambda x: 0.995 * x), jnp.linspace(-1.0, 1.0, 8), steps=400)
     assert found.kinds == ("fixed point",) and np.all(np.asarray(found.fates) == 0)
-    assert any("had not settled" in caution for caution in found.cautions)
+    assert np.max(np.asarray(found.turns)) == 4 and any("had not settled" in caution for caution in found.cautions)
+    short = sx.basins(sx.as_map(lambda x: 0.995 * x), jnp.linspace(-1.0, 1.0, 8), steps=200)
+    assert (
+        np.all(np.asarray(short.fates) == UNSETTLED) and "8 of 8 starts are near no attractor yet" in short.cautions[0]
+    )
 
 
 def test_states_may_be_pytrees_and_regions_planes_in_them():
@@ -153,7 +159,9 @@ def test_boxes_of_the_cantor_set(cantor):
 
 def test_the_boundary_of_squaring_is_the_unit_circle():
     embed = lambda p: jax.lax.complex(p[0], p[1])  # noqa: E731
-    found = sx.basins(sx.as_map(lambda z: z * z), region=((-1.57, -1.49), (1.43, 1.51)), resolution=129, embed=embed, steps=60)
+    found = sx.basins(
+        sx.as_map(lambda z: z * z), region=((-1.57, -1.49), (1.43, 1.51)), resolution=129, embed=embed, steps=60
+    )
     inside = np.linalg.norm(np.asarray(found.points), axis=1) < 1
     np.testing.assert_array_equal(np.asarray(found.fates) == ESCAPED, ~inside)
     boxes = sx.boundary_dimension(found)
@@ -252,7 +260,9 @@ def test_edge_tracking_returns_the_saddle_in_three_dimensions():
 @pytest.mark.slow
 def test_the_edge_of_lorenz_below_the_homoclinic_point_is_the_origin():
     # For 1 < rho < 13.926 the stable manifold of the origin parts the basins of both fixed points.
-    lorenz = sx.as_flow(lambda x: jnp.stack([10 * (x[1] - x[0]), x[0] * (10 - x[2]) - x[1], x[0] * x[1] - 8 / 3 * x[2]]))
+    lorenz = sx.as_flow(
+        lambda x: jnp.stack([10 * (x[1] - x[0]), x[0] * (10 - x[2]) - x[1], x[0] * x[1] - 8 / 3 * x[2]])
+    )
     found = sx.basins(lorenz, 5 * jax.random.normal(jax.random.key(0), (16, 3)), times=(0.0, 50.0))
     side = np.sqrt(8 / 3 * 9)
     np.testing.assert_allclose(np.sort(found.attractors[:, 0]), [-side, side], atol=1e-4)
@@ -290,5 +300,5 @@ def test_figures_show_fates_in_their_place(wells):
     image = np.asarray(axes.images[0].get_array())
     grid = np.asarray(found.grid)
     for fate in np.unique(grid):
-        assert len(np.unique(image[grid.T == fate], axis=0)) == 1
+        assert len(np.unique(image[fate == grid.T], axis=0)) == 1
     assert len(axes.lines) == 2 * len(found.attractors)

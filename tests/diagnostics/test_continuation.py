@@ -59,7 +59,7 @@ def test_a_pitchfork_leads_to_the_parabola_that_crosses():
     assert kinds(other) == ["branch point"] and bool(jnp.all(other.stable)) and other.cautions == ()
 
 
-@pytest.mark.parametrize("h", [0.1, 1e-3])
+@pytest.mark.parametrize("h", [0.1, pytest.param(1e-3, marks=pytest.mark.slow)])
 def test_an_imperfect_pitchfork_folds_on_the_cusp(h):
     # x^3 = h + mu x folds where 3 x^2 = mu: 4 mu^3 = 27 h^2, at x = -(h/2)^(1/3).
     bent = flows(lambda x, mu: h + mu * x - x**3)
@@ -121,7 +121,7 @@ def test_the_delayed_logistic_map_throws_off_a_circle_at_two():
         sx.switch_branch(branch, point)
 
 
-@pytest.mark.parametrize("a", [-0.7, 0.4])
+@pytest.mark.parametrize("a", [-0.7, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_the_coefficient_of_a_circle_is_that_of_its_normal_form(a):
     # x -> R(theta) x (1 + mu + a |x|^2): with unit q, |x|^2 = 2 |z|^2, so d = 2a, whatever theta.
     turn = jnp.array([[np.cos(0.8), -np.sin(0.8)], [np.sin(0.8), np.cos(0.8)]])
@@ -153,6 +153,7 @@ def test_a_quadratic_field_is_reduced_before_its_sign_is_read():
     assert float(point.frequency) == pytest.approx(w, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_brusselator_oscillates_past_one_plus_a_squared():
     a = 1.5
     reactions = flows(lambda x, b: jnp.stack([a + x[0] ** 2 * x[1] - (b + 1) * x[0], b * x[0] - x[0] ** 2 * x[1]]))
@@ -186,6 +187,18 @@ def test_an_optimiser_meets_its_edge_as_a_period_doubling():
     branch = sx.continuation(ball, "learning rate", start, value=0.5, bounds=(0.1, 2.5))
     assert kinds(branch) == ["period doubling"] and places(branch) == pytest.approx([(2 + 2 * 0.9) / 2], abs=CLOSE)
     assert branch.states.position.shape == (len(branch.parameters), 1)
+
+
+def test_the_two_cycle_of_descent_in_a_double_well_is_its_closed_form():
+    # Of a cycle x, y of x - h (x^3 - x): xy = 1/h and x^2 + y^2 = 1 + 1/h, so that its multiplier is 9 - 2 (1 + h)^2:
+    # born at h = 1, superstable at 3/sqrt 2 - 1, lost at sqrt 5 - 1.
+    well = sx.GradientDescent(sx.DoubleWell(), 0.9)
+    branch = sx.continuation(well, "step_size", jnp.array([1.0]), bounds=(0.5, 1.4))
+    cycle = sx.continuation(well, "step_size", sx.switch_branch(branch, 0), bounds=(0.5, 1.4))
+    h = np.asarray(cycle.parameters)
+    np.testing.assert_allclose(cycle.spectra[:, 0], 9 - 2 * (1 + h) ** 2, atol=1e-9)
+    np.testing.assert_allclose(np.prod(cycle.extremes, axis=1), 1 / h, atol=1e-9)
+    assert kinds(cycle) == ["period doubling"] and places(cycle) == pytest.approx([np.sqrt(5) - 1], abs=CLOSE)
 
 
 def test_cycles_of_a_subcritical_hopf_point_fold_back():
@@ -228,6 +241,7 @@ def twisted(x, mu):
     return pushed - jnp.sum(x[2:] ** 2) * x[2:]
 
 
+@pytest.mark.slow
 def test_a_cycle_throws_off_a_torus():
     start = jnp.array([1.0, 0.0, 0.0, 0.0])
     branch = sx.continuation(coupled(turning), "mu", start, value=-0.3, period=6.3, bounds=(-0.5, 0.5), max_step=0.2)

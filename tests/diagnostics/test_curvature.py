@@ -25,11 +25,11 @@ def turned(spectrum, seed=0):
     return jnp.asarray(basis * np.asarray(spectrum) @ basis.T), basis
 
 
-def net(dtype=jnp.float64, loss="cross_entropy"):
+def net(dtype=jnp.float64):
     model = eqx.nn.MLP(3, 4, 6, 1, jax.nn.tanh, key=jax.random.key(0), dtype=dtype)
     inputs = jax.random.normal(jax.random.key(1), (20, 3), dtype)
     labels = jax.random.randint(jax.random.key(2), (20,), 0, 4)
-    return sx.supervised(model, (inputs, jax.nn.one_hot(labels, 4, dtype=dtype) if loss != "cross_entropy" else labels), loss)
+    return sx.supervised(model, (inputs, labels))
 
 
 def dense(objective, parameters):
@@ -39,7 +39,7 @@ def dense(objective, parameters):
 
 SPECTRA = {
     "spread": np.arange(1.0, 101.0),
-    "outliers": np.r_[np.linspace(-0.1, 0.2, 98), 5.0, 9.0],
+    "outliers": np.r_[np.linspace(-0.1, 0.2, 97), 3.0, 5.0, 9.0],
     "threefold": np.r_[np.linspace(0, 9, 97), 10.0, 10.0, 10.0],
     "negative": -np.linspace(1.0, 50.0, 100),
 }
@@ -62,17 +62,20 @@ def test_known_spectra_in_a_random_basis(name):
 def test_eigenvectors_are_those_of_the_matrix_and_restart_the_search():
     spectrum = SPECTRA["outliers"]
     matrix, basis = turned(spectrum)
-    found = sx.curvature(Bowl(matrix), jnp.ones(100), count=2, tol=1e-8)
+    found = sx.curvature(Bowl(matrix), jnp.ones(100), count=3, tol=1e-8)
     order = np.argsort(spectrum)[::-1]
-    overlaps = np.abs(np.asarray(found.eigenvectors) @ basis[:, order[:2]])
-    np.testing.assert_allclose(overlaps, np.eye(2), atol=1e-7)
-    residuals = np.linalg.norm(matrix @ found.eigenvectors.T - found.eigenvectors.T * found.eigenvalues, axis=0)
+    overlaps = np.abs(np.asarray(found.eigenvectors) @ basis[:, order[:3]])
+    np.testing.assert_allclose(overlaps, np.eye(3), atol=1e-6)
+    rows = np.asarray(found.eigenvectors)
+    residuals = np.linalg.norm(rows @ np.asarray(matrix) - rows * np.asarray(found.eigenvalues)[:, None], axis=1)
     np.testing.assert_allclose(residuals, found.residuals, atol=1e-12)
-    # As many products as vectors were kept: two and a guard. The same from vectors alone: two and one to look beside.
-    assert int(sx.curvature(Bowl(matrix), jnp.ones(100), count=2, start=found).products) == 3
-    assert int(sx.curvature(Bowl(matrix), jnp.ones(100), count=2, start=found.eigenvectors).products) <= 6
+    # As many products as vectors were kept: three and a guard.
+    again = sx.curvature(Bowl(matrix), jnp.ones(100), count=3, start=found)
+    assert int(again.products) == 4
+    np.testing.assert_allclose(again.eigenvalues, found.eigenvalues, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_bounds_hold_on_many_random_spectra():
     # 200 matrices of 60 rows with eigenvalues of every scale; a search that stopped at the second would be off by more.
     keys = jax.random.split(jax.random.key(0), 200)
@@ -94,17 +97,17 @@ def test_bounds_hold_on_many_random_spectra():
 
 
 def test_a_direction_that_overtakes_is_seen_by_the_guard():
-    # Two directions that do not couple: 5 -> 5 and 1 -> 6. Without a guard the first is followed for ever.
-    before, after = (Bowl(jnp.diag(jnp.r_[5.0, top, jnp.linspace(0.0, 0.5, 30)])) for top in (1.0, 6.0))
-    first = sx.curvature(before, jnp.ones(32), tol=1e-6)
-    assert float(sx.curvature(after, jnp.ones(32), start=first, tol=1e-6).sharpness) == pytest.approx(6, rel=1e-6)
-    blind = sx.curvature(before, jnp.ones(32), tol=1e-10, guard=0)
-    assert float(sx.curvature(after, jnp.ones(32), start=blind, guard=0).sharpness) == pytest.approx(5, rel=1e-6)
+    # Directions that do not couple: 5 -> 5 and 1 -> 6. Without a guard the first would be followed for ever.
+    before, after = (
+        Bowl(jnp.diag(jnp.r_[5.0, 4.0, 3.0, top, jnp.linspace(0.0, 0.5, 96)])) for top in (1.0, 6.0)
+    )
+    first = sx.curvature(before, jnp.ones(100), count=3, tol=1e-6)
+    found = sx.curvature(after, jnp.ones(100), count=3, start=first, tol=1e-6)
+    np.testing.assert_allclose(found.eigenvalues, [6.0, 5.0, 4.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
-def test_a_small_network_against_its_dense_hessian(loss):
-    objective = net(loss=loss)
+def test_a_small_network_against_its_dense_hessian():
+    objective = net()
     values, vectors = np.linalg.eigh(dense(objective, objective.initial))
     found = sx.curvature(objective, objective.initial, count=3, tol=1e-8)
     np.testing.assert_allclose(found.eigenvalues, values[::-1][:3], rtol=1e-8)
@@ -166,12 +169,12 @@ def test_the_preconditioned_spectrum_is_that_of_the_generalised_problem():
     d = jax.tree.map(lambda leaf: 0.1 + leaf**2, objective.initial)
     flat = np.asarray(jax.flatten_util.ravel_pytree(d)[0])
     truth = np.linalg.eigvalsh(dense(objective, objective.initial) / np.sqrt(np.outer(flat, flat)))
-    found = sx.curvature(objective, objective.initial, count=2, preconditioner=d, tol=1e-9)
-    np.testing.assert_allclose(found.eigenvalues, truth[::-1][:2], rtol=1e-8)
+    found = sx.curvature(objective, objective.initial, count=3, preconditioner=d, tol=1e-9)
+    np.testing.assert_allclose(found.eigenvalues, truth[::-1][:3], rtol=1e-8)
     v = np.asarray(jax.vmap(lambda t: jax.flatten_util.ravel_pytree(t)[0])(found.eigenvectors))
-    np.testing.assert_allclose(v @ np.diag(flat) @ v.T, np.eye(2), atol=1e-8)
-    again = sx.curvature(objective, objective.initial, count=2, preconditioner=d, tol=1e-6, start=found)
-    assert int(again.products) == 3
+    np.testing.assert_allclose(v @ np.diag(flat) @ v.T, np.eye(3), atol=1e-8)
+    again = sx.curvature(objective, objective.initial, count=3, preconditioner=d, tol=1e-6, start=found)
+    assert int(again.products) == 4
 
 
 def test_single_precision_one_parameter_and_a_flat_objective():
@@ -204,7 +207,7 @@ def test_a_batch_is_held_fixed_and_a_loop_may_be_compiled():
 
 
 def test_what_did_not_converge_says_so():
-    found = sx.curvature(Bowl(turned(SPECTRA["spread"])[0]), jnp.ones(100), tol=1e-8, max_products=5)
+    found = sx.curvature(Bowl(turned(SPECTRA["spread"])[0]), jnp.ones(100), count=3, tol=1e-8, max_products=5)
     assert int(found.products) == 5 and "max_products" in found.cautions[0]
     broken = sx.curvature(lambda x: jnp.sum(jnp.log(x - 1)), jnp.ones(3))
     assert not bool(broken.converged) and broken.cautions and int(broken.products) <= 2

@@ -133,7 +133,9 @@ def test_helmholtz_on_a_box_returns_what_was_put_in():
 def test_helmholtz_of_a_gradient_and_of_a_game():
     descent = sx.GradientDescent(sx.Himmelblau(), 0.1)
     assert float(sx.helmholtz(descent, ((-5.0, -5.0), (5.0, 5.0)), resolution=12).shares[1]) < 1e-24
-    game = sx.helmholtz(sx.field(sx.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=12)
+    game = sx.helmholtz(
+        sx.field(sx.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=12
+    )
     assert float(game.shares[0]) < 1e-24
 
 
@@ -176,5 +178,11 @@ def test_figures_show_the_index_and_every_part():
     found = sx.field_split(sx.field(sx.DiracGAN(1.0)), asarrays((0.0, 0.0)))
     bars = sx.plotting.plot(found).axes[0].patches
     np.testing.assert_allclose([bar.get_height() for bar in bars], [2 / 3, 1 / 3], atol=1e-12)
-    parts = sx.helmholtz(sx.field(sx.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=10)
-    assert [axes.get_title().split(":")[0] for axes in sx.plotting.plot(parts).axes] == ["gradient", "rotation", "harmonic"]
+    parts = sx.helmholtz(
+        sx.field(sx.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=10
+    )
+    assert [axes.get_title().split(":")[0] for axes in sx.plotting.plot(parts).axes] == [
+        "gradient",
+        "rotation",
+        "harmonic",
+    ]

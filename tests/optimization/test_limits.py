@@ -185,10 +185,12 @@ def test_orbits_approach_the_limit_at_order_one(name):
 
 
 # The rest take a second each.
-QUICK = {"Adam", "Adagrad", "AggMo", "RMSprop"}
+QUICK = {"Adam", "Adagrad", "AggMo"}
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_orbits_approach_the_modified_equation_at_order_two(name):
     build, start, _ = CASES[name]
     unravel = ravel_pytree(start)[1]
@@ -206,7 +208,9 @@ def test_orbits_approach_the_modified_equation_at_order_two(name):
     assert order(errors) == pytest.approx(2.0, abs=0.15)
 
 
-@pytest.mark.parametrize("name", ["Adam", "AdamW", "QHAdam"])
+@pytest.mark.parametrize(
+    "name", ["Adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("AdamW", "QHAdam"))]
+)
 def test_from_its_own_start_the_orbit_approaches_the_limit_at_order_one(name):
     """At t = 0 the corrections are singular: m/(1 - e^{-at}) starts at grad L, which the first step takes exactly."""
     build, _, equation = CASES[name]
@@ -241,6 +245,7 @@ def test_adam_without_memory_is_descent_along_signs():
         np.testing.assert_allclose(path.position, signs, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_adams_limit_tends_to_the_sign_flow_as_its_memory_shrinks():
     """x' = -mhat/sqrt(vhat) with rates c: the distance to -sign(g) falls as 1/c."""
     gaps = []
@@ -277,6 +282,7 @@ def test_running_maxima_have_no_limit_of_this_kind(rule):
         sx.limit(family).velocity(0.0, (X, V, 0.1 * V))
 
 
+@pytest.mark.slow
 def test_lion_rests_inside_the_box_of_its_weight_decay():
     decay = 2.0
     lion = sx.Lion(lambda x: 0.5 * jnp.sum((x - jnp.array([3.0, 0.2])) ** 2), 1e-3, weight_decay=decay)

@@ -72,9 +72,9 @@ def test_by_products_with_conjugate_gradients_it_is_the_same_step():
         return 0.5 * z @ curvature @ z - z[0] + 0.01 * jnp.sum(z**4)
 
     step = sx.Newton(quadratic, solver=lx.CG(rtol=1e-12, atol=1e-12)).step(0, start)
-    z = jnp.ones(600)
-    flat = lambda v: quadratic({"a": v[:400], "b": v[400:].reshape(20, 10)})  # noqa: E731
-    expected = z - jnp.linalg.solve(jax.hessian(flat)(z), jax.grad(flat)(z))
+    # z = 1: gradient A z - e_1 + 0.04 z^3, Hessian A + 0.12 z^2.
+    z, matrix = np.ones(600), np.asarray(curvature)
+    expected = z - np.linalg.solve(matrix + 0.12 * np.eye(600), matrix @ z - np.eye(600)[0] + 0.04)
     np.testing.assert_allclose(jnp.concatenate([step["a"], step["b"].ravel()]), expected, atol=1e-8)
     # Above 512 parameters that is the default, to its looser tolerance.
     loose = sx.Newton(quadratic).step(0, start)
@@ -98,7 +98,8 @@ def test_gauss_newton_finds_the_least_squares_of_scipy():
 
 
 def test_along_the_flow_of_gauss_newton_the_residual_decays_as_exp():
-    square = lambda x: jnp.stack([x[0] ** 3 + x[1] - 1.0, jnp.sin(x[1]) + x[0]])  # noqa: E731
+    # The determinant of J is (3 x^2 + 1)(cos y + 2) + 1 > 0 everywhere.
+    square = lambda x: jnp.stack([x[0] ** 3 + x[0] + x[1] - 1.0, jnp.sin(x[1]) + 2 * x[1] - x[0]])  # noqa: E731
     path = sx.evolve(sx.limit(sx.GaussNewton(square)), X, times=(0.0, 2.0), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(square(path.final), np.exp(-2.0) * square(X), rtol=1e-7)
 
@@ -160,7 +161,7 @@ def test_probabilities_relax_as_exp_along_the_natural_gradient():
     np.testing.assert_allclose(jnp.exp(of(end)), q + (jnp.exp(of(u)) - q) * np.exp(-1.5), rtol=1e-8)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_the_cubic_step_is_the_global_minimum(seed):
     """Against the least of the model over many starts of another minimiser, for an indefinite curvature."""
     keys = jax.random.split(jax.random.key(seed))
@@ -202,14 +203,16 @@ def test_cubic_newton_leaves_a_saddle_where_newton_and_descent_stay():
     assert float(ends["newton"][0]) == float(ends["descent"][0]) == 0.0
 
 
+@pytest.mark.slow
 def test_cubic_newton_never_climbs_with_a_lipschitz_constant():
-    """Of the double well's Hessian on |x| <= 2: 6 * 2; each step loses at least M rho^3/12 (Nesterov & Polyak, section 3)."""
+    """Of the double well's Hessian on |x| <= 2: 6 * 2; each step loses at least M rho^3/12 (Nesterov & Polyak)."""
     path = sx.evolve(sx.CubicNewton(sx.DoubleWell(), 12.0), jnp.array([0.05, -1.9]), steps=12).states
     values = jax.vmap(sx.DoubleWell())(path)
     lengths = jnp.linalg.norm(path[1:] - path[:-1], axis=1)
     assert bool(jnp.all(values[:-1] - values[1:] >= 12.0 * lengths**3 / 12 - 1e-12))
 
 
+@pytest.mark.slow
 def test_lbfgs_of_optax_finds_rosenbrocks_minimum():
     method = sx.from_optax(sx.Rosenbrock(), optax.lbfgs())
     path = sx.evolve(method, method.init(jnp.array([-1.2, 1.0])), steps=60, save="last")
@@ -223,7 +226,7 @@ def test_lbfgs_of_optax_finds_rosenbrocks_minimum():
     (lambda: sx.NaturalGradient(loss, lambda v: v, 0.1), TypeError, r"F\(parameters, v\)"),
     (lambda: sx.fisher(lambda u: u)(X, X), ValueError, r"got shape \(2,\), expected \(N, K\)"),
     (lambda: sx.CubicNewton(loss, 0.0), ValueError, "CubicNewton: lipschitz"),
-    (lambda: sx.CubicNewton(sx.Quadratic(1.0), 1.0).step(0, jnp.ones(600)), ValueError, "600 parameters, expected at most 512"),
+    (lambda: sx.CubicNewton(sx.Quadratic(1.0), 1.0).step(0, jnp.ones(600)), ValueError, "600 parameters, expected"),
 ])  # fmt: skip
 def test_misuse_is_told(build, kind, words):
     with pytest.raises(kind, match=words):

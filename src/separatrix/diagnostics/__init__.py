@@ -38,6 +38,7 @@ from separatrix.diagnostics.edge import EdgeState as EdgeState, edge_state as ed
 from separatrix.diagnostics.examine import examine as examine
 from separatrix.diagnostics.field_split import FieldSplit as FieldSplit, field_split as field_split
 from separatrix.diagnostics.finding import Finding as Finding
+from separatrix.diagnostics.fixed_points import FixedPoints as FixedPoints, fixed_points as fixed_points
 from separatrix.diagnostics.gradient_profile import (
     GradientProfile as GradientProfile,
     gradient_profile as gradient_profile,
@@ -58,8 +59,11 @@ from separatrix.diagnostics.measured_order import (
     measured_order as measured_order,
 )
 from separatrix.diagnostics.noise_scale import NoiseScale as NoiseScale, noise_scale as noise_scale
+from separatrix.diagnostics.periodic_orbits import PeriodicOrbits as PeriodicOrbits, periodic_orbits as periodic_orbits
 from separatrix.diagnostics.questions import QUESTIONS as QUESTIONS, Question as Question, question as question
+from separatrix.diagnostics.recurrence import Recurrence as Recurrence, recurrence as recurrence
 from separatrix.diagnostics.result import Result as Result, Row as Row
+from separatrix.diagnostics.rotation_number import RotationNumber as RotationNumber, rotation_number as rotation_number
 from separatrix.diagnostics.separatrix import Separatrix as Separatrix, separatrix as separatrix
 from separatrix.diagnostics.spectral_density import (
     SpectralDensity as SpectralDensity,

@@ -91,7 +91,7 @@ def batch_of(count: int, d: int) -> int:
 def _tails(run: Runner, points: Any, members: Any, turn: Any) -> Any:
     states = jax.vmap(lambda point: from_vector(point, run.form))(points)
     if run.is_map:
-        return eqx.filter_vmap(lambda x, i: _map_rows(run, x, i, turn, TAIL))(states, members)
+        return eqx.filter_vmap(lambda x, i: _map_rows(run, x, i, turn, (run.steps - TAIL, TAIL)))(states, members)
     start, length = _window(run, turn)
     back = jnp.linspace(0.25, 0.0, TAIL + 1, dtype=length.dtype)[1:]
     saved = (start + length) - back * length
@@ -104,7 +104,8 @@ def _tails(run: Runner, points: Any, members: Any, turn: Any) -> Any:
 def _cloud(run: Runner, point: Any, turn: Any) -> Any:
     state = from_vector(point, run.form)
     if run.is_map:
-        return _map_rows(run, state, jnp.asarray(0), turn, CLOUD)
+        # Long enough for what is slow to settle in, too.
+        return _map_rows(run, state, jnp.asarray(0), turn, (run.steps + CLOUD, CLOUD))
     start, length = _window(run, turn)
     times = jnp.concatenate([start[None], start + length * jnp.linspace(0.75, 1.0, CLOUD, dtype=length.dtype)])
     rtol, atol = run.tolerances
@@ -116,10 +117,10 @@ def _window(run: Runner, turn: Any) -> tuple[Any, Any]:
     return start + turn.astype(start.dtype) * (end - start), end - start
 
 
-def _map_rows(run: Runner, state: State, member: Any, turn: Any, rows: int) -> Any:
+def _map_rows(run: Runner, state: State, member: Any, turn: Any, plan: tuple[int, int]) -> Any:
     """A span but for its last rows without keeping any, then those."""
     key = None if run.key is None else jax.random.fold_in(run.key, member)
-    before, offset = max(run.steps - rows, 1), turn * run.steps
+    (before, rows), offset = plan, turn * run.steps
     settled = evolve(Later(run.system, offset), state, steps=before, key=key, save="last")
     path = evolve(Later(run.system, offset), settled.final, steps=rows - 1, start=before, key=key, save=as_vector)
     return jnp.where(settled.outcome.completed, path.states, jnp.nan)
@@ -161,7 +162,11 @@ def nearest(tails: np.ndarray, attractors: list[Attractor], tolerance: float) ->
     for number, attractor in enumerate(attractors):
         # At rest or on a cycle the last row must be near; on a strange set any row, for the cloud has gaps.
         rows = tails if attractor.spacing else tails[:, -1:]
-        distances = attractor.distances(rows.reshape(-1, tails.shape[2])).reshape(rows.shape[:2]).min(axis=1)
+        flat = rows.reshape(-1, tails.shape[2])
+        finite = np.isfinite(flat).all(axis=1)
+        distances = np.full(len(flat), np.inf)
+        distances[finite] = attractor.distances(flat[finite])
+        distances = distances.reshape(rows.shape[:2]).min(axis=1)
         better = (distances <= max(tolerance, 2 * attractor.spacing)) & (distances < best)
         found[better], best[better] = number, distances[better]
     return found
@@ -198,7 +203,7 @@ def _flow_period(cloud: np.ndarray, span: float, tolerance: float) -> float:
     return np.nan
 
 
-def _projected(cloud: np.ndarray, dip: int) -> float:
+def _projected(cloud: np.ndarray, dip: Any) -> float:
     """The fractional row at which the polygon about row `dip` is nearest to row 0."""
     along = (cloud[dip + 1] - cloud[dip - 1]) / 2
     return float(dip + np.sum((cloud[0] - cloud[dip]) * along) / max(np.sum(along**2), 1e-300))

@@ -3,10 +3,12 @@ r"""The standard error of a mean over a correlated record, from means of its par
     m = (1/B) sum_b m_b,      s^2 = (1/(B-1)) sum_b (m_b - m)^2,      error^2 = (s^2/B) (1 + 2 max(r, 0)) + g^2
 
 m_b are the means of B equal parts, next to independent where a part is longer than the memory of the record. r is their
-correlation with the next one: where it is positive the parts are too short, and the error is widened by the first term of
-the spectral sum (a negative one, of a bounded fluctuation, would narrow it: it is left out). g is half the gap between the
-means of the first and the last third, where it is more than four of its own errors: a record that still drifts has a bias
-of that order, which no spread tells. What rounding leaves of differences of sums, 4 eps B max |m_b|, is the least.
+correlation with the next one. Where it is positive the parts are too short, and the error is widened by the first term of
+the spectral sum. Where it is below -3/sqrt(B) the parts alternate, as a bounded fluctuation makes them that neighbours
+share at their border: they are joined in pairs, down to 16 parts, for what it adds to the error falls with their length.
+g is half the gap between the means of the first and the last third, where it is more than four of its own errors: a record
+that still drifts has a bias of that order, which no spread tells. The least is what rounding leaves of differences of
+sums, 4 eps B max |m_b|.
 
 (Flegal & Jones, *Batch means and spectral variance estimators in Markov chain Monte Carlo* (2010), sections 2 and 3: the
 estimator of batch means; the lag-one term is that of their spectral estimator.)
@@ -21,15 +23,21 @@ from jaxtyping import Array, Bool, Float
 
 # A gap that stationary parts show once in 16,000 records.
 _GAP = 4.0
+# Correlations of independent parts scatter by 1/sqrt(B).
+_ALTERNATING = 3.0
+_FEWEST = 16
 
 
 def standard_error(batches: Float[Array, "*more B"]) -> Float[Array, "*more"]:
     """Return the standard error of the mean over the last axis."""
     count = batches.shape[-1]
-    widened = _widening(batches) * jnp.var(batches, axis=-1, ddof=1) / count
+    variance = _widening(batches) * jnp.var(batches, axis=-1, ddof=1) / count
     drift = jnp.where(drifts(batches), _gap(batches)[0] / 2, 0)
-    rounding = _rounding(batches)
-    return jnp.sqrt(widened + drift**2 + rounding**2)
+    error = jnp.sqrt(variance + drift**2 + _rounding(batches) ** 2)
+    if count < 2 * _FEWEST:
+        return error
+    pairs = (batches[..., : count - 1 : 2] + batches[..., 1:count:2]) / 2
+    return jnp.where(lag_one(batches) < -_ALTERNATING / count**0.5, standard_error(pairs), error)
 
 
 def lag_one(batches: Float[Array, "*more B"]) -> Float[Array, "*more"]:

@@ -51,6 +51,11 @@ class Rest(eqx.Module):
         system = self.family(cast(parameter, self.family.value(), parameter.dtype))
         return iterate(system, self.iterations) if self.iterations > 1 else system
 
+    def points(self, z: Float[Array, " m"]) -> State:
+        """The k points of a k-cycle of a map."""
+        system = self.family(cast(z[-1], self.family.value(), z.dtype))
+        return evolve(system, from_vector(z[:-1], self.like), steps=self.iterations - 1).states
+
     def image(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
         """f(x; p) or F^k(x; p)."""
         return as_vector(rate(self.system(z[-1]), from_vector(z[:-1], self.like), at=self.at))
@@ -86,6 +91,10 @@ class Cycle(eqx.Module):
         """The evolution over one period, in `finer` times as many steps."""
         map = discretize(self._flow(z[-1]), self.method, z[-2] / (finer * self.steps))
         return evolve(map, from_vector(z[:-2], self.like), steps=finer * self.steps, save=save)
+
+    def points(self, z: Float[Array, " m"]) -> State:
+        """The orbit over one period in twice as many steps."""
+        return self.orbit(z, "all", 2).states
 
     def image(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
         """phi_T(x; p), NaN where the orbit breaks off."""

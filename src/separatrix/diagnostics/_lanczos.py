@@ -55,7 +55,7 @@ class _Space(NamedTuple):
 
 
 def leading(
-    multiply: Multiply, start: Array, chance: Array, *, count: int, kept: int, room: int, tol: float, limit: int
+    multiply: Multiply, start: Array, chance: Array, *, count: int, kept: int, room: int, tol: Any, limit: Any
 ) -> Pairs:
     """The `count` largest eigenvalues to relative accuracy `tol`, with `kept` >= count Ritz vectors to go on from.
 
@@ -79,7 +79,7 @@ def leading(
         # Rounding of a product, which no number of them undoes.
         floor = 10 * jnp.finfo(start.dtype).eps * jnp.nanmax(jnp.abs(space.values))
         # The pairs kept beside need be known only roughly: that what was found is outermost, and by how much.
-        allowed = jnp.where(jnp.arange(kept) < count, tol, max(tol, _LOOSE)) * jnp.abs(space.values[:kept])
+        allowed = jnp.where(jnp.arange(kept) < count, tol, jnp.maximum(tol, _LOOSE)) * jnp.abs(space.values[:kept])
         excess = jnp.concatenate([errors, residuals[count:]]) - jnp.maximum(allowed, floor)
         worst = jnp.argmax(excess)
         # Where no residual is left the space is invariant: go on from somewhere else.

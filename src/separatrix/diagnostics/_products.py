@@ -20,7 +20,7 @@ from separatrix._tree import asarrays, is_traced
 from separatrix._types import Key, State
 from separatrix.diagnostics._coordinates import as_vector, from_vector
 from separatrix.systems._signature import as_pytree
-from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.objective import FunctionObjective, Objective, as_objective
 
 MATRICES = ("hessian", "gauss_newton")
 
@@ -96,11 +96,19 @@ def task_of(what: str, objective: Any, parameters: Any, key: Any, matrix: str, p
     objective = _objective(what, objective, matrix)
     parameters = asarrays(parameters)
     task = Task(objective, parameters, _metric(what, preconditioner, parameters), key, matrix)
-    value = jax.eval_shape(task.loss, task.point)
+    value = jax.eval_shape(_plain(objective, key), parameters)
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         got = f"an objective of {getattr(value, 'dtype', type(value).__name__)}{list(getattr(value, 'shape', ()))}"
         raise ValueError(explain(what, got, "a real scalar", "Return one number: take the mean over examples."))
     return task
+
+
+def _plain(objective: Any, key: Any) -> Callable[[Any], Any]:
+    """What the objective wraps, whose value may be of any shape."""
+    if not isinstance(objective, FunctionObjective):
+        return lambda parameters: objective(parameters, key=key)
+    keywords = {"key": key} if objective.takes_key else {}
+    return lambda parameters: objective.function(parameters, **keywords)
 
 
 def _objective(what: str, objective: Any, matrix: str) -> Any:

@@ -96,6 +96,8 @@ class Shooting(eqx.Module):
 
     def spread(self, state: State, period: Scalar) -> Float[Array, "m d"]:
         """Points of the orbit of a state at the starts of the segments."""
+        if self.segments == 1:
+            return as_vector(state)[None]
         return _saved(InUnitTime(self.flow, period, 0.0), state, 1.0, self.segments)
 
     def samples(self, points: Float[Array, "m d"], period: Scalar, like: State) -> Float[Array, "k d"]:
@@ -174,14 +176,14 @@ def sampled(shooting: Shooting, values: Any, pinned: Pinned) -> tuple[Any, Any]:
 
 
 @eqx.filter_jit
-def multipliers_of(shooting: Shooting, states: State, periods: Any) -> tuple[Any, Any]:
-    """D phi_T and the velocity at each state."""
+def monodromies(shooting: Shooting, points: Float[Array, "S m d"], periods: Float[Array, " S"], likes: State) -> Any:
+    """D phi_T and the velocity at the first point of each orbit."""
 
-    def one(state: State, period: Any) -> Any:
-        points = shooting.spread(state, period)
-        return shooting.monodromy(points, period, state), as_vector(rate(shooting.flow, state))
+    def one(points: Any, period: Any, like: State) -> Any:
+        velocity = as_vector(rate(shooting.flow, from_vector(points[0], like)))
+        return shooting.monodromy(points, period, like), velocity
 
-    return jax.vmap(one)(states, periods)
+    return jax.vmap(one)(points, periods, likes)
 
 
 @eqx.filter_jit

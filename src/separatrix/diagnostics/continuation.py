@@ -66,7 +66,7 @@ class Branch(Result):
     - `special`: the special points, in order along the branch.
     - `ended`: why each end is one: "bounds", "closed", "steps" (as many as asked), "step collapsed", or "start".
     - `unresolved`: steps that may hold more special points than were located.
-    - `extremes`, shape (m, 2): the least and the largest first coordinate along a cycle; at rest the state's.
+    - `extremes`, shape (m, 2): least and largest first coordinate of a cycle (of a map or flow); at rest the state's.
     - `discretization_error`: of cycles: how far the end of a period is from that of twice as many steps, at worst.
     """
 
@@ -266,14 +266,17 @@ def split(problem: Any, z: Float[Array, "m n"]) -> tuple[State, Float[Array, " m
 
 @eqx.filter_jit
 def along_period(problem: Any, z: Float[Array, "m n"]) -> tuple[Float[Array, "m 2"], Float[Array, " m"]]:
-    """The extremes of the first coordinate, and |phi with N steps - phi with 2N| relative to 1 + |x|; NaN at rest."""
-    if isinstance(problem, Rest):
+    """The extremes of the first coordinate, and |phi with N steps - phi with 2N| relative to 1 + |x|; NaN for maps."""
+    rest = isinstance(problem, Rest)
+    if rest and problem.iterations == 1:
         return jnp.stack([z[:, 0], z[:, 0]], axis=1), jnp.full(len(z), jnp.nan)
 
     def one(row: Array) -> tuple[Array, Array]:
-        fine = jax.vmap(as_vector)(problem.orbit(row, "all", 2).states)
-        error = jnp.max(jnp.abs(problem.image(row) - fine[-1])) / (1 + jnp.max(jnp.abs(fine)))
-        return jnp.stack([jnp.min(fine[:, 0]), jnp.max(fine[:, 0])]), error
+        points = jax.vmap(as_vector)(problem.points(row))
+        extremes = jnp.stack([jnp.min(points[:, 0]), jnp.max(points[:, 0])])
+        if rest:
+            return extremes, jnp.asarray(jnp.nan, z.dtype)
+        return extremes, jnp.max(jnp.abs(problem.image(row) - points[-1])) / (1 + jnp.max(jnp.abs(points)))
 
     return jax.vmap(one)(z)
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from separatrix._errors import explain
 from separatrix._types import State
 from separatrix.diagnostics._coordinates import as_vector, from_vector
-from separatrix.diagnostics._lanczos import leading
+from separatrix.diagnostics._lanczos import Pairs, leading
 from separatrix.diagnostics._products import Task, check_count, task_of
 from separatrix.diagnostics.result import Result, Row
 
@@ -145,38 +145,42 @@ def curvature(
         raise ValueError(explain("curvature: end", repr(end), '"largest" or "smallest"', "Name one of these."))
     kept = min(count + guard, task.size)
     room = min(max(basis, kept + 3), task.size)
-    vectors = None if start is None else _vectors(start, task)
-    return _curvature(task, vectors, count, kept, room, tol, max_products, end)
+    vectors = None if start is None else _vectors(start, task)[:kept]
+    dtype = task.point.dtype
+    sign = jnp.asarray(1 if end == "largest" else -1, dtype)
+    pairs, tree, gradient_norm = _search(task, vectors, sign, jnp.asarray(tol, dtype), jnp.asarray(max_products), count, kept, room)
+    return Curvature(
+        eigenvalues=sign * pairs.values[:count],
+        errors=pairs.errors,
+        residuals=pairs.residuals[:count],
+        vectors=tree,
+        gradient_norm=gradient_norm,
+        products=pairs.products,
+        converged=pairs.converged,
+        tol=float(tol),
+        matrix=matrix,
+        end=end,
+        size=task.size,
+        preconditioned=preconditioner is not None,
+    )
 
 
 @eqx.filter_jit
-def _curvature(
-    task: Task, start: Any, count: int, kept: int, room: int, tol: float, limit: int, end: str
-) -> Curvature:
+def _search(
+    task: Task, start: Any, sign: Any, tol: Any, limit: Any, count: int, kept: int, room: int
+) -> tuple[Pairs, State, Array]:
+    """Pairs of sign times the matrix, their vectors as trees, and |grad L|; compiled once whatever tol and the end."""
     multiply, gradient, root = task.products()
-    sign = 1 if end == "largest" else -1
     # A fixed key: the start only has to have a part in every direction, and the same call should give the same answer.
+    # As many vectors as pairs are wanted: a single one sees each multiple eigenvalue but once.
     chance = jax.random.normal(jax.random.key(0), (count + 1, task.size), gradient.dtype)
-    # As many at the start as pairs are wanted: a single one sees each multiple eigenvalue but once.
-    first = chance[1:] if start is None else start[:kept] if root is None else root[None] * start[:kept]
+    first = chance[1:] if start is None else start if root is None else root[None] * start
     pairs = leading(
         lambda v: sign * multiply(v), first, chance[0], count=count, kept=kept, room=room, tol=tol, limit=limit
     )
     vectors = pairs.vectors if root is None else pairs.vectors / root[None]
-    return Curvature(
-        sign * pairs.values[:count],
-        pairs.errors,
-        pairs.residuals[:count],
-        jax.vmap(lambda vector: from_vector(vector, task.parameters))(vectors),
-        jnp.linalg.norm(gradient),
-        pairs.products,
-        pairs.converged,
-        tol,
-        task.matrix,
-        end,
-        task.size,
-        root is not None,
-    )
+    tree = jax.vmap(lambda vector: from_vector(vector, task.parameters))(vectors)
+    return pairs, tree, jnp.linalg.norm(gradient)
 
 
 def _vectors(start: Any, task: Task) -> Array:

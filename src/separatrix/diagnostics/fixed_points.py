@@ -120,7 +120,9 @@ class FixedPoints(Result):
         if np.shape(self.spectra)[1] < self.size:
             found.append(f"only the leading {np.shape(self.spectra)[1]} of {self.size} eigenvalues are given")
         if self.single_precision:
-            found.append("float32: points closer than 1e-2 are one, and eigenvalues within 0.03 of the border count as neutral")
+            found.append(
+                "float32: points closer than 1e-2 are one, and eigenvalues within 0.03 of the border count as neutral"
+            )
         return tuple(found)
 
 

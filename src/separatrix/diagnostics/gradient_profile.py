@@ -202,14 +202,11 @@ def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: in
     size = jnp.zeros_like(size) if cotangent is None else size
     forth, back = transport(False), transport(True)
     rows = jnp.linalg.qr(chance[:, :-1])[0].T
-    logs, mix, norms, rows = _run(back, steps, start_of(rows, alone, size))
-    squares, square_error = _mean_squares(logs, mix, whole)
-    values = _all_singular_values(logs, mix)
+    values, squares, square_error, norms, rows = _back(back, steps, start_of(rows, alone, size), whole)
     changes = jnp.zeros(count, point.dtype)
     for _ in range(0 if whole else sweeps):
-        rows = _run(forth, steps, start_of(rows, alone, size))[3]
-        logs, mix, _, rows = _run(back, steps, start_of(rows, alone, size))
-        before, values = values, _all_singular_values(logs, mix)
+        before, rows = values, _forth(forth, steps, start_of(rows, alone, size))
+        values, *_, rows = _back(back, steps, start_of(rows, alone, size), whole)
         changes = jnp.abs(values[-1] - before[-1])[:count]
     rate, error = _growth(norms, times)
     values = jnp.where(values < NEVER / 2, -jnp.inf, values)[::-1]
@@ -230,18 +227,19 @@ def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: in
 
 
 @eqx.filter_jit
-def _run(transport: Any, steps: int, start: Any) -> tuple[Array, Array, Array, Array]:
-    """(l, U, ln |v|) after each step of a sweep, and the block at its end."""
+def _forth(transport: Any, steps: int, start: Any) -> Array:
+    """The block at the end of a sweep."""
+    return evolve(Sweep(transport, steps), start, save="last").final[0]
+
+
+@eqx.filter_jit
+def _back(transport: Any, steps: int, start: Any, whole: bool) -> tuple[Array, Array, Array, Array, Array]:
+    """ln of singular values and of the mean square with its error, ln |v| after each step; and the block at the end."""
     path = evolve(Sweep(transport, steps), start, save=lambda state: (state[1], state[2], state[4]))
-    return *path.states, path.final[0]
+    logs, mix, norms = path.states
+    return jax.vmap(log_singular_values)(logs, mix), *_mean_squares(logs, mix, whole), norms, path.final[0]
 
 
-@eqx.filter_jit
-def _all_singular_values(logs: Array, mix: Array) -> Array:
-    return jax.vmap(log_singular_values)(logs, mix)
-
-
-@eqx.filter_jit
 def _mean_squares(logs: Array, mix: Array, whole: bool) -> tuple[Array, Array]:
     """ln of the mean squared length of the columns of diag(exp l) U, and its relative error.
 

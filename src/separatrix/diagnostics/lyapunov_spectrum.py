@@ -23,7 +23,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from separatrix._tree import float_dtype
-from separatrix._types import Key
 from separatrix.diagnostics._batch_means import error_of, standard_error
 from separatrix.diagnostics._coordinates import as_vector
 from separatrix.diagnostics._exponent_sums import dimension, entropy, settled, sound

@@ -148,7 +148,7 @@ def _density(task: Task, key: Any, probes: int, steps: int, width: Any) -> Spect
     span = jnp.where(high > low, high - low, jnp.maximum(jnp.abs(high), 1))
     width = span / 100 if width is None else jnp.asarray(width, nodes.dtype)
     grid = low - 3 * width + (high - low + 6 * width) * jnp.linspace(0, 1, _POINTS, dtype=nodes.dtype)
-    bumps = jnp.exp(-0.5 * ((grid - nodes[..., None]) / width) ** 2) / (width * (2 * np.pi) ** 0.5)
+    bumps = jnp.exp(-0.5 * ((grid[None, None] - nodes[..., None]) / width) ** 2) / (width * (2 * np.pi) ** 0.5)
     density, error = _over_probes(jnp.sum(weights[..., None] * bumps, axis=1), axis=0)
     return SpectralDensity(nodes, weights, grid, density, error, width, probes * steps, task.size, task.matrix)
 

@@ -82,7 +82,7 @@ def _diagonal(node: Any, name: Any, b1: Any, b2: Any, eps: Any, eps_root: Any, e
             return _map(lambda v: _shifted(v, eps, True), node.sum_of_squares)
         case optax.ScaleByAdaDeltaState():
             return _map(lambda v, z: jnp.sqrt((v + _like(eps, v)) / (z + _like(eps, v))), node.e_g, node.e_x)
-    if hasattr(node, "count"):
+    if not isinstance(node, optax.ScaleByRmsState):  # with a count, for its bias
         return _map(lambda v: _shifted(v / _gathered(b2, node.count, v), eps, eps_in_sqrt), node.nu)
     return _map(lambda v: _shifted(v, eps, eps_in_sqrt), node.nu)
 

@@ -234,8 +234,9 @@ def gradients(objectives: tuple[Objective, ...], workers: State, key: Key | None
     keys: Any = None if key is None else jax.random.split(key, count)
     if len(objectives) == 1:
         return jax.vmap(lambda x, k: gradient(objectives[0], x, k))(workers, keys)
+    own: list[Any] = [None] * count if keys is None else list(keys)
     parts = [
-        gradient(objective, jax.tree.map(lambda leaf, i=i: leaf[i], workers), None if keys is None else keys[i])
+        gradient(objective, jax.tree.map(lambda leaf, i=i: leaf[i], workers), own[i])
         for i, objective in enumerate(objectives)
     ]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
@@ -244,12 +245,13 @@ def gradients(objectives: tuple[Objective, ...], workers: State, key: Key | None
 def _each(objectives: tuple[Objective, ...], count: int, worker: Function, key: Key | None) -> State:
     """worker(L_i, key_i), stacked; once where all would do the same."""
     keys: Any = None if key is None else jax.random.split(key, count)
-    if len(objectives) > 1:
-        ends = [worker(objective, None if keys is None else keys[i]) for i, objective in enumerate(objectives)]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends)
-    if keys is None:
-        return jax.tree.map(lambda leaf: leaf[None], worker(objectives[0], None))
-    return jax.vmap(lambda k: worker(objectives[0], k))(keys)
+    if len(objectives) == 1:
+        if keys is None:
+            return jax.tree.map(lambda leaf: leaf[None], worker(objectives[0], None))
+        return jax.vmap(lambda k: worker(objectives[0], k))(keys)
+    own: list[Any] = [None] * count if keys is None else list(keys)
+    ends = [worker(objective, k) for objective, k in zip(objectives, own, strict=True)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends)
 
 
 def _chosen(condition: Any, first: State, second: State) -> State:

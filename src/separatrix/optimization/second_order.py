@@ -212,19 +212,19 @@ def fisher(log_probabilities: Function) -> Function:
 def solve(product: Function, right: State, damping: Scalar, solver: Any, tags: Any = lx.symmetric_tag) -> State:
     """(A + damping)^{-1} b for a symmetric A known by its products; NaN where the solver fails."""
     operator = lx.FunctionLinearOperator(lambda v: axpy(damping, v, product(v)), structure(right), tags)
-    if solver is None:
-        operator, solver = _by_size(operator, tags)
+    solver = _by_size(operator, tags) if solver is None else solver
+    if isinstance(solver, lx.CG):
+        operator = lx.TaggedLinearOperator(operator, lx.positive_semidefinite_tag)
     solution = lx.linear_solve(operator, right, solver, throw=False)
     good = solution.result == lx.RESULTS.successful
     return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.full_like(leaf, jnp.nan)), solution.value)
 
 
-def _by_size(operator: Operator, tags: Any) -> tuple[Operator, Any]:
+def _by_size(operator: Operator, tags: Any) -> Any:
     """Dense up to `DENSE` unknowns, by products above."""
     if operator.in_size() > DENSE:
-        positive = lx.TaggedLinearOperator(operator, lx.positive_semidefinite_tag)
-        return positive, lx.CG(rtol=1e-8, atol=1e-8)
-    return operator, lx.LU() if tags is lx.symmetric_tag else lx.Cholesky()
+        return lx.CG(rtol=1e-8, atol=1e-8)
+    return lx.LU() if tags is lx.symmetric_tag else lx.Cholesky()
 
 
 def _transpose(push: Function, primal: State) -> Function:

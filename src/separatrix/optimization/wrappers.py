@@ -146,8 +146,7 @@ def noisy(objective: Any, amplitude: Any) -> Objective:
     - `objective`: L(parameters), or L(parameters, *, key).
     - `amplitude`: sigma >= 0, the standard deviation of each entry.
 
-    **Returns:** an `Objective`; without a key it is L, its expectation. For noise that fades with the step number take
-    `optax.add_noise`.
+    **Returns:** an `Objective`; without a key it is L, its expectation.
 
     **Example:**
 

@@ -4,6 +4,8 @@ from separatrix.plotting import bifurcation_diagram as bifurcation_diagram, cont
 from separatrix.plotting import distances as distances, linear_stability as linear_stability, measured_order as measured_order
 from separatrix.plotting import basins as basins, field_split as field_split, invariants as invariants
 from separatrix.plotting import curvature as curvature, gradient_profile as gradient_profile
+from separatrix.plotting import fixed_points as fixed_points, periodic_orbits as periodic_orbits
+from separatrix.plotting import recurrence as recurrence, rotation_number as rotation_number
 from separatrix.plotting import lyapunov_spectrum as lyapunov_spectrum
 from separatrix.plotting.curves import (
     plot_curves as plot_curves,

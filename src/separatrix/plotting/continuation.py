@@ -16,11 +16,11 @@ _MARKERS = {
 
 @plot.register
 def plot_branch(result: Branch, *, axes: Any = None) -> Any:
-    """Plot the first coordinate: solid where stable, dashed where not; of cycles its extremes over a period."""
+    """Plot the first coordinate: solid where stable, dashed where not; of cycles its extremes."""
     axes = axes if axes is not None else figure(width=4.6)[1][0]
     values, stable = np.asarray(result.parameters), np.asarray(result.stable)
     extremes = np.asarray(result.extremes)
-    for side in (0, 1) if result.kind == "cycle" else (0,):
+    for side in (0, 1) if "cycle" in result.kind else (0,):
         for run in _runs(stable):
             good = bool(stable[run.start])
             style = {"color": COLOURS[0], "linestyle": "-"} if good else {"color": COLOURS[1], "linestyle": "--"}
@@ -33,8 +33,10 @@ def plot_branch(result: Branch, *, axes: Any = None) -> Any:
             axes.plot(
                 [float(point.parameter) for point in found], heights, marker, color="0.1", label=kind, markersize=5
             )
-    if result.special:
-        axes.legend(fontsize=8)
+    # Several branches on the same axes name each kind once.
+    named = {line.get_label(): line for line in axes.lines if line.get_label() in _MARKERS}
+    if named:
+        axes.legend(named.values(), named.keys(), fontsize=8)
     label(axes, result.parameter, "first coordinate")
     return axes.figure
 

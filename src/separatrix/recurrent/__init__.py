@@ -6,7 +6,6 @@ from separatrix.recurrent.cells import (
     with_recurrent_gain as with_recurrent_gain,
     with_spectral_radius as with_spectral_radius,
 )
-from separatrix.recurrent.exponent import Exponent as Exponent, largest_exponent as largest_exponent
 from separatrix.recurrent.network import (
     RandomNetwork as RandomNetwork,
     mean_field_exponent as mean_field_exponent,

@@ -88,7 +88,7 @@ class Distances(Result):
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(text for found in self.kinds.values() for text in found.cautions))
+        return tuple(f"{found.name}: {text}" for found in self.kinds.values() for text in found.cautions)
 
 
 def told(value: Any, error: Any, null: Any, *, name: str, statement: str, sizes: Any, details: Any = None) -> Distance:

@@ -8,10 +8,12 @@ import numpy as np
 
 from separatrix.optimization.stability.oscillation import Oscillation
 from separatrix.optimization.stability.reading import Reading
-from separatrix.optimization.stability.report import Event, StabilityReport
+from separatrix.optimization.stability.report import SEVERITY, Event, StabilityReport
 
 # Averages of the noise scale forget within so many wide readings.
 _MEMORY = 0.7
+# Readings after which a kind of event counts as over.
+_QUIET = 5
 
 
 class History:
@@ -29,8 +31,10 @@ class History:
         self.noise_scales: list[float] = []
         self.swings: list[Oscillation] = []
         self.events: list[Event] = []
-        self.active: tuple[str, ...] = ()
+        self.active: dict[str, int] = {}
+        self.least, self.rise, self.peak = np.inf, 1.0, 0
         self._noted: deque[tuple[int, Any]] = deque(maxlen=2 * every)
+        self._seen = 0
         self._signal, self._noise = np.nan, np.nan
 
     def note_loss(self, step: int, loss: Any) -> None:
@@ -40,6 +44,7 @@ class History:
     def add(self, step: int, reading: Reading, swing: Oscillation, batch_size: int) -> None:
         """Add a reading."""
         self.batch_size = batch_size
+        self._watch_rises(step, float(reading.loss))
         self._average(float(reading.signal), float(reading.noise))
         self.products += int(reading.products)
         self._append(
@@ -52,6 +57,15 @@ class History:
             float(reading.departure),
             swing,
         )
+
+    def _watch_rises(self, step: int, loss: float) -> None:
+        """Keep the largest rise of the loss over the least before it, from the losses noted since the last reading."""
+        noted = [(n, float(value)) for n, value in self._noted if n >= self._seen]
+        self._seen = step
+        for n, value in [*noted, (step, loss)]:
+            if value / self.least > self.rise:
+                self.rise, self.peak = value / self.least, n
+            self.least = min(self.least, value)
 
     def broke(self, step: int) -> None:
         """Add a reading of parameters that are not finite."""
@@ -89,10 +103,6 @@ class History:
             first = step
         return first
 
-    def before(self, back: int) -> float:
-        """The ratio so many readings ago; 0 where there was none."""
-        return self.ratios[-back] if len(self.ratios) >= back else 0.0
-
     def rising(self) -> bool:
         """Whether the loss is above that of the last reading."""
         return len(self.losses) > 1 and self.losses[-1] > self.losses[-2]
@@ -112,17 +122,18 @@ class History:
         return steps, np.array([float(loss) for _, loss in self._noted])
 
     def new(self, events: list[Event]) -> list[Event]:
-        """Keep those of a kind that is not under way already."""
-        fresh = [event for event in events if event.kind not in self.active]
-        self.active = tuple(event.kind for event in events)
+        """Keep those of a kind that has been quiet for some readings."""
+        now = len(self.steps)
+        fresh = [event for event in events if now - self.active.get(event.kind, -_QUIET) >= _QUIET]
+        self.active |= {event.kind: now for event in events}
         self.events += fresh
         return fresh
 
     def report(self) -> StabilityReport:
         """Everything, as a result."""
-        state = self.active[-1] if self.active else "stable"
-        state = "edge of stability" if state == "edge" else state
-        last = {event.kind: event.finding for event in self.events if event.kind in self.active}
+        going_on = [kind for kind, at in self.active.items() if len(self.steps) - at < _QUIET]
+        state = max(going_on, key=SEVERITY.index, default="stable")
+        last = {event.kind: event.finding for event in self.events if event.kind in going_on}
         return StabilityReport(
             np.array(self.steps, int),
             np.array(self.ratios, float),

@@ -1,12 +1,12 @@
 r"""What the readings mean: rules, each with its threshold and where the number comes from.
 
-- edge: the median of the last five ratios is within 15 % of 1, where training hovers (Cohen et al. 2021).
+- edge of stability: the median of the last five ratios is within 15 % of 1, where training hovers (Cohen et al. 2021).
 - oscillation: the ratio is past 1, where the linearised run grows, and the run alternates along the top direction.
-- spike ahead: the alternation's loss will be that of the run within five intervals between readings.
-- diverging: the ratio is past 2 and the loss rises; gradient descent finds a flatter place below 4/lambda alone
-  (Lewkowycz et al. 2020).
-- catapult: the loss rose to more than twice its least, then fell below that, with the ratio back below 1.
-- bad batch: the loss of one step is 12 deviations from those around it, with the ratio below 1 before.
+- spike ahead: within two intervals the alternation will have raised the loss by a fifth.
+- diverging: the ratio is past 2 at the start, or later while the loss rises: gradient descent finds a flatter place below
+  4/lambda alone (Lewkowycz et al. 2020); or the loss is ten times that of the start.
+- catapult: launched past the edge, the loss rose by a fifth or more, and is now below where it was; so is the ratio.
+- bad batch: the loss of one step is 12 deviations from those around it, with the ratio well below the edge.
 - noise: the noise scale is ten batches (McCandlish et al. 2018), and the loss no longer falls.
 - vanishing denominators: at least half of the rise of the ratio is that of the optimiser's response, not of the curvature.
 """
@@ -21,9 +21,11 @@ from separatrix.optimization.stability.report import Event
 
 _NEAR_EDGE = 0.15
 _FLIPS = 0.5
-_HORIZON = 5
+_HORIZON = 2
 _LOST = 2.0
-_PEAK = 2.0
+_GROWN = 10.0
+_RISEN = 1.2
+_LANDED = 0.85
 _DEVIATIONS = 12.0
 _NOISY = 10.0
 _RISE = np.log(2.0)
@@ -31,7 +33,7 @@ _RISE = np.log(2.0)
 
 def judge(history: Any) -> list[Event]:
     """Return what the newest reading of a history shows; `history` is the monitor's own record."""
-    rules = (_non_finite, _past_the_edge, _edge, _catapult, _bad_batch, _noise, _denominators)
+    rules = (_non_finite, _grown, _past_the_edge, _edge, _catapult, _bad_batch, _noise, _denominators)
     return [event for rule in rules for event in rule(history)]
 
 
@@ -41,6 +43,19 @@ def _non_finite(history: Any) -> list[Event]:
         return []
     cause, do = "the loss stopped being finite", "Go back to the last good checkpoint with a lower learning rate."
     return [Event(history.steps[-1], "non-finite", Finding("loss is finite", float(loss), "<", np.inf, cause, do))]
+
+
+def _grown(history: Any) -> list[Event]:
+    """A loss far above that of the start, whatever the sharpness."""
+    growth = history.losses[-1] / history.losses[0]
+    if not np.isfinite(growth) or not growth > _GROWN:
+        return []
+    cause, do = (
+        "the run is far above its start and has not come back",
+        "Go back, with a lower learning rate or a warm-up.",
+    )
+    finding = Finding("loss over that of the start", float(growth), "<", _GROWN, cause, do)
+    return [Event(history.steps[-1], "diverging", finding)]
 
 
 def _past_the_edge(history: Any) -> list[Event]:
@@ -57,8 +72,10 @@ def _past_the_edge(history: Any) -> list[Event]:
         cause = f"{cause}, with an oscillation of period 2 along the top eigenvector"
         found.append(Event(step, "oscillation", Finding("sharpness over the edge", float(ratio), "<", 1.0, cause, do)))
         found += _forecast(history, swing, cause, do)
-    if ratio > _LOST and history.rising():
-        finding = Finding("sharpness over the edge, while the loss rises", float(ratio), "<", _LOST, cause, do)
+    if ratio > _LOST and (len(history.steps) == 1 or history.rising()):
+        finding = Finding(
+            "sharpness over the edge, past which no flatter place is found", float(ratio), "<", _LOST, cause, do
+        )
         found.append(Event(step, "diverging", finding))
     return found
 
@@ -66,12 +83,12 @@ def _past_the_edge(history: Any) -> list[Event]:
 def _forecast(history: Any, swing: Oscillation, cause: str, do: str) -> list[Event]:
     """The alternation's own loss against that of the run."""
     energy = history.ratios[-1] * history.edge * swing.amplitude**2 / 2
-    left = steps_until(history.losses[-1] - history.floor, energy, swing.growth)
+    left = steps_until((_RISEN - 1) * history.losses[-1], energy, swing.growth)
     horizon = _HORIZON * history.every
     if left > horizon:
         return []
     cause = f"{cause}, growing by {100 * (swing.growth - 1):.2g} % a step"
-    finding = Finding("steps until the oscillation's loss is that of the run", left, ">", horizon, cause, do)
+    finding = Finding("steps until the oscillation raises the loss by a fifth", left, ">", horizon, cause, do)
     return [Event(history.steps[-1], "spike ahead", finding)]
 
 
@@ -84,32 +101,28 @@ def _edge(history: Any) -> list[Event]:
     finding = Finding(
         "median of five sharpnesses over the edge", float(np.median(recent)), "<", 1 - _NEAR_EDGE, cause, do
     )
-    return [Event(history.steps[-1], "edge", finding)]
+    return [Event(history.steps[-1], "edge of stability", finding)]
 
 
 def _catapult(history: Any) -> list[Event]:
-    losses, ratios = np.asarray(history.losses), np.asarray(history.ratios)
-    if len(ratios) < 3 or not ratios[-1] < 1 or not ratios.max() > 1.1:
+    ratios = np.asarray(history.ratios)
+    flatter = len(ratios) > 2 and ratios[0] > 1 and ratios[-1] < _LANDED * ratios[0]
+    if not flatter or not history.rise > _RISEN or not history.losses[-1] < history.losses[0]:
         return []
-    peak = int(np.argmax(losses))
-    before = losses[: peak + 1].min()
-    if peak in (0, len(losses) - 1) or not losses[peak] > _PEAK * before or not losses[-1] < before:
-        return []
-    cause = (
-        f"past the edge the loss rose to a peak near step {history.steps[peak]}, and the run landed where it is flatter"
-    )
+    cause = f"launched past the edge, the loss peaked at step {history.peak}, and the run landed in a flatter place"
     do = "Nothing, if the peak can be borne; else warm up."
-    finding = Finding("peak of the loss over that before", float(losses[peak] / before), "<", _PEAK, cause, do)
+    finding = Finding("largest rise of the loss over the least before", history.rise, "<", _RISEN, cause, do)
     return [Event(history.steps[-1], "catapult", finding)]
 
 
 def _bad_batch(history: Any) -> list[Event]:
     """A single step whose loss stands out, told by those around it."""
     steps, losses = history.recent_losses()
-    if len(losses) < 10 or not np.isfinite(losses).all() or history.before(2) > 1:
+    calm = len(history.ratios) > 1 and max(history.ratios[-2:]) < 1 - _NEAR_EDGE
+    if len(losses) < 10 or not np.isfinite(losses).all() or not calm:
         return []
     middle = np.median(losses)
-    spread = 1.4826 * np.median(np.abs(losses - middle)) + 1e-3 * abs(middle)
+    spread = 1.4826 * np.median(np.abs(losses - middle)) + 0.01 * abs(middle) + np.finfo(float).tiny
     worst = int(np.argmax(losses))
     size = float((losses[worst] - middle) / spread)
     if not size > _DEVIATIONS:

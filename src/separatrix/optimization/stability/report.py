@@ -9,13 +9,15 @@ from jaxtyping import Float, Int
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.result import Result, Row
 
+# What a run may be told to be, from the harmless to the lost.
+SEVERITY = (
+    "stable", "catapult", "edge of stability", "noise", "oscillation", "bad batch", "spike ahead", "vanishing denominators",
+    "diverging", "non-finite",
+)  # fmt: skip
+
 
 class Event(NamedTuple):
-    """Something that was noticed: at which step, of what kind, and the finding that says it.
-
-    Kinds: "edge", "oscillation", "spike ahead", "diverging", "catapult", "bad batch", "noise", "vanishing denominators",
-    "non-finite".
-    """
+    """Something that was noticed: at which step, of what kind (see `SEVERITY`), and the finding that says it."""
 
     step: int
     kind: str
@@ -31,7 +33,7 @@ class StabilityReport(Result):
     - `steps`, shape (R,), and beside each: `ratios` (preconditioned sharpness over the optimiser's edge), `sharpness`,
       `losses`, `departures` from gradient flow, `noise_scales` in examples. NaN where a number was not taken.
     - `events`: what was noticed, in order. `findings`: what holds at the end of the history.
-    - `state`: "stable", "edge of stability", or the kind of the last event that is not over.
+    - `state`: "stable", or the gravest kind of event that is not over.
     - `products`: Hessian-vector products taken in all.
     """
 

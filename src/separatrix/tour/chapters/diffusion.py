@@ -18,7 +18,6 @@ from separatrix.plotting.diffusion import plot_cloud, plot_paths, plot_score
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.chapters.games import train_on_digits
 from separatrix.tour.measure.diffusion import DigitJudge, entropy, normal_divergence, shares
-from separatrix.tour.measure.orders import slope
 
 Say = Callable[[str], None]
 SPREAD = 0.5  # of the normal data whose samplers are known exactly
@@ -239,7 +238,7 @@ def _orders(say: Say) -> Section:
     errors: dict[str, Any] = dict(zip(("Euler", "DDIM", "Heun"), np.abs(ends - truth).T, strict=True))
     errors["reverse SDE"] = np.abs(variances - variance(1e-3))
     step_sizes = 1 / np.array(counts)
-    slopes = {name: slope(step_sizes, values) for name, values in errors.items()}
+    slopes = {name: float(sx.fit_order(step_sizes, values).order) for name, values in errors.items()}
     fig, (left, right) = figure(2)
     flows = {name: errors[name] for name in ("Euler", "DDIM", "Heun")}
     plot_orders(step_sizes, flows, slopes, axes=left, title="deterministic: error of x(0.05)")

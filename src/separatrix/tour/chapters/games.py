@@ -18,7 +18,6 @@ import separatrix as sx
 from separatrix.plotting import figure, plot_curves, plot_images
 from separatrix.plotting.style import COLOURS, label
 from separatrix.tour.chapter import Chapter, Check, Section, source
-from separatrix.tour.measure.distances import frechet_distance, principal_features, two_sample_accuracy
 from separatrix.tour.measure.games import modes_reached, ring
 
 Say = Callable[[str], None]
@@ -267,11 +266,14 @@ def _digits(say: Say) -> Section:
     fake = np.asarray(train_on_digits(digits, 360))
     order = np.random.default_rng(0).permutation(len(digits))
     real, other = digits.inputs[order[:360]], digits.inputs[order[360:720]]
-    features = principal_features(digits.inputs)
+    features, key = sx.principal_features(digits.inputs), jax.random.key(0)
     sets = {"GAN": fake, "real": other, "shuffled": np.random.default_rng(0).permuted(real, axis=0)}
-    scores = {name: frechet_distance(features(examples), features(real)) for name, examples in sets.items()}
-    told, error = two_sample_accuracy(features(fake), features(real))
-    same, spread = two_sample_accuracy(features(other), features(real))
+    scores = {
+        name: float(sx.frechet_distance(examples, real, key=key, features=features).value)
+        for name, examples in sets.items()
+    }
+    tests = [sx.classifier_two_sample(features(examples), features(real), key=key) for examples in (fake, other)]
+    (told, error), (same, spread) = [(float(found.value), float(found.error)) for found in tests]
     fig = plot_images(np.concatenate([real[:20], fake[:40]]).reshape(-1, 8, 8), columns=20)
     ratio = scores["GAN"] / scores["shuffled"]
     checks = (

@@ -18,7 +18,6 @@ import separatrix as sx
 from separatrix._errors import DataMissing
 from separatrix.plotting import figure, plot_curves, plot_fates, plot_images, plot_orders
 from separatrix.tour.chapter import Chapter, Check, Section, source
-from separatrix.tour.measure.orders import distance, slope
 from separatrix.tour.measure.training import fate, sharpness_along
 
 Say = Callable[[str], None]
@@ -122,25 +121,22 @@ def _fashion(say: Say) -> list[Section]:
     return [Section("The same with an optimiser of yours", text, "", fig, caption, source(_train_fashion), (check,))]
 
 
-def _closest_flows(objective, step_size, end):
-    """The orbit of gradient descent, its limit flow and its modified flow, at the same times."""
-    descent = sx.GradientDescent(objective, step_size)
-    times = jnp.linspace(0.0, end, 9)
-    orbit = sx.evolve(descent, objective.initial, times=times)
-    limit = sx.evolve(sx.limit(descent), objective.initial, times=times, rtol=1e-8, atol=1e-10)
-    modified = sx.evolve(sx.modified(descent, order=1), objective.initial, times=times, rtol=1e-8, atol=1e-10)
-    return orbit, limit, modified
+def _closest_flows(objective, step_sizes, end):
+    """How gradient descent approaches its limit flow, and the flow that it follows at each step size."""
+    descent = sx.GradientDescent(objective, step_sizes[0])
+    flows = {"limit": sx.limit(descent), "modified": sx.modified(descent, order=1)}
+    return {
+        name: sx.measured_order(descent, flow, objective.initial, end=end, step_sizes=step_sizes, rtol=1e-8)
+        for name, flow in flows.items()
+    }
 
 
 def _limits(objective: Any, say: Say) -> Section:
     say("gradient descent against its limit flow and its modified flow")
     end, step_sizes = 4.0, [0.25 / 2**k for k in range(4)]
-    errors: dict[str, list[float]] = {"limit": [], "modified": []}
-    for step_size in step_sizes:
-        orbit, limit, modified = _closest_flows(objective, step_size, end)
-        errors["limit"].append(distance(orbit, limit))
-        errors["modified"].append(distance(orbit, modified))
-    slopes = {name: slope(step_sizes, values) for name, values in errors.items()}
+    found = _closest_flows(objective, step_sizes, end)
+    errors = {name: order.errors for name, order in found.items()}
+    slopes = {name: float(order.order) for name, order in found.items()}
     fig, (left, right) = figure(2)
     _loss_curves(objective, left)
     plot_orders(step_sizes, errors, slopes, axes=right, title="distance in parameter space")
@@ -309,10 +305,9 @@ def _ball_and_its_equation(objective, friction, step_size, end):
 def _momentum(objective: Any, say: Say) -> Section:
     say("heavy ball against its second-order equation")
     friction, end, step_sizes = 0.5, 8.0, [0.25 / 2**k for k in range(4)]
-    errors = []
-    for step_size in step_sizes:
-        orbit, flow = _ball_and_its_equation(objective, friction, step_size, end)
-        errors.append(distance(orbit, flow))
+    ball = sx.HeavyBall(objective, step_sizes[0] ** 2, momentum=1 - friction * step_sizes[0])
+    start = ball.init(objective.initial)
+    found = sx.measured_order(ball, sx.limit(ball), start, end=end, step_sizes=step_sizes, rtol=1e-8)
     fig, (left, right) = figure(2)
     coarse, flow = _ball_and_its_equation(objective, friction, 0.25, end)
     curves = {
@@ -320,8 +315,8 @@ def _momentum(objective: Any, say: Say) -> Section:
         "x'' + a x' = -grad L": (flow.times, jax.vmap(objective)(flow.states.position)),
     }
     plot_curves(curves, x="time t = n h", y="loss", axes=left, log="y")
-    order = slope(step_sizes, errors)
-    plot_orders(step_sizes, {"limit": errors}, {"limit": order}, axes=right, title="distance in phase space")
+    order = float(found.order)
+    plot_orders(step_sizes, {"limit": found.errors}, {"limit": order}, axes=right, title="distance in phase space")
     friction_drift = _frictionless_drift()
     text = """
         Momentum is a second-order equation: with h the square root of the learning rate and friction

@@ -39,8 +39,8 @@ def _gradients_through_time(gain, rows):
     path = sx.evolve(driven, jnp.zeros(64))
     backward = sx.adjoint(driven, path)
     # The input has a rhythm of 8 rows; 11,496 - 1,256 of them are 32 batches of 40 images.
-    forth = sx.largest_exponent(driven, jnp.zeros(64), transient=1256)
-    back = sx.largest_exponent(backward, jnp.zeros(64), transient=1256)
+    forth = sx.lyapunov_spectrum(driven, jnp.zeros(64), count=1, transient=1256, batches=32)
+    back = sx.lyapunov_spectrum(backward, jnp.zeros(64), count=1, transient=1256, batches=32)
     norms = sx.evolve(backward, jnp.ones(64) / 8, steps=100, save=jnp.linalg.norm).states
     return forth, back, norms
 
@@ -50,14 +50,14 @@ def _gradients(digits: Any, say: Say) -> Section:
     gains = np.array([0.5, 0.7, 1.0, 1.4, 2.0, 2.8])
     record = jnp.asarray(digits.inputs, jnp.float64).reshape(-1, 8)
     forth, back, norms = jax.jit(jax.vmap(_gradients_through_time, (0, None)))(jnp.asarray(gains), record)
-    values = np.asarray(forth.value)
+    values = np.asarray(forth.exponents[:, 0])
     fig, (left, right) = figure(2)
     _draw_gradients(left, gains[::2], values[::2], np.asarray(norms[::2]))
     _draw_exponents(right, gains, forth, back)
-    errors = 3 * np.hypot(forth.standard_error, back.standard_error)
+    errors = 3 * np.hypot(forth.standard_errors[:, 0], back.standard_errors[:, 0])
     checks = [
         Check(f"exponent of the adjoint at gain {gain:g}: that of the net", float(measured), value, error)
-        for gain, measured, value, error in zip(gains, back.value, values, errors, strict=True)
+        for gain, measured, value, error in zip(gains, back.exponents[:, 0], values, errors, strict=True)
     ]
     checks.append(Check("exponent at gain 1, where the spectral radius is 1", values[2], 0.0, relation="<="))
     checks.append(Check("largest excess of an exponent over ln gain", max(values - np.log(gains)), 0.0, relation="<="))
@@ -100,9 +100,10 @@ def _draw_exponents(axes: Any, gains: Any, forth: Any, back: Any) -> None:
     """Exponents of a net and of its adjoint, and the logarithm of the gain."""
     grid = np.geomspace(gains[0], gains[-1], 50)
     axes.semilogx(grid, np.log(grid), color="0.3", linestyle="--", linewidth=1, label="ln gain")
-    axes.plot(gains, back.value, "o", color=COLOURS[1], markersize=3, label="exponent of the adjoint")
+    axes.plot(gains, back.exponents[:, 0], "o", color=COLOURS[1], markersize=3, label="exponent of the adjoint")
     form = {"fmt": "s", "markerfacecolor": "none", "color": COLOURS[0], "capsize": 3}
-    axes.errorbar(gains, forth.value, 2 * np.asarray(forth.standard_error), label="exponent of the net", **form)
+    bars = 2 * np.asarray(forth.standard_errors[:, 0])
+    axes.errorbar(gains, forth.exponents[:, 0], bars, label="exponent of the net", **form)
     label(axes, "gain of the recurrent weights", "nats a step")
     axes.set_xticks(gains, [f"{gain:g}" for gain in gains])
     axes.set_xticks([], minor=True)
@@ -161,8 +162,8 @@ def _exponents_of_networks(gains, keys, size, steps):
     def exponent(key, gain):
         network = sx.random_network(size, gain, key=key)
         start = jax.random.normal(jax.random.key(1), (size,))
-        found = sx.largest_exponent(network, start, steps=steps, transient=400)
-        return found.value, found.standard_error
+        found = sx.lyapunov_spectrum(network, start, count=1, steps=steps + 400, transient=400)
+        return found.exponents[0], found.standard_errors[0]
 
     return jax.jit(jax.vmap(jax.vmap(exponent, (None, 0)), (0, None)))(keys, gains)
 
@@ -210,13 +211,13 @@ def _edge_of_chaos(say: Say) -> Section:
     chaotic = values[:, at[3.0]]
     finite = 3 * float(np.std(chaotic, ddof=1)) / 2 + 2 / size
     product, truth = _product_of_gaussian_matrices(20, 1.0)
-    newman = 3 * float(product.standard_error)
+    newman, measured = 3 * float(product.standard_errors[0]), float(product.exponents[0])
     checks = (
         Check("exponent at gain 0.8: ln(0.8 x spectral radius)", values[0, at[0.8]], np.log(0.8 * radius), slack),
         Check("gain where the exponent reaches 0: 1 / spectral radius", crossing, 1 / radius, 2 * slack),
         Check("exponent of the oscillation at gain 1.05", values[0, at[1.05]], 0.0, slack),
         Check("exponent at gain 3, mean of four nets: mean field", chaotic.mean(), theory[-1], finite),
-        Check("largest exponent of products of Gaussian 20 x 20 matrices: Newman", float(product.value), truth, newman),
+        Check("largest exponent of products of Gaussian 20 x 20 matrices: Newman", measured, truth, newman),
     )
     equation = (
         r"x_{n+1} = \tanh(g J x_n),\quad J_{ij}\sim N(0, 1/N);\qquad"
@@ -237,7 +238,7 @@ def _product_of_gaussian_matrices(size: int, gain: float) -> tuple[Any, float]:
     def step(x: Any, *, key: Any) -> Any:
         return jax.random.normal(key, (size, size), x.dtype) @ x * (gain / size**0.5)
 
-    found = sx.largest_exponent(sx.as_map(step), jnp.zeros(size), steps=3200, transient=0, key=KEY)
+    found = sx.lyapunov_spectrum(sx.as_map(step), jnp.zeros(size), count=1, steps=3200, transient=0, key=KEY)
     return found, float(np.log(gain) + 0.5 * (np.log(2 / size) + digamma(size / 2)))
 
 

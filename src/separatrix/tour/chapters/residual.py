@@ -17,7 +17,6 @@ import optax
 import separatrix as sx
 from separatrix.plotting import figure, plot_curves, plot_orders
 from separatrix.tour.chapter import Chapter, Check, Section, source
-from separatrix.tour.measure.orders import slope
 from separatrix.tour.measure.residual import depth_errors, from_upright, root_mean_square, widen
 
 Say = Callable[[str], None]
@@ -55,7 +54,7 @@ def _depth(say: Say) -> Section:
     methods = {"Euler": sx.Euler(), "Heun": sx.Heun(), "RK4": sx.RK4()}
     errors = depth_errors(widen(model), jnp.asarray(digits.test_inputs[:64], float), depths, methods)
     sizes = [1 / depth for depth in depths]
-    orders = {name: slope(sizes[2:], values[2:]) for name, values in errors.items()}
+    orders = {name: float(sx.fit_order(sizes[2:], values[2:]).order) for name, values in errors.items()}
     fig, (left, right) = figure(2)
     plot_orders(sizes, errors, orders, axes=left, title="hidden state against the neural ODE")
     curves = {".the same weights": (list(accuracies), 100 * np.array(list(accuracies.values())))}

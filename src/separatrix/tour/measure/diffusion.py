@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.svm import SVC
 
-from separatrix.tour.measure.distances import frechet_distance, principal_features, two_sample_accuracy
+from separatrix.diagnostics import classifier_two_sample, frechet_distance, principal_features
 
 
 def shares(points: Any, centres: Any) -> Any:
@@ -45,7 +46,9 @@ class DigitJudge:
         """(Frechet distance, two-sample accuracy) of images and other ones, the training set by default."""
         features = self.features(images)
         others = self.features(self.images if others is None else others)
-        return frechet_distance(features, others), two_sample_accuracy(features, others)[0]
+        key = jax.random.key(0)
+        told = classifier_two_sample(features, others, key=key, permutations=0)
+        return float(frechet_distance(features, others, key=key, permutations=0).value), float(told.value)
 
     def real_against_real(self, seed: int = 0) -> tuple[float, float]:
         """The same for two random halves of the training set."""
