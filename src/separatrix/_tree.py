@@ -79,7 +79,8 @@ def asarrays(tree: Any) -> State:
 
     def strong(leaf: Any) -> Array:
         array = jnp.asarray(leaf)
-        return jax.lax.convert_element_type(array, array.dtype) if array.weak_type else array
+        # A typed key is an array too, without a weak type.
+        return jax.lax.convert_element_type(array, array.dtype) if getattr(array, "weak_type", False) else array
 
     return jax.tree.map(strong, tree)
 

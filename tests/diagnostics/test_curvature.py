@@ -98,9 +98,7 @@ def test_bounds_hold_on_many_random_spectra():
 
 def test_a_direction_that_overtakes_is_seen_by_the_guard():
     # Directions that do not couple: 5 -> 5 and 1 -> 6. Without a guard the first would be followed for ever.
-    before, after = (
-        Bowl(jnp.diag(jnp.r_[5.0, 4.0, 3.0, top, jnp.linspace(0.0, 0.5, 96)])) for top in (1.0, 6.0)
-    )
+    before, after = (Bowl(jnp.diag(jnp.r_[5.0, 4.0, 3.0, top, jnp.linspace(0.0, 0.5, 96)])) for top in (1.0, 6.0))
     first = sx.curvature(before, jnp.ones(100), count=3, tol=1e-6)
     found = sx.curvature(after, jnp.ones(100), count=3, start=first, tol=1e-6)
     np.testing.assert_allclose(found.eigenvalues, [6.0, 5.0, 4.0], rtol=1e-6)
@@ -120,8 +118,8 @@ def test_a_small_network_against_its_dense_hessian():
 
 
 def test_two_layer_linear_network_in_closed_form():
-    # L = (b a^T x - y)^2/2 averaged over x x^T = I: with w = a b and target t, L = |a b - t|^2/2 for a vector a and a
-    # number b. At a = c e1, b = c, t = e1 c^2 (a minimum): H = J^T J, J = [b I, a], with top eigenvalue b^2 + |a|^2 = 2 c^2,
+    # y = b a^T x with x of unit covariance and target t^T x: L = |a b - t|^2/2, for a vector a and a number b. At the
+    # minimum a = c e1, b = c, t = c^2 e1 it is H = J^T J, J = [b I, a], with top eigenvalue b^2 + |a|^2 = 2 c^2,
     # then c^2 for each direction beside e1, and 0 along the balance of the layers.
     c, size = 1.3, 6
     target = c**2 * jnp.eye(size)[0]

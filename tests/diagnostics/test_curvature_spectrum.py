@@ -89,7 +89,9 @@ def test_a_space_that_is_exhausted_gives_the_whole_spectrum():
 def noisy(batch_size):
     # L = E |x - a|^2/2: the gradient x - a has covariance that of a, and mean x - E a.
     points = 0.7 + 2.0 * jax.random.normal(jax.random.key(1), (500, 6))
-    return sx.sampled(lambda x, a: jnp.mean(jnp.sum((x[None] - a) ** 2, axis=1)) / 2, points, batch_size=batch_size), points
+    return sx.sampled(
+        lambda x, a: jnp.mean(jnp.sum((x[None] - a) ** 2, axis=1)) / 2, points, batch_size=batch_size
+    ), points
 
 
 def test_noise_scale_of_a_quadratic_in_closed_form():

@@ -33,7 +33,9 @@ def himmelblau_by_elimination():
         first = [2.0, 4 * x, 4 * x**3 - 42 * x - 14]
         second = [4.0, 0.0, 4 * x - 26, 2 * x**2 - 22]
         rows = [np.concatenate([np.zeros(i), first, np.zeros(2 - i)]) for i in range(3)]
-        return np.linalg.det(np.array(rows + [np.concatenate([np.zeros(i), second, np.zeros(1 - i)]) for i in range(2)]))
+        return np.linalg.det(
+            np.array(rows + [np.concatenate([np.zeros(i), second, np.zeros(1 - i)]) for i in range(2)])
+        )
 
     nodes = 5 * np.cos(np.pi * (np.arange(10) + 0.5) / 10)
     polynomial = np.polynomial.chebyshev.Chebyshev.fit(nodes, [resultant(x) for x in nodes], 9)

@@ -92,7 +92,9 @@ def test_a_costate_is_the_gradient_of_the_loss():
     gradient = jax.grad(lambda x: loss(sx.evolve(driven, x).final))(start)
     assert float(found.norms[0]) == pytest.approx(float(jnp.linalg.norm(gradient)), rel=1e-12)
     jacobian = jax.jacobian(lambda x: sx.evolve(driven, x).final)(start)
-    np.testing.assert_allclose(found.singular_values[0], np.linalg.svd(jacobian, compute_uv=False), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(
+        found.singular_values[0], np.linalg.svd(jacobian, compute_uv=False), rtol=1e-9, atol=1e-15
+    )
 
 
 def test_leading_singular_values_of_a_wide_net_without_its_product():

@@ -42,6 +42,9 @@ PAIRS = {
 }
 
 
+VARIANTS = {"Adam without momentum", "Adam, optax's defaults", "AdamW, optax's defaults", "QHM of nu = 0"}
+
+
 def some(names, count):
     """The first few; the others run with the slow ones."""
     return [name if i < count else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(names)]
@@ -56,7 +59,7 @@ def assert_same_orbit(ours, theirs):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in PAIRS])
 def test_equals_optax_step_for_step(name):
     build, transformation = PAIRS[name]
     ours, theirs = build(), sx.from_optax(loss, transformation)

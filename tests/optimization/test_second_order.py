@@ -57,6 +57,7 @@ def test_along_newtons_flow_the_gradient_decays_as_exp():
     np.testing.assert_allclose(slopes, jnp.exp(-times)[:, None] * jax.grad(loss)(X)[None], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_damping_interpolates_to_gradient_descent():
     """(H + c)^{-1} g -> g/c."""
     step = sx.Newton(loss, 1.0, damping=1e6).step(0, X) - X
@@ -73,8 +74,8 @@ def test_by_products_with_conjugate_gradients_it_is_the_same_step():
 
     step = sx.Newton(quadratic, solver=lx.CG(rtol=1e-12, atol=1e-12)).step(0, start)
     # z = 1: gradient A z - e_1 + 0.04 z^3, Hessian A + 0.12 z^2.
-    z, matrix = np.ones(600), np.asarray(curvature)
-    expected = z - np.linalg.solve(matrix + 0.12 * np.eye(600), matrix @ z - np.eye(600)[0] + 0.04)
+    z, a = np.ones(600), np.asarray(curvature)
+    expected = z - np.linalg.solve(a + 0.12 * np.eye(600), a @ z - np.eye(600)[0] + 0.04)
     np.testing.assert_allclose(jnp.concatenate([step["a"], step["b"].ravel()]), expected, atol=1e-8)
     # Above 512 parameters that is the default, to its looser tolerance.
     loose = sx.Newton(quadratic).step(0, start)
@@ -104,6 +105,7 @@ def test_along_the_flow_of_gauss_newton_the_residual_decays_as_exp():
     np.testing.assert_allclose(square(path.final), np.exp(-2.0) * square(X), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_damped_gauss_newton_is_levenberg_and_marquardts_step():
     p, damping = jnp.array([1.0, 1.0]), 0.3
     jacobian = jax.jacobian(residual)(p)
@@ -146,7 +148,7 @@ def test_the_natural_gradient_flow_is_the_same_curve_in_other_coordinates():
     # A step of finite size is not: it differs by the curvature of the coordinates, of order h^2.
     gaps = []
     for h in (0.1, 0.05):
-        first = coordinates(other.advance(jnp.asarray(0.0), u, jnp.asarray(h)))
+        first = coordinates(jax.jit(lambda h: other.advance(jnp.zeros(()), u, h))(jnp.asarray(h)))
         gaps.append(float(jnp.linalg.norm(first - (coordinates(u) + h * here))))
     assert np.log2(gaps[0] / gaps[1]) == pytest.approx(2.0, abs=0.15)
 

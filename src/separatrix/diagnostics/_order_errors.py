@@ -108,7 +108,7 @@ def errors_along_paths(
 
 @eqx.filter_jit
 def _gaps(path: OnePath, state: Any, end: Any, ticks: int, measure: Measure, keys: Any) -> tuple[Any, Any]:
-    """Squared distances (samples, K), or differences of the observable (samples, K, m); and the size of what is compared."""
+    """Squared distances (samples, K), or differences of the observable (samples, K, m); and the size of the truth."""
 
     def one(key: Any) -> tuple[Any, Any]:
         states, gathered = evolve(path, path.init(state), steps=ticks, key=key, save="last").final

@@ -92,7 +92,9 @@ class Composite(Objective):
 def task_of(what: str, objective: Any, parameters: Any, key: Any, matrix: str, preconditioner: Any) -> Task:
     """Check what was passed, and put it together."""
     if matrix not in MATRICES:
-        raise ValueError(explain(f"{what}: matrix", repr(matrix), f"one of {', '.join(MATRICES)}", "Name one of these."))
+        raise ValueError(
+            explain(f"{what}: matrix", repr(matrix), f"one of {', '.join(MATRICES)}", "Name one of these.")
+        )
     objective = _objective(what, objective, matrix)
     parameters = asarrays(parameters)
     task = Task(objective, parameters, _metric(what, preconditioner, parameters), key, matrix)

@@ -148,7 +148,9 @@ def curvature(
     vectors = None if start is None else _vectors(start, task)[:kept]
     dtype = task.point.dtype
     sign = jnp.asarray(1 if end == "largest" else -1, dtype)
-    pairs, tree, gradient_norm = _search(task, vectors, sign, jnp.asarray(tol, dtype), jnp.asarray(max_products), count, kept, room)
+    pairs, tree, gradient_norm = _search(
+        task, vectors, sign, jnp.asarray(tol, dtype), jnp.asarray(max_products), count, kept, room
+    )
     return Curvature(
         eigenvalues=sign * pairs.values[:count],
         errors=pairs.errors,

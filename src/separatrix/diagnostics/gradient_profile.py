@@ -2,8 +2,8 @@ r"""Gradients through time or depth: what vanishes, what explodes, and how far b
 
     lambda[n] = J[n]^T lambda[n+1],      P[n] = J[N-1] ... J[n],      lambda[n] = P[n]^T lambda[N]
 
-The norms of the costate say what becomes of one gradient, the singular values of P[n] of all of them. A block of costates is
-carried back and brought to orthonormal at each step,
+The norms of the costate say what becomes of one gradient, the singular values of P[n] of all of them. A block of
+costates is carried back and brought to orthonormal at each step,
 
     J[n]^T Q[n+1] = Q[n] R[n],      P[n]^T Q[N] = Q[n] (R[n] ... R[N-1]),
 
@@ -180,7 +180,7 @@ def gradient_profile(
     if not isinstance(trajectory, Trajectory):
         got, do = type(trajectory).__name__, "Pass what evolve(system, state, ...) returned."
         raise TypeError(explain("gradient_profile: trajectory", got, "a Trajectory", do))
-    back = adjoint(system, trajectory, key=key)
+    back: Any = adjoint(system, trajectory, key=key)
     final = trajectory.final
     cotangent = None if cotangent is None else _form_checked(asarrays(cotangent), final)
     if isinstance(back, AdjointFlow):

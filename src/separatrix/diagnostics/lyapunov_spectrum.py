@@ -74,6 +74,11 @@ class LyapunovSpectrum(Result):
         sums = jnp.cumsum(self.batches, axis=-1)
         return sums / jnp.broadcast_to(jnp.arange(1, sums.shape[-1] + 1).astype(sums.dtype), sums.shape)
 
+    @property
+    def units(self) -> str:
+        """Plural of the unit."""
+        return "steps" if self.unit == "step" else "units of time"
+
     def rows(self) -> list[Row]:
         rows = [
             Row("exponents", self.exponents, self.standard_errors),
@@ -82,7 +87,7 @@ class LyapunovSpectrum(Result):
             Row("entropy, at most", self.entropy_bound, self.entropy_error),
             Row("sum less mean divergence", self.sum_residual),
             Row("outcome", str(self.outcome)),
-            Row("length", f"{float(np.max(self.duration)):g} {self.unit}s in {self.batches.shape[-1]} batches"),
+            Row("length", f"{float(np.max(self.duration)):g} {self.units} in {self.batches.shape[-1]} batches"),
         ]
         return [row for row in rows if isinstance(row.value, str) or np.isfinite(row.value).any()]
 

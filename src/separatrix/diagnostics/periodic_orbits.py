@@ -34,6 +34,7 @@ class PeriodicOrbits(Result):
       part of k), or K = 240 equally spaced times over the period of a flow. `coordinates`, shape (P, K, d): the same.
     - `periods`, shape (P,): least period, in steps or in time.
     - `multipliers`, shape (P, m): the largest first; the one along the orbit of an autonomous flow is left out.
+      Those below rounding times the norm of the monodromy matrix are rounding.
     - `residuals`, shape (P,): |F^k(x) - x| or |phi_T(x) - x|, relative to max(1, |x|).
     - `trivial`, shape (P,): |M f - f|/|f|, 0 but for errors; NaN for maps and driven flows.
     - `tolerances`, shape (P,): how near to 1 a |mu| counts as neutral.

@@ -132,7 +132,9 @@ def _angles(system: Any, state: State, steps: int, interval: Any, read: Function
             raise ValueError(explain("rotation_number: interval of a flow", interval, "a positive time", do))
         case Flow():
             times = np.arange(steps + 1) * float(interval)
-            tight: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12} if float(jnp.finfo(float_dtype(state)).eps) < 1e-10 else {}
+            tight: dict[str, Any] = (
+                {"rtol": 1e-10, "atol": 1e-12} if float(jnp.finfo(float_dtype(state)).eps) < 1e-10 else {}
+            )
             path = evolve(system, state, times=times, save=Save(fn=read), max_steps=100 * steps, **tight)
             return path.states[:, 0], float(interval)
     raise undefined("rotation_number", system, "Map or Flow", "Make it one with as_map or as_flow.")

@@ -156,5 +156,7 @@ def _density(task: Task, key: Any, probes: int, steps: int, width: Any) -> Spect
 def _over_probes(values: Array, axis: int = -1) -> tuple[Array, Array]:
     """Mean and standard error; that of one probe is not known."""
     count = values.shape[axis]
-    error = jnp.std(values, axis=axis, ddof=1) / count**0.5 if count > 1 else jnp.full_like(jnp.mean(values, axis), jnp.nan)
+    error = (
+        jnp.std(values, axis=axis, ddof=1) / count**0.5 if count > 1 else jnp.full_like(jnp.mean(values, axis), jnp.nan)
+    )
     return jnp.mean(values, axis=axis), error

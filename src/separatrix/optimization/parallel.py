@@ -109,7 +109,7 @@ def elastic_edge(curvature: Any, attraction: Any, workers: int) -> Any:
 
     >>> import separatrix as sx
     >>> float(sx.elastic_edge(1.0, 0.0, 1)), round(float(sx.elastic_edge(1.0, 0.5, 4)), 4)
-    (2.0, 0.6492)
+    (2.0, 0.7192)
 
     **Reference:** Zhang, Choromanska & LeCun (2015), section 4, for the stability of the round-robin scheme; this is the
     synchronous one.

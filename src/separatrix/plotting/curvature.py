@@ -20,7 +20,9 @@ def plot_curvature(result: Curvature, *, axes: Any = None) -> Any:
     axes.errorbar(np.arange(1, values.size + 1), values, errors, fmt="o", color=COLOURS[0], capsize=3)
     axes.axhline(0.0, color="0.3", linestyle="--", linewidth=1)
     axes.set_xticks(np.arange(1, values.size + 1))
-    label(axes, "rank", f"{result.end} eigenvalues", f"{result.matrix.replace('_', '-')}, {int(result.products)} products")
+    label(
+        axes, "rank", f"{result.end} eigenvalues", f"{result.matrix.replace('_', '-')}, {int(result.products)} products"
+    )
     return axes.figure
 
 

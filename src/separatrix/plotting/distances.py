@@ -38,6 +38,7 @@ def plot_distances(result: Distances, *, axes: Any = None) -> Any:
         axes.errorbar((float(distance.value) - centre) / spread, row, xerr=2 * float(distance.error) / spread,
                       fmt="o", color=COLOURS[1], markersize=4, elinewidth=1)  # fmt: skip
     axes.set_yticks(range(len(found)), [distance.name for distance in reversed(found)], fontsize=8)
-    axes.set_xscale("symlog", linthresh=10)
-    label(axes, "standard deviations above permuted labels (grey: 95 % of them)", "")
+    if axes.get_xlim()[1] > 50:
+        axes.set_xscale("symlog", linthresh=10)
+    label(axes, "standard deviations above permuted labels", "", "grey: 95 % of the permutations")
     return axes.figure

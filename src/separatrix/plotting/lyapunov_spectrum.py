@@ -38,4 +38,4 @@ def _running(axes: Any, result: LyapunovSpectrum) -> None:
         axes.plot(ends, row, color=colour, label=str(number))
     axes.axhline(0.0, color="0.3", linestyle="--", linewidth=1)
     axes.legend(fontsize=8, ncols=2)
-    label(axes, f"{result.unit}s", "running mean", "convergence")
+    label(axes, result.units, "running mean", "convergence")

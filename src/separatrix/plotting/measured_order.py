@@ -23,7 +23,9 @@ def plot_measured_order(result: MeasuredOrder, *, axes: Any = None) -> Any:
         axes.errorbar(sizes[shown], errors[shown], [lower, spread], fmt="none", ecolor="0.6", elinewidth=1)
     for chosen, face, name in ((window, COLOURS[0], "in the window"), (shown & ~window, "white", "left out")):
         if chosen.any():
-            axes.plot(sizes[chosen], errors[chosen], "o", color=COLOURS[0], markerfacecolor=face, markersize=4, label=name)
+            axes.plot(
+                sizes[chosen], errors[chosen], "o", color=COLOURS[0], markerfacecolor=face, markersize=4, label=name
+            )
     floor = np.asarray(result.floor)
     if np.any(floor > 0):
         axes.plot(sizes, floor, color="0.4", linestyle=":", linewidth=1, label="floor")

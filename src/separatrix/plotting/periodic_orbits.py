@@ -24,8 +24,11 @@ def plot_periodic_orbits(result: PeriodicOrbits, *, axes: Any = None) -> Any:
         circle.plot(np.real(values), np.imag(values), "o", color=colour, markersize=4)
     angles = np.linspace(0, 2 * np.pi, 200)
     circle.plot(np.cos(angles), np.sin(angles), color="0.3", linestyle="--", linewidth=1)
+    circle.set_aspect("equal", adjustable="datalim")
     if len(kinds):
-        places.legend(fontsize=8, loc="best", title="period", title_fontsize=8)
+        places.legend(
+            fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, title="period", title_fontsize=8
+        )
     across = "next point" if result.kind == "map" and orbits.shape[2] == 1 else "second coordinate"
     label(places, "first coordinate", across, f"{len(kinds)} orbits")
     label(circle, "real part", "imaginary part", "multipliers")

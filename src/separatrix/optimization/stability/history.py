@@ -63,7 +63,8 @@ class History:
         noted = [(n, float(value)) for n, value in self._noted if n >= self._seen]
         self._seen = step
         for n, value in [*noted, (step, loss)]:
-            if value / self.least > self.rise:
+            # Of a loss that may be negative no ratio says anything.
+            if self.least > 0 and value / self.least > self.rise:
                 self.rise, self.peak = value / self.least, n
             self.least = min(self.least, value)
 
@@ -92,6 +93,8 @@ class History:
         """tr Sigma/|g|^2 of averages, in examples; infinite where the mean gradient is not seen."""
         if not np.isfinite(self._noise):
             return np.nan
+        if not self._noise > 0:
+            return 0.0
         return self._noise / self._signal if self._signal > 0 else np.inf
 
     def since(self, condition: Callable[[float], bool]) -> int:

@@ -47,7 +47,8 @@ def _non_finite(history: Any) -> list[Event]:
 
 def _grown(history: Any) -> list[Event]:
     """A loss far above that of the start, whatever the sharpness."""
-    growth = history.losses[-1] / history.losses[0]
+    start = history.losses[0]
+    growth = history.losses[-1] / start if start > 0 else np.nan
     if not np.isfinite(growth) or not growth > _GROWN:
         return []
     cause, do = (
@@ -83,7 +84,7 @@ def _past_the_edge(history: Any) -> list[Event]:
 def _forecast(history: Any, swing: Oscillation, cause: str, do: str) -> list[Event]:
     """The alternation's own loss against that of the run."""
     energy = history.ratios[-1] * history.edge * swing.amplitude**2 / 2
-    left = steps_until((_RISEN - 1) * history.losses[-1], energy, swing.growth)
+    left = steps_until((_RISEN - 1) * abs(history.losses[-1]), energy, swing.growth)
     horizon = _HORIZON * history.every
     if left > horizon:
         return []

@@ -86,16 +86,16 @@ class StabilityMonitor:
         self.objective: Any = None
         self.direction: Direction | None = None
         self.coordinates: list[Any] = []
+        self._batch: Any = None
         if optimizer is not None:
             self._measure_edge(optimizer)
 
     def _measure_edge(self, optimizer: Any) -> None:
         self.optimizer = watched(optimizer)
         if not np.isfinite(self.optimizer.edge):
-            do = "Its step does not shrink with the gradient: lower its learning rate in time instead."
-            raise ValueError(
-                explain("StabilityMonitor: optimizer", "steps along signs", "an optimiser with an edge", do)
-            )
+            got = "no linear response to a small gradient"
+            do = "Signs have no edge: lower the learning rate in time instead. Of a wrapper, pass what it wraps."
+            raise ValueError(explain("StabilityMonitor: optimizer", got, "an optimiser with an edge", do))
         self.history.edge = float(self.optimizer.edge)
 
     @property
@@ -119,14 +119,19 @@ class StabilityMonitor:
             self.coordinates.append(along(self.direction.covector, eqx.filter(model, eqx.is_inexact_array)))
         if phase == 0:
             parameters, rest = eqx.partition(model, eqx.is_inexact_array)
-            batch = jax.tree.map(lambda leaf: leaf[: self.examples], batch) if self.examples else batch
-            objective = OnBatch(self.loss, batch or None, rest)
-            self.read(step, objective, parameters, optimizer_state, halves=objective.halves())
+            objective = OnBatch(self.loss, batch or None, rest).first(self.examples)
+            halves, again = objective.halves(), self._same(objective.batch)
+            size = 2 * halves[0].size if halves is not None and not again else 0
+            self.read(step, objective, parameters, optimizer_state, halves=halves, batch_size=size)
 
     def read(
-        self, step: int, objective: Objective, parameters: Any, inner: Any, *, key: Any = None, halves: Any = None
-    ) -> None:
-        """Take a reading of an objective at parameters and an optimiser's state, and judge it."""
+        self, step: int, objective: Objective, parameters: Any, inner: Any, *, key: Any = None, halves: Any = None,
+        batch_size: int = 0,
+    ) -> None:  # fmt: skip
+        """Take a reading of an objective at parameters and an optimiser's state, and judge it.
+
+        `batch_size`: examples a step of the run, 0 where all are taken.
+        """
         swing, self.coordinates = oscillation([float(c) for c in self.coordinates]), []
         if not bool(all_finite(parameters)):
             self.history.broke(step)
@@ -137,7 +142,7 @@ class StabilityMonitor:
         reading, self.direction = take(
             objective, halves, self.optimizer, parameters, inner, key, self.direction, wide, self.tol
         )
-        self.history.add(step, reading, swing, batch_size=2 * halves[0].size if halves else 0)
+        self.history.add(step, reading, swing, batch_size)
         self._tell(judge(self.history))
 
     def attach(self, map: Any) -> None:
@@ -151,7 +156,7 @@ class StabilityMonitor:
         size = getattr(self.objective, "batch_size", None)
         halves = None if here is None or not size else tuple(OnKey(self.objective, k, size) for k in (here, other))
         inner = state.optimizer_state if isinstance(state, OptimizerState) else state
-        self.read(n, self.objective, parameters_of(state), inner, key=here, halves=halves)
+        self.read(n, self.objective, parameters_of(state), inner, key=here, halves=halves, batch_size=size or 0)
 
     @property
     def coordinate(self) -> Function | None:
@@ -165,6 +170,11 @@ class StabilityMonitor:
     def report(self) -> StabilityReport:
         """Return what was noticed, and the history of the readings."""
         return self.history.report()
+
+    def _same(self, batch: Any) -> bool:
+        """Whether the batch is that of the reading before: a run on all its data has no noise."""
+        before, self._batch = self._batch, batch
+        return before is not None and bool(eqx.tree_equal(before, batch))
 
     def _tell(self, events: list[Event]) -> None:
         for event in self.history.new(events):

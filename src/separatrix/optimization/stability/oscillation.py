@@ -1,7 +1,8 @@
 r"""Oscillation along one direction, from its coordinate c at successive steps.
 
-    flip = - sum d_k d_{k+1} / sum d_k^2,    d_k = c_{k+1} - c_k:    1 for an alternation, 0 for noise, -1 for a drift
+    flip = - sum_k d_k d_{k+1} / sum_k (d_k^2 + d_{k+1}^2)/2,      d_k = c_{k+1} - c_k,
 
+1 for an alternation, 0 for a walk of independent steps, -1 for a drift;
 and the growth of |d_k| a step, by the slope of its logarithm. An alternation that grows by rho a step from a loss of
 lambda c^2/2 along the direction reaches the loss L after ln(L/(lambda c^2/2))/(2 ln rho) steps.
 """

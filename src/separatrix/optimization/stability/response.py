@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from separatrix._errors import explain
 from separatrix._tree import is_inexact
 from separatrix._types import State
 
@@ -65,6 +66,8 @@ def edge_ratio(transformation: Any) -> float:
     **Returns:** e > 0: 2 for SGD, 2 + 2b with momentum b (Adam's b1 too), (2 + 2b)(1 + b)/(1 + 2b) for Nesterov's. NaN
     where a small gradient has no linear response (signs) or an alternation does not settle.
 
+    **Raises:** `ValueError` for one that cannot be asked on one parameter alone (line searches, partitions by name).
+
     **Example:**
 
     >>> import optax
@@ -75,10 +78,15 @@ def edge_ratio(transformation: Any) -> float:
     preconditioner; the transfer function is that of Lessard, Recht & Packard (2016), section 3.
     """
     x = jnp.ones(1)
-    inner = transformation.init(x)
-    for n in range(_WARM):
-        _, inner = update_of(transformation, x * (-1.0) ** n, inner, x)
-    return float(_alternating(transformation, inner, x))
+    try:
+        inner = transformation.init(x)
+        for n in range(_WARM):
+            _, inner = update_of(transformation, x * (-1.0) ** n, inner, x)
+        return float(_alternating(transformation, inner, x))
+    except (TypeError, ValueError, AttributeError) as error:
+        got = f"an update that fails on one parameter alone ({str(error).splitlines()[0][:80]})"
+        do = "Line searches and partitions by name have no edge of their own: pass the transformation of one part."
+        raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do)) from error
 
 
 def _alternating(transformation: Any, inner: Any, x: Array) -> Any:

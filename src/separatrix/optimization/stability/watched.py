@@ -36,21 +36,39 @@ class OnBatch(Objective):
         value = self.function(model) if self.batch is None else self.function(model, *self.batch)
         return value[0] if isinstance(value, tuple) else value
 
+    def first(self, count: int | None) -> "OnBatch":
+        """The same on the first examples of the batch; on all for None."""
+        size = self.size
+        if not count or count >= size:
+            return self
+        batch = jax.tree.map(lambda leaf: leaf[:count] if examples_of(leaf) == size else leaf, self.batch)
+        return OnBatch(self.function, batch, self.rest)
+
     def halves(self) -> tuple["OnBatch", "OnBatch"] | None:
         """The same on the first and on the second half of the batch; None for fewer than two examples."""
         size = self.size
         if size < 2:
             return None
         middle = size // 2
-        parts = (slice(0, middle), slice(middle, 2 * middle))
-        first, second = (jax.tree.map(lambda leaf, p=part: leaf[p], self.batch) for part in parts)
+
+        def part(begin: int) -> Any:
+            # What has no axis of examples (a key, a weight) goes whole to both.
+            return jax.tree.map(
+                lambda leaf: leaf[begin : begin + middle] if examples_of(leaf) == size else leaf, self.batch
+            )
+
+        first, second = part(0), part(middle)
         return OnBatch(self.function, first, self.rest), OnBatch(self.function, second, self.rest)
 
     @property
     def size(self) -> int:
-        """Number of examples: the length of the first axis, 0 where there is no batch."""
-        leaves = [leaf for leaf in jax.tree.leaves(self.batch) if jnp.ndim(leaf) > 0]
-        return min((leaf.shape[0] for leaf in leaves), default=0)
+        """Number of examples: the length of the first axis of the first array that has one, 0 where there is no batch."""
+        return next(filter(None, map(examples_of, jax.tree.leaves(self.batch))), 0)
+
+
+def examples_of(leaf: Any) -> int:
+    """The length of the first axis of an array, 0 for anything else."""
+    return leaf.shape[0] if eqx.is_array(leaf) and leaf.ndim > 0 else 0
 
 
 class OnKey(Objective):

@@ -1,0 +1,391 @@
+"""The stability instrument beside closed forms: edges, responses, oscillations, and what it says of runs that are known."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import separatrix as sx
+from separatrix.optimization.stability import edge_ratio, response
+from separatrix.optimization.stability.oscillation import oscillation, steps_until
+
+RATE, B = 0.1, 0.9
+NESTEROV = (2 + 2 * B) * (1 + B) / (1 + 2 * B)
+# optax's name and hyperparameters, e in closed form, and the first response in units of eta/d.
+EDGES = {
+    "sgd": ({}, 2.0, 1.0),
+    "sgd, momentum": ({"momentum": B}, 2 + 2 * B, 1.0),
+    "sgd, Nesterov": ({"momentum": B, "nesterov": True}, NESTEROV, 1 + B),
+    "adam": ({}, 2 + 2 * B, 1 - B),
+    "adam, b1": ({"b1": 0.5}, 3.0, 0.5),
+    "adamw": ({"weight_decay": 0.0}, 2 + 2 * B, 1 - B),
+    "amsgrad": ({}, 2 + 2 * B, 1 - B),
+    "adamax": ({}, 2 + 2 * B, 1 - B),
+    "nadam": ({}, NESTEROV, (1 - B) * (1 + B)),
+    "rmsprop": ({}, 2.0, 1.0),
+    "rmsprop, momentum": ({"momentum": B}, 2 + 2 * B, 1.0),
+    "adagrad": ({}, 2.0, 1.0),
+    "adadelta": ({}, 2.0, 1.0),
+}
+# Nadam's two bias corrections differ by 0.9^65; of the others they cancel.
+LOOSE = {"nadam": 2e-4}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_edge_of_an_unnamed_transformation_is_the_closed_form(name):
+    function, (settings, ratio, first) = name.split(",")[0], EDGES[name]
+    found = edge_ratio(getattr(optax, function)(RATE, **settings))
+    assert found == pytest.approx(ratio, rel=LOOSE.get(name, 1e-12))
+    # The edge in the metric d is that of the formulas: e over the first response.
+    assert found / (first * RATE) == pytest.approx(
+        float(sx.stability_edge(function, learning_rate=RATE, **settings)), rel=LOOSE.get(name, 1e-12)
+    )
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)),
+        lambda: optax.chain(optax.clip(0.1), optax.adam(1e-3)),
+        lambda: optax.inject_hyperparams(optax.adam)(learning_rate=1e-3),
+        lambda: optax.adam(optax.cosine_decay_schedule(1e-3, 1000)),
+        lambda: optax.with_extra_args_support(optax.adam(1e-3)),
+    ],
+    ids=["clipped by norm", "clipped", "hyperparameters in the state", "schedule", "extra arguments"],
+)
+def test_wrappers_do_not_hide_the_edge(build):
+    assert edge_ratio(build()) == pytest.approx(3.8, rel=1e-12)
+
+
+def test_optimistic_descent_leaves_at_minus_one():
+    # x - 2h g[n] + h g[n-1]: z^2 - z + 2hlz - hl vanishes at z = -1 where h l = 2/3, of a first response of 2h.
+    assert edge_ratio(optax.optimistic_gradient_descent(RATE)) == pytest.approx(4 / 3, rel=1e-12)
+
+
+def test_without_float64_the_edge_is_the_same():
+    with jax.enable_x64(False):
+        assert edge_ratio(optax.adam(1e-3)) == pytest.approx(3.8, rel=1e-5)
+
+
+def test_response_of_adam_is_its_formula():
+    b1, b2, eps, rate = 0.8, 0.99, 1e-3, 0.05
+    adam, x = optax.adam(rate, b1, b2, eps), jnp.array([1.0, 2.0])
+    state = adam.init(x)
+    for n in range(5):
+        _, state = adam.update(jnp.array([0.3, -2.0 + n]), state, x)
+    # The next step has number 6; its own gradient is small, so v decays once more.
+    root = np.sqrt(b2 * np.asarray(state[0].nu) / (1 - b2**6))
+    np.testing.assert_allclose(response(adam, state, x), rate * (1 - b1) / (1 - b1**6) / (root + eps), rtol=1e-12)
+
+
+def test_response_of_rmsprop_is_its_formula():
+    rms, x = optax.rmsprop(0.05, decay=0.7, eps=1e-2), jnp.array([1.0, 2.0])
+    state = rms.init(x)
+    for n in range(3):
+        _, state = rms.update(jnp.array([0.3, -2.0 + n]), state, x)
+    expected = 0.05 / np.sqrt(0.7 * np.asarray(state[0].nu) + 1e-2)
+    np.testing.assert_allclose(response(rms, state, x), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.3])
+def test_growth_and_amplitude_of_an_alternation(factor):
+    found = oscillation(2.5 * (-factor) ** np.arange(9.0) + 7)
+    assert found.growth == pytest.approx(factor, rel=1e-12)
+    # Half of the last swing, from (-f)^7 to (-f)^8.
+    assert found.amplitude == pytest.approx(2.5 * factor**7 * (1 + factor) / 2, rel=1e-12)
+    assert found.flip == pytest.approx(factor / ((1 + factor**2) / 2), rel=1e-12)
+
+
+def test_flip_of_a_drift_and_of_a_walk():
+    assert oscillation(np.arange(9.0)).flip == -1
+    walk = np.cumsum(np.random.default_rng(0).normal(size=10_000))
+    # The correlation of independent neighbours: standard error 1/100.
+    assert abs(oscillation(walk).flip) < 0.04
+    assert np.isnan(oscillation([1.0, -1.0, 1.0]).flip) and np.isnan(oscillation(np.ones(9)).growth)
+
+
+def test_steps_until_a_level():
+    assert steps_until(100.0, 1.0, 10.0) == pytest.approx(1.0)  # squares grow by 100 a step
+    assert steps_until(2.0, 1.0, 1.01) == pytest.approx(np.log(2) / (2 * np.log(1.01)))
+    assert steps_until(1.0, 2.0, 1.1) == 0 and steps_until(2.0, 1.0, 0.9) == np.inf == steps_until(2.0, 1.0, np.nan)
+
+
+CURVATURES = np.array([1.0, 7.0, 50.0])
+
+
+def bowl(x):
+    return jnp.sum(jnp.asarray(CURVATURES, x.dtype) * x**2) / 2
+
+
+def orbit(optimizer, start=(1.0, 1.0, 1e-3), steps=61, loss=bowl, dtype=jnp.float64, **settings):
+    """A plain loop with the one line; (monitor, losses before each step)."""
+    x = jnp.asarray(start, dtype)
+    monitor = sx.StabilityMonitor(loss, optimizer, **{"tol": 1e-8, **settings})
+    inner, losses = optimizer.init(x), []
+
+    @jax.jit
+    def step(x, inner):
+        value, slope = jax.value_and_grad(loss)(x)
+        updates, inner = optimizer.update(slope, inner, x)
+        return optax.apply_updates(x, updates), inner, value
+
+    for n in range(steps):
+        after, inner_after, value = step(x, inner)
+        monitor(n, x, inner, loss=value)
+        x, inner = after, inner_after
+        losses.append(float(value))
+    return monitor, np.array(losses)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "ratio"),
+    [
+        (optax.sgd(0.03), 0.03 * 50 / 2),
+        (optax.sgd(0.03, momentum=0.9), 0.03 * 50 / 3.8),
+        (optax.sgd(0.03, momentum=0.9, nesterov=True), 0.03 * 50 * 2.8 / 3.8),
+    ],
+    ids=["descent", "momentum", "Nesterov"],
+)
+def test_below_the_edge_the_ratio_is_exact_and_nothing_is_told(optimizer, ratio):
+    told = []
+    monitor, _ = orbit(optimizer, notify=told.append)
+    report = monitor.report()
+    np.testing.assert_allclose(report.ratios, ratio, rtol=1e-10)
+    assert report.state == "stable" and not told and not report.findings
+    assert report.sharpness[0] == pytest.approx(50.0, rel=1e-10) and np.isnan(report.sharpness[1])
+    # |H g| / |g| at the start, over two, in the metric of the first response.
+    first = 0.03 * (1.9 if ratio > 0.76 else 1.0)
+    slope = CURVATURES * np.array([1.0, 1.0, 1e-3])
+    expected = first * np.linalg.norm(CURVATURES * slope) / np.linalg.norm(slope) / 2
+    assert report.departures[0] == pytest.approx(expected, rel=1e-10)
+
+
+def test_frozen_adam_is_measured_in_its_own_metric():
+    # eps = 1 hides second moments of 1e-18; step n + 1 divides by 1 - 0.9^(n+1).
+    monitor, _ = orbit(optax.adam(0.5, eps=1.0), start=(1e-9, 1e-9, 1e-9), steps=41)
+    report = monitor.report()
+    # Before the first step there is no scale yet, so no reading.
+    assert report.steps.tolist() == [20, 40]
+    expected = 0.5 * 0.1 / (1 - 0.9 ** (report.steps + 1.0)) * 50 / 3.8
+    np.testing.assert_allclose(report.ratios, expected, rtol=1e-7)
+
+
+def test_single_precision_stays():
+    monitor, _ = orbit(optax.sgd(0.03), dtype=jnp.float32, steps=21, tol=1e-4)
+    assert monitor.direction.covector.dtype == jnp.float32
+    np.testing.assert_allclose(monitor.report().ratios, 0.75, rtol=1e-4)
+
+
+def test_past_the_edge_the_oscillation_and_its_spike_are_told_ahead():
+    rate = 0.0405
+    monitor, losses = orbit(optax.sgd(rate), start=(1.0, 1.0, 1e-2), steps=81)
+    kinds = [event.kind for event in monitor.events]
+    assert kinds[:2] == ["oscillation", "spike ahead"]
+    first, ahead = monitor.events[0].finding, monitor.events[1]
+    assert first.evidence == pytest.approx(rate * 50 / 2, rel=1e-10) and not first.holds
+    assert "since step 0" in first.cause and "below 0.99 of itself" in first.remedy
+    # The oscillation's own loss, 50 x_3^2/2 with x_3 = 1e-2 (1 - 50 h)^n, against a fifth of the run's at the alarm.
+    own = 25 * 1e-4 * (1 - 50 * rate) ** (2.0 * np.arange(400))
+    reached = int(np.argmax(own > 0.2 * losses[ahead.step]))
+    assert abs(ahead.finding.evidence - (reached - ahead.step)) <= 1.5
+
+
+def test_lost_from_the_start_is_told_at_the_start():
+    monitor, _ = orbit(optax.sgd(0.1), steps=1)
+    (event,) = monitor.events
+    assert (event.step, event.kind, monitor.report().state) == (0, "diverging", "diverging")
+    assert event.finding.evidence == pytest.approx(2.5, rel=1e-10) and event.finding.threshold == 2
+
+
+def test_what_is_not_finite_is_told():
+    monitor = sx.StabilityMonitor(bowl, optax.sgd(0.03))
+    monitor(0, jnp.ones(3), optax.sgd(0.03).init(jnp.ones(3)))
+    monitor(20, jnp.array([1.0, jnp.nan, 1.0]))
+    assert [(event.step, event.kind) for event in monitor.events] == [(20, "non-finite")]
+    assert "checkpoint" in str(monitor.events[0]) and np.isnan(monitor.report().losses[-1])
+
+
+def test_a_loss_that_is_negative_or_zero_is_no_alarm():
+    # From -0.1 to -10: a hundred times the start, and all is well. From 1 to 0: nothing is divided by.
+    monitor, losses = orbit(optax.sgd(0.03), start=(4.45, 0.0, 0.0), loss=lambda x: bowl(x) - 10.0)
+    assert losses[0] > -0.1 and losses[-1] < -9 and not monitor.events
+    monitor, losses = orbit(optax.sgd(0.02), start=(0.0, 0.0, 1.0))
+    assert losses[-1] == 0 and not monitor.events
+
+
+def test_vanishing_second_moments_are_told_and_not_the_curvature():
+    # The gradient falls with x, and Adam's step over it rises as 1/sqrt(v), on a curvature that stays.
+    start = (40.0, 40.0, 40.0)
+    monitor, _ = orbit(optax.adam(1.0, b1=0.0, b2=0.8, eps=1e-16), start=start, steps=101)
+    found = next(event.finding for event in monitor.events if event.kind == "vanishing denominators")
+    # All of the rise is the response: the mean of its logarithms over three directions that vanish alike.
+    assert found.evidence == pytest.approx(1.0, abs=0.3)
+    np.testing.assert_allclose(monitor.history.sharpness[0], 50.0, rtol=1e-8)
+    assert "eps" in found.remedy
+
+
+def points(key, size, spread=1.0, dimension=4):
+    return spread * jax.random.normal(key, (size, dimension))
+
+
+def centred(x, batch):
+    return jnp.mean(jnp.sum((x[None] - batch) ** 2, axis=1)) / 2
+
+
+def test_a_bad_batch_is_told_with_its_step():
+    optimizer, x = optax.sgd(0.1), jnp.zeros(4)
+    inner, monitor = optimizer.init(x), sx.StabilityMonitor(centred, optimizer)
+    step = jax.jit(lambda x, inner, batch: (*optimizer.update(jax.grad(centred)(x, batch), inner), centred(x, batch)))
+    for n in range(61):
+        batch = points(jax.random.key(n), 64) * (30.0 if n == 37 else 1.0)
+        updates, after, value = step(x, inner, batch)
+        monitor(n, x, inner, batch, loss=value)
+        x, inner = optax.apply_updates(x, updates), after
+    assert [(event.step, event.kind) for event in monitor.events] == [(40, "bad batch")]
+    assert "batch of step 37" in monitor.events[0].finding.cause
+
+
+def test_noise_scale_is_the_closed_form():
+    # Gradients of single examples scatter by s^2 in each of d dimensions about x - mu of length 1.
+    dimension, spread, size = 1000, 0.1**0.5, 256
+    optimizer, x = optax.sgd(0.1), jnp.zeros(dimension).at[0].set(1.0)
+    monitor = sx.StabilityMonitor(centred, optimizer, wide_every=1)
+    inner = optimizer.init(x)
+    for n in range(15):
+        monitor(20 * n, x, inner, points(jax.random.key(n), size, spread, dimension))
+    # Standard error: 4.5 % of tr Sigma and 4.7 % of |g|^2 a reading, averaged over the memory of 5.7: 2.7 %.
+    assert monitor.report().noise_scales[-1] == pytest.approx(dimension * spread**2, rel=4 * 0.027)
+    assert monitor.history.batch_size == size
+    # The same batch again and again is no sample: a run on all its data has no noise to be told of.
+    monitor(300, x, inner, points(jax.random.key(14), size, spread, dimension))
+    assert monitor.history.batch_size == 0
+
+
+def test_noise_is_told_where_the_loss_is_flat():
+    optimizer, x = optax.sgd(0.01), jnp.zeros(4).at[0].set(0.05)
+    monitor = sx.StabilityMonitor(centred, optimizer, wide_every=1)
+    inner = optimizer.init(x)
+    for n in range(12):
+        monitor(20 * n, x, inner, points(jax.random.key(n), 8))
+    (event,) = [event for event in monitor.events if event.kind == "noise"]
+    assert event.step == 180 and event.finding.evidence > 10 and "a batch of" in event.finding.remedy
+
+
+def test_a_key_or_a_weight_in_the_batch_goes_whole_to_both_halves():
+    def loss(x, batch, weight, key):
+        return weight * centred(x, batch) + 0.0 * jax.random.normal(key, (), batch.dtype)
+
+    x = jnp.ones(4)
+    monitor = sx.StabilityMonitor(loss, optax.sgd(0.1), examples=16)
+    monitor(0, x, optax.sgd(0.1).init(x), points(jax.random.key(0), 32), jnp.asarray(3.0), jax.random.key(1))
+    assert monitor.report().ratios[0] == pytest.approx(3 * 0.1 / 2, rel=1e-6) and monitor.history.batch_size == 16
+
+
+class Net(eqx.Module):
+    """With leaves that are no arrays, an integer, and a weight that never has a gradient."""
+
+    layers: eqx.nn.MLP
+    unused: jax.Array
+    count: jax.Array
+
+    def __call__(self, x):
+        return self.layers(x) + 0.0 * jnp.sum(self.unused)
+
+
+def net():
+    layers = eqx.nn.MLP(3, 2, 4, 1, jnp.tanh, key=jax.random.key(0), dtype=jnp.float64)
+    return Net(layers, jnp.ones(3), jnp.asarray(3))
+
+
+def squared(model, inputs, targets):
+    return jnp.mean(jnp.sum((jax.vmap(model)(inputs) - targets) ** 2, axis=1))
+
+
+INPUTS = jax.random.normal(jax.random.key(1), (16, 3))
+TARGETS = jax.random.normal(jax.random.key(2), (16, 2))
+
+
+def by_hand(optimizer, steps, **settings):
+    """A user's loop over a model of equinox."""
+    model, monitor = net(), sx.StabilityMonitor(squared, optimizer, **settings)
+    inner = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
+
+    @eqx.filter_jit
+    def step(model, inner):
+        slope = eqx.filter_grad(squared)(model, INPUTS, TARGETS)
+        updates, inner = optimizer.update(slope, inner, eqx.filter(model, eqx.is_inexact_array))
+        return eqx.apply_updates(model, updates), inner
+
+    for n in range(steps + 1):
+        monitor(n, model, inner, INPUTS, TARGETS)
+        last = model, inner
+        model, inner = step(model, inner)
+    return monitor, *last
+
+
+def test_ratio_of_a_network_is_the_dense_eigenvalue_and_idle_parameters_do_no_harm():
+    adam = optax.adam(0.01)
+    monitor, model, inner = by_hand(adam, 40, tol=1e-8)
+    parameters, rest = eqx.partition(model, eqx.is_inexact_array)
+    flat, unflatten = ravel_pytree(parameters)
+    hessian = jax.hessian(lambda p: squared(eqx.combine(unflatten(p), rest), INPUTS, TARGETS))(flat)
+    # |R| in closed form; the unused weight has v = 0, no curvature, and no part in it.
+    v = ravel_pytree(inner[0].nu)[0]
+    first = 0.01 * 0.1 / (1 - 0.9**41) / (jnp.sqrt(0.999 * v / (1 - 0.999**41)) + 1e-8)
+    scaled = jnp.sqrt(first)[:, None] * hessian * jnp.sqrt(first)[None]
+    truth = float(jnp.linalg.eigvalsh(scaled)[-1]) / 3.8
+    assert jnp.any(v == 0) and monitor.report().ratios[-1] == pytest.approx(truth, rel=1e-6)
+
+
+@pytest.mark.parametrize(("batch_size", "key"), [(None, None), (8, 3)], ids=["all", "batches"])
+def test_looking_on_changes_nothing(batch_size, key):
+    key = None if key is None else jax.random.key(key)
+    settings = {"initial": net(), "steps": 50, "batch_size": batch_size, "key": key, "every": 50}
+    monitor = sx.StabilityMonitor(every=20)
+    adam, data = optax.adam(0.01), (INPUTS, TARGETS)
+    seen = sx.fit(squared, adam, data, monitor=monitor, **settings)
+    alone = sx.fit(squared, adam, data, **settings)
+    for a, b in zip(jax.tree.leaves(seen.state), jax.tree.leaves(alone.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    report = monitor.report()
+    assert report.steps.tolist() == [20, 40, 50] and monitor.history.batch_size == (batch_size or 0)
+    if batch_size is None:
+        loop, *_ = by_hand(adam, 50)
+        # Two compilations of the same steps: rounding, carried through a warm-started search to 3 %.
+        np.testing.assert_allclose(report.ratios[:2], loop.report().ratios, rtol=1e-6)
+        np.testing.assert_allclose(report.losses[:2], loop.report().losses, rtol=1e-10)
+
+
+def test_fit_with_a_map_of_this_family_and_a_run_that_breaks():
+    monitor = sx.StabilityMonitor()
+    sx.fit(bowl, lambda loss: sx.HeavyBall(loss, 0.03, 0.9), initial=jnp.ones(3), steps=20, monitor=monitor)
+    np.testing.assert_allclose(monitor.report().ratios, 0.03 * 50 / 3.8, rtol=1e-6)
+    monitor = sx.StabilityMonitor()
+    with pytest.warns(RuntimeWarning, match="training diverged"):
+        sx.fit(
+            lambda x: jnp.sum(x**4), lambda loss: sx.GradientDescent(loss, 1.0), initial=2 * jnp.ones(2), steps=40,
+            monitor=monitor,
+        )  # fmt: skip
+    assert monitor.events[0].step == 0 and monitor.report().state in ("diverging", "non-finite")
+
+
+def test_misuse_is_told():
+    with pytest.raises(ValueError, match="more than 8 steps"):
+        sx.StabilityMonitor(every=8)
+    with pytest.raises(ValueError, match="no linear response"):
+        sx.StabilityMonitor(bowl, optax.lion(1e-3))
+    with pytest.raises(ValueError, match="no stability edge"):
+        sx.StabilityMonitor(bowl, sx.Lion(bowl, 1e-3))
+    with pytest.raises(ValueError, match="elementwise in the gradient"):
+        edge_ratio(optax.polyak_sgd())
+    with pytest.raises(ValueError, match="both, in a loop of one's own"):
+        sx.StabilityMonitor()(0, jnp.ones(3))
+    assert np.isnan(edge_ratio(optax.sign_sgd(0.1)))
+
+
+def test_a_report_of_nothing_says_so():
+    report = sx.StabilityMonitor(bowl, optax.sgd(0.03)).report()
+    assert report.state == "stable" and "fewer than 3" in report.cautions[0] and "not taken" in str(report)
