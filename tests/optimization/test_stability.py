@@ -13,6 +13,14 @@ from separatrix.optimization.stability import edge_ratio, response
 from separatrix.optimization.stability.oscillation import oscillation, steps_until
 
 RATE, B = 0.1, 0.9
+
+
+def update(optimizer, slope, inner, parameters):
+    """A step of a user, under the promotion rules that optax was written for; ours stays strict."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return optimizer.update(slope, inner, parameters)
+
+
 NESTEROV = (2 + 2 * B) * (1 + B) / (1 + 2 * B)
 # optax's name and hyperparameters, e in closed form, and the first response in units of eta/d.
 EDGES = {
@@ -75,7 +83,7 @@ def test_response_of_adam_is_its_formula():
     adam, x = optax.adam(rate, b1, b2, eps), jnp.array([1.0, 2.0])
     state = adam.init(x)
     for n in range(5):
-        _, state = adam.update(jnp.array([0.3, -2.0 + n]), state, x)
+        _, state = update(adam, jnp.array([0.3, -2.0 + n]), state, x)
     # The next step has number 6; its own gradient is small, so v decays once more.
     root = np.sqrt(b2 * np.asarray(state[0].nu) / (1 - b2**6))
     np.testing.assert_allclose(response(adam, state, x), rate * (1 - b1) / (1 - b1**6) / (root + eps), rtol=1e-12)
@@ -85,7 +93,7 @@ def test_response_of_rmsprop_is_its_formula():
     rms, x = optax.rmsprop(0.05, decay=0.7, eps=1e-2), jnp.array([1.0, 2.0])
     state = rms.init(x)
     for n in range(3):
-        _, state = rms.update(jnp.array([0.3, -2.0 + n]), state, x)
+        _, state = update(rms, jnp.array([0.3, -2.0 + n]), state, x)
     expected = 0.05 / np.sqrt(0.7 * np.asarray(state[0].nu) + 1e-2)
     np.testing.assert_allclose(response(rms, state, x), expected, rtol=1e-12)
 
@@ -129,7 +137,7 @@ def orbit(optimizer, start=(1.0, 1.0, 1e-3), steps=61, loss=bowl, dtype=jnp.floa
     @jax.jit
     def step(x, inner):
         value, slope = jax.value_and_grad(loss)(x)
-        updates, inner = optimizer.update(slope, inner, x)
+        updates, inner = update(optimizer, slope, inner, x)
         return optax.apply_updates(x, updates), inner, value
 
     for n in range(steps):
@@ -145,7 +153,7 @@ def orbit(optimizer, start=(1.0, 1.0, 1e-3), steps=61, loss=bowl, dtype=jnp.floa
     [
         (optax.sgd(0.03), 0.03 * 50 / 2),
         (optax.sgd(0.03, momentum=0.9), 0.03 * 50 / 3.8),
-        (optax.sgd(0.03, momentum=0.9, nesterov=True), 0.03 * 50 * 2.8 / 3.8),
+        (optax.sgd(0.02, momentum=0.9, nesterov=True), 0.02 * 50 * 2.8 / 3.8),
     ],
     ids=["descent", "momentum", "Nesterov"],
 )
@@ -157,7 +165,7 @@ def test_below_the_edge_the_ratio_is_exact_and_nothing_is_told(optimizer, ratio)
     assert report.state == "stable" and not told and not report.findings
     assert report.sharpness[0] == pytest.approx(50.0, rel=1e-10) and np.isnan(report.sharpness[1])
     # |H g| / |g| at the start, over two, in the metric of the first response.
-    first = 0.03 * (1.9 if ratio > 0.76 else 1.0)
+    first = 0.03 if ratio > 0.74 or ratio < 0.5 else 0.02 * 1.9
     slope = CURVATURES * np.array([1.0, 1.0, 1e-3])
     expected = first * np.linalg.norm(CURVATURES * slope) / np.linalg.norm(slope) / 2
     assert report.departures[0] == pytest.approx(expected, rel=1e-10)
@@ -212,7 +220,7 @@ def test_a_loss_that_is_negative_or_zero_is_no_alarm():
     # From -0.1 to -10: a hundred times the start, and all is well. From 1 to 0: nothing is divided by.
     monitor, losses = orbit(optax.sgd(0.03), start=(4.45, 0.0, 0.0), loss=lambda x: bowl(x) - 10.0)
     assert losses[0] > -0.1 and losses[-1] < -9 and not monitor.events
-    monitor, losses = orbit(optax.sgd(0.02), start=(0.0, 0.0, 1.0))
+    monitor, losses = orbit(optax.sgd(0.02), start=(0.0, 0.0, 1e-160))
     assert losses[-1] == 0 and not monitor.events
 
 
@@ -252,12 +260,13 @@ def test_noise_scale_is_the_closed_form():
     # Gradients of single examples scatter by s^2 in each of d dimensions about x - mu of length 1.
     dimension, spread, size = 1000, 0.1**0.5, 256
     optimizer, x = optax.sgd(0.1), jnp.zeros(dimension).at[0].set(1.0)
-    monitor = sx.StabilityMonitor(centred, optimizer, wide_every=1)
+    monitor = sx.StabilityMonitor(centred, optimizer)
     inner = optimizer.init(x)
     for n in range(15):
         monitor(20 * n, x, inner, points(jax.random.key(n), size, spread, dimension))
-    # Standard error: 4.5 % of tr Sigma and 4.7 % of |g|^2 a reading, averaged over the memory of 5.7: 2.7 %.
-    assert monitor.report().noise_scales[-1] == pytest.approx(dimension * spread**2, rel=4 * 0.027)
+    # Of two parts of b = 256/8: tr Sigma to sqrt(2/d) = 4.5 %; |g|^2 = 1 to sqrt(2 s^2/b + d s^4/b^2) = 13 % (s^2 = 0.1)
+    # a reading; averages over 15 readings with weights 0.9^k: to 14 % x 0.33.
+    assert monitor.report().noise_scales[-1] == pytest.approx(dimension * spread**2, rel=4 * 0.14 * 0.33)
     assert monitor.history.batch_size == size
     # The same batch again and again is no sample: a run on all its data has no noise to be told of.
     monitor(300, x, inner, points(jax.random.key(14), size, spread, dimension))
@@ -266,12 +275,13 @@ def test_noise_scale_is_the_closed_form():
 
 def test_noise_is_told_where_the_loss_is_flat():
     optimizer, x = optax.sgd(0.01), jnp.zeros(4).at[0].set(0.05)
-    monitor = sx.StabilityMonitor(centred, optimizer, wide_every=1)
+    monitor = sx.StabilityMonitor(centred, optimizer)
     inner = optimizer.init(x)
     for n in range(12):
         monitor(20 * n, x, inner, points(jax.random.key(n), 8))
     (event,) = [event for event in monitor.events if event.kind == "noise"]
-    assert event.step == 180 and event.finding.evidence > 10 and "a batch of" in event.finding.remedy
+    # Not before ten readings say that the loss is flat.
+    assert event.step >= 180 and event.finding.evidence > 10 and "average more" in event.finding.remedy
 
 
 def test_a_key_or_a_weight_in_the_batch_goes_whole_to_both_halves():
@@ -308,6 +318,10 @@ INPUTS = jax.random.normal(jax.random.key(1), (16, 3))
 TARGETS = jax.random.normal(jax.random.key(2), (16, 2))
 
 
+def on_batch(model, batch):
+    return squared(model, *batch)
+
+
 def by_hand(optimizer, steps, **settings):
     """A user's loop over a model of equinox."""
     model, monitor = net(), sx.StabilityMonitor(squared, optimizer, **settings)
@@ -316,7 +330,7 @@ def by_hand(optimizer, steps, **settings):
     @eqx.filter_jit
     def step(model, inner):
         slope = eqx.filter_grad(squared)(model, INPUTS, TARGETS)
-        updates, inner = optimizer.update(slope, inner, eqx.filter(model, eqx.is_inexact_array))
+        updates, inner = update(optimizer, slope, inner, eqx.filter(model, eqx.is_inexact_array))
         return eqx.apply_updates(model, updates), inner
 
     for n in range(steps + 1):
@@ -346,8 +360,8 @@ def test_looking_on_changes_nothing(batch_size, key):
     settings = {"initial": net(), "steps": 50, "batch_size": batch_size, "key": key, "every": 50}
     monitor = sx.StabilityMonitor(every=20)
     adam, data = optax.adam(0.01), (INPUTS, TARGETS)
-    seen = sx.fit(squared, adam, data, monitor=monitor, **settings)
-    alone = sx.fit(squared, adam, data, **settings)
+    seen = sx.fit(on_batch, adam, data, monitor=monitor, **settings)
+    alone = sx.fit(on_batch, adam, data, **settings)
     for a, b in zip(jax.tree.leaves(seen.state), jax.tree.leaves(alone.state), strict=True):
         np.testing.assert_array_equal(a, b)
     report = monitor.report()
@@ -362,7 +376,8 @@ def test_looking_on_changes_nothing(batch_size, key):
 def test_fit_with_a_map_of_this_family_and_a_run_that_breaks():
     monitor = sx.StabilityMonitor()
     sx.fit(bowl, lambda loss: sx.HeavyBall(loss, 0.03, 0.9), initial=jnp.ones(3), steps=20, monitor=monitor)
-    np.testing.assert_allclose(monitor.report().ratios, 0.03 * 50 / 3.8, rtol=1e-6)
+    # Within the bound of the search, a tenth of its tolerance of 3 %.
+    np.testing.assert_allclose(monitor.report().ratios, 0.03 * 50 / 3.8, rtol=3e-3)
     monitor = sx.StabilityMonitor()
     with pytest.warns(RuntimeWarning, match="training diverged"):
         sx.fit(

@@ -91,7 +91,7 @@ def trace(
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> found = sx.trace(lambda x: jnp.sum(x**2), jnp.ones(50), jax.random.key(0))
+    >>> found = sx.trace(lambda x: jnp.sum(x**2), jnp.ones(50), jax.random.key(0), method="hutchinson")
     >>> round(float(found.value), 6), found.products
     (100.0, 48)
 

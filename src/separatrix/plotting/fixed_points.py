@@ -24,7 +24,7 @@ def plot_fixed_points(result: FixedPoints, *, axes: Any = None) -> Any:
         places.plot(points[rows, 0], heights[rows], label=name, **style)
         spectra.plot(np.real(values[rows]).ravel(), np.imag(values[rows]).ravel(), **style)
     if names:
-        places.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        places.legend(fontsize=8, loc="upper center", frameon=False, bbox_to_anchor=(0.5, -0.28), ncols=2)
     if result.kind == "map":
         angles = np.linspace(0, 2 * np.pi, 200)
         spectra.plot(np.cos(angles), np.sin(angles), color="0.3", linestyle="--", linewidth=1)

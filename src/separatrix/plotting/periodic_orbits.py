@@ -27,7 +27,13 @@ def plot_periodic_orbits(result: PeriodicOrbits, *, axes: Any = None) -> Any:
     circle.set_aspect("equal", adjustable="datalim")
     if len(kinds):
         places.legend(
-            fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, title="period", title_fontsize=8
+            fontsize=8,
+            loc="upper center",
+            frameon=False,
+            bbox_to_anchor=(0.5, -0.28),
+            ncols=2,
+            title="period",
+            title_fontsize=8,
         )
     across = "next point" if result.kind == "map" and orbits.shape[2] == 1 else "second coordinate"
     label(places, "first coordinate", across, f"{len(kinds)} orbits")

@@ -10,8 +10,8 @@ from separatrix.optimization.stability.oscillation import Oscillation
 from separatrix.optimization.stability.reading import Reading
 from separatrix.optimization.stability.report import SEVERITY, Event, StabilityReport
 
-# Averages of the noise scale forget within so many wide readings.
-_MEMORY = 0.7
+# Averages of the noise scale forget within ten readings, as many as the rule of a flat loss looks at.
+_MEMORY = 0.9
 # Readings after which a kind of event counts as over.
 _QUIET = 5
 

@@ -6,8 +6,10 @@ r"""What the readings mean: rules, each with its threshold and where the number 
 - diverging: the ratio is past 2 at the start, or later while the loss rises: gradient descent finds a flatter place below
   4/lambda alone (Lewkowycz et al. 2020); or the loss is ten times that of the start.
 - catapult: launched past the edge, the loss rose by a fifth or more, and is now below where it was; so is the ratio.
-- bad batch: the loss of one step is 12 deviations from those around it, with the ratio well below the edge.
-- noise: the noise scale is ten batches (McCandlish et al. 2018), and the loss no longer falls.
+- bad batch: the loss rises in one step by 12 times the usual change from step to step, with the ratio well below the edge:
+  of normal noise one step in 1e33 does so, of exponential noise one in 450,000.
+- noise: the noise scale is ten batches, where doubling the batch still nearly halves the steps (McCandlish et al. 2018),
+  and the loss no longer falls.
 - vanishing denominators: at least half of the rise of the ratio is that of the optimiser's response, not of the curvature.
 """
 
@@ -85,7 +87,7 @@ def _forecast(history: Any, swing: Oscillation, cause: str, do: str) -> list[Eve
     """The alternation's own loss against that of the run."""
     energy = history.ratios[-1] * history.edge * swing.amplitude**2 / 2
     left = steps_until((_RISEN - 1) * abs(history.losses[-1]), energy, swing.growth)
-    horizon = _HORIZON * history.every
+    horizon = float(_HORIZON * history.every)
     if left > horizon:
         return []
     cause = f"{cause}, growing by {100 * (swing.growth - 1):.2g} % a step"
@@ -117,15 +119,15 @@ def _catapult(history: Any) -> list[Event]:
 
 
 def _bad_batch(history: Any) -> list[Event]:
-    """A single step whose loss stands out, told by those around it."""
+    """A single step whose loss stands out, told by its rise over the one before: a loss that falls fast is none."""
     steps, losses = history.recent_losses()
     calm = len(history.ratios) > 1 and max(history.ratios[-2:]) < 1 - _NEAR_EDGE
     if len(losses) < 10 or not np.isfinite(losses).all() or not calm:
         return []
-    middle = np.median(losses)
-    spread = 1.4826 * np.median(np.abs(losses - middle)) + 0.01 * abs(middle) + np.finfo(float).tiny
-    worst = int(np.argmax(losses))
-    size = float((losses[worst] - middle) / spread)
+    changes = np.diff(losses)
+    spread = 1.4826 * np.median(np.abs(changes)) + 0.01 * abs(np.median(losses)) + np.finfo(float).tiny
+    worst = int(np.argmax(changes)) + 1
+    size = float(changes[worst - 1] / spread)
     if not size > _DEVIATIONS:
         return []
     cause = f"the batch of step {steps[worst]} has a loss far outside those around it, and the run was below its edge"
@@ -134,7 +136,7 @@ def _bad_batch(history: Any) -> list[Event]:
         Event(
             history.steps[-1],
             "bad batch",
-            Finding("largest deviation of a batch's loss", size, "<", _DEVIATIONS, cause, do),
+            Finding("largest rise of the loss over its usual changes", size, "<", _DEVIATIONS, cause, do),
         )
     ]
 
@@ -144,7 +146,8 @@ def _noise(history: Any) -> list[Event]:
     if not size or not scale > _NOISY * size or not history.flat():
         return []
     cause = "gradients of single batches differ by far more than their mean"
-    do = f"Lower the learning rate, or average more: a batch of {scale:.2g} would balance noise and slope."
+    enough = f"a batch of {scale:.2g} would balance noise and slope" if np.isfinite(scale) else "no slope is seen"
+    do = f"Lower the learning rate, or average more: {enough}."
     return [
         Event(history.steps[-1], "noise", Finding("noise scale over batch size", scale / size, "<", _NOISY, cause, do))
     ]

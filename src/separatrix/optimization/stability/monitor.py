@@ -1,11 +1,12 @@
 r"""`StabilityMonitor`: one line in a training loop.
 
 Every k steps it takes the preconditioned sharpness, warm-started, beside the optimiser's own edge; just before, it watches
-the coordinate along the last top direction for a few steps, to see whether the run alternates there. Every tenth reading
-also takes the plain sharpness, the departure from gradient flow and the noise scale, which cost more. What it notices it
-keeps as events; `report` says what they mean.
+the coordinate along the last top direction for a few steps, to see whether the run alternates there, and takes two small
+gradients for the noise scale. Every tenth reading also takes the plain sharpness and the departure from gradient flow,
+which cost more. What it notices it keeps as events; `report` says what they mean.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from separatrix.optimization.stability.judge import judge
 from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import Direction, along, take
 from separatrix.optimization.stability.report import Event, StabilityReport
-from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
+from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, share, watched
 from separatrix.systems.from_optax import OptimizerState
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import parameters_of
@@ -40,8 +41,8 @@ class StabilityMonitor:
       by its first. A model of equinox or a tree of arrays; of Flax, a function that puts `nnx.merge` first.
     - `optimizer`: the optax transformation of the loop, or a map of `separatrix.optimization`. Its edge is measured, not
       asked for: learning rates and momenta are not needed.
-    - `every`: steps between readings. `wide_every`: readings between those that also take plain sharpness, departure from
-      gradient flow and noise scale.
+    - `every`: steps between readings. `wide_every`: readings between those that also take plain sharpness and departure
+      from gradient flow.
     - `examples`: of a batch, so many are used for a reading; all by default. Sharpness of fewer is noisier.
     - `tol`: relative accuracy of the sharpness.
     - `notify`: called with each `Event` as it is noticed, as `print`.
@@ -120,12 +121,11 @@ class StabilityMonitor:
         if phase == 0:
             parameters, rest = eqx.partition(model, eqx.is_inexact_array)
             objective = OnBatch(self.loss, batch or None, rest).first(self.examples)
-            halves, again = objective.halves(), self._same(objective.batch)
-            size = 2 * halves[0].size if halves is not None and not again else 0
-            self.read(step, objective, parameters, optimizer_state, halves=halves, batch_size=size)
+            size = 0 if self._same(objective.batch) else objective.size
+            self.read(step, objective, parameters, optimizer_state, parts=objective.parts(), batch_size=size)
 
     def read(
-        self, step: int, objective: Objective, parameters: Any, inner: Any, *, key: Any = None, halves: Any = None,
+        self, step: int, objective: Objective, parameters: Any, inner: Any, *, key: Any = None, parts: Any = None,
         batch_size: int = 0,
     ) -> None:  # fmt: skip
         """Take a reading of an objective at parameters and an optimiser's state, and judge it.
@@ -140,7 +140,7 @@ class StabilityMonitor:
             return None
         wide = len(self.history.steps) % self.wide_every == 0
         reading, self.direction = take(
-            objective, halves, self.optimizer, parameters, inner, key, self.direction, wide, self.tol
+            objective, parts, self.optimizer, parameters, inner, key, self.direction, wide, self.tol
         )
         self.history.add(step, reading, swing, batch_size)
         self._tell(judge(self.history))
@@ -154,9 +154,9 @@ class StabilityMonitor:
         """Take a reading of a state that `fit` has reached."""
         here, other = (None, None) if key is None else (jax.random.fold_in(key, n), jax.random.fold_in(key, -1 - n))
         size = getattr(self.objective, "batch_size", None)
-        halves = None if here is None or not size else tuple(OnKey(self.objective, k, size) for k in (here, other))
+        parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in (here, other))
         inner = state.optimizer_state if isinstance(state, OptimizerState) else state
-        self.read(n, self.objective, parameters_of(state), inner, key=here, halves=halves, batch_size=size or 0)
+        self.read(n, self.objective, parameters_of(state), inner, key=here, parts=parts, batch_size=size or 0)
 
     @property
     def coordinate(self) -> Function | None:
@@ -180,3 +180,9 @@ class StabilityMonitor:
         for event in self.history.new(events):
             if self.notify is not None:
                 self.notify(event)
+
+
+def _drawn(objective: Any, key: Any, size: int) -> OnKey:
+    """The loss on a small part of what a key draws."""
+    count = share(size)
+    return OnKey(dataclasses.replace(objective, batch_size=count), key, count)

@@ -5,7 +5,7 @@ r"""One reading of the instrument.
     departure      |d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|): how far a step leaves gradient flow, in parts of the step
     noise scale    tr Sigma / |g|^2 in examples: with batches far smaller the noise, not the slope, moves the parameters
 
-Each is a few products with the Hessian on one batch, or two gradients of its halves.
+Each is a few products with the Hessian on one batch, or two gradients of small parts of it.
 """
 
 from typing import Any
@@ -59,7 +59,7 @@ class Direction(eqx.Module):
 @eqx.filter_jit
 def take(
     objective: Objective,
-    halves: Any,
+    parts: Any,
     optimizer: Any,
     parameters: State,
     inner: Any,
@@ -84,7 +84,7 @@ def take(
         flat = curvature(objective, parameters, key=key, start=plain, guard=0, tol=tol, max_products=40)
         plain, sharpness, products = flat.vectors, flat.sharpness, products + flat.products + 1
         departure = _departure(objective, parameters, key, metric)
-    signal, noise = _noise(halves, parameters) if halves is not None and wide else (missing, missing)
+    signal, noise = _noise(parts, parameters) if parts is not None else (missing, missing)
     logs = jax.tree.map(lambda d: -jnp.sum(jnp.log(d)), metric)
     size = sum(leaf.size for leaf in jax.tree.leaves(parameters))
     reading = Reading(
@@ -113,11 +113,11 @@ def _departure(objective: Objective, parameters: State, key: Key | None, metric:
     return norm(scaled) / (2 * jnp.where(size > 0, size, 1))
 
 
-def _noise(halves: Any, parameters: State) -> tuple[Any, Any]:
-    """Unbiased |g|^2 and tr Sigma from the gradients of two halves: g1.g2, and (B/2) |g1 - g2|^2/2."""
-    first, second = (jax.grad(half)(parameters) for half in halves)
+def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:
+    """Unbiased |g|^2 and tr Sigma from the gradients of two parts of b examples: g1.g2, and b |g1 - g2|^2/2."""
+    first, second = (jax.grad(part)(parameters) for part in parts)
     gap = jax.tree.map(lambda a, b: a - b, first, second)
-    size = jnp.asarray(halves[0].size, dot(gap, gap).dtype)
+    size = jnp.asarray(parts[0].size, dot(gap, gap).dtype)
     return dot(first, second), size * dot(gap, gap) / 2
 
 

@@ -44,12 +44,12 @@ class OnBatch(Objective):
         batch = jax.tree.map(lambda leaf: leaf[:count] if examples_of(leaf) == size else leaf, self.batch)
         return OnBatch(self.function, batch, self.rest)
 
-    def halves(self) -> tuple["OnBatch", "OnBatch"] | None:
-        """The same on the first and on the second half of the batch; None for fewer than two examples."""
+    def parts(self) -> tuple["OnBatch", "OnBatch"] | None:
+        """The same on two small parts of the batch; None for fewer than two examples."""
         size = self.size
         if size < 2:
             return None
-        middle = size // 2
+        middle = share(size)
 
         def part(begin: int) -> Any:
             # What has no axis of examples (a key, a weight) goes whole to both.
@@ -64,6 +64,11 @@ class OnBatch(Objective):
     def size(self) -> int:
         """Number of examples: the length of the first axis of the first array that has one, 0 where there is no batch."""
         return next(filter(None, map(examples_of, jax.tree.leaves(self.batch))), 0)
+
+
+def share(size: int) -> int:
+    """Examples in each of two parts from which noise is told: an eighth of the batch, to cost little beside a step."""
+    return max(1, size // 8)
 
 
 def examples_of(leaf: Any) -> int:
