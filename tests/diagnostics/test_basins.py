@@ -73,7 +73,7 @@ def test_descent_on_himmelblau_finds_its_four_minima_and_shares_with_honest_erro
 
 def test_wilson_interval_solves_its_own_equation():
     # Its ends are the p with |p - k/n| = z sqrt(p (1 - p)/n); at k = 0 it does not shrink to a point.
-    from separatrix.diagnostics.basins import wilson
+    from separatrix.diagnostics.basins.basins import wilson
 
     for count in (0, 3, 50):
         for end in wilson(count, 100):

@@ -35,6 +35,7 @@ _MOMENT = 32
 # Transient growth: so many octaves of n or t, four points in each, then a search around the best.
 _OCTAVES = 16
 _REFINED = 64
+_SPARE = 4
 
 
 class LinearStability(Result):
@@ -227,7 +228,7 @@ def _matrix_free(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[
     start = np.random.default_rng(0).standard_normal(jacobian.size)
     which = "LM" if kind == "map" else "LR"
     values, vectors = _iterate(eigs, product(jacobian.mv), count, which, start, tol)
-    order = _least_stable_first(values, kind)
+    order = _least_stable_first(values, kind)[:count]
     values, vectors = values[order], vectors[:, order]
     pushed = np.stack([_complex_product(jacobian, vector) for vector in vectors.T], axis=1)
     squares, _ = _iterate(eigsh, product(lambda v: jacobian.rmv(jacobian.mv(v))), count, "LA", start, tol)
@@ -235,7 +236,7 @@ def _matrix_free(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[
     return {
         "spectrum": values.astype(complex),
         "residuals": np.linalg.norm(pushed - vectors * values, axis=0),
-        "singular_values": np.sqrt(np.maximum(np.sort(squares)[::-1], 0)),
+        "singular_values": np.sqrt(np.maximum(np.sort(squares)[::-1][:count], 0)),
         "numerical_abscissa": np.max(_iterate(eigsh, symmetric, 1, "LA", start, tol)[0]),
         "transient_growth": np.nan,
         "transient_time": np.nan,
@@ -245,8 +246,10 @@ def _matrix_free(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[
 
 def _iterate(method: Any, operator: Any, count: int, which: str, start: np.ndarray, tol: float) -> tuple[Any, Any]:
     """Arnoldi or Lanczos, restarted; what has not converged in time is given as it is, for its residual tells."""
+    # A few more than asked for: the last of those sought may be passed over for one behind it.
+    wanted = min(count + _SPARE, operator.shape[0] - 2)
     try:
-        return method(operator, k=count, which=which, v0=start, tol=tol, ncv=max(2 * count + 1, 20))
+        return method(operator, k=wanted, which=which, v0=start, tol=tol, ncv=min(2 * wanted + 4, operator.shape[0]))
     except ArpackNoConvergence as error:
         if len(error.eigenvalues):
             return error.eigenvalues, error.eigenvectors

@@ -1,5 +1,32 @@
 """Optimisation: objectives, and descent methods as near-identity maps with limits."""
 
+from separatrix.optimization.adagrad import Adagrad as Adagrad
+from separatrix.optimization.adam import (
+    Adam as Adam,
+    AdamW as AdamW,
+    Moments as Moments,
+    Nadam as Nadam,
+)
+from separatrix.optimization.aggregated import (
+    QHM as QHM,
+    AggMo as AggMo,
+    Averaged as Averaged,
+    QHAdam as QHAdam,
+    Velocities as Velocities,
+)
+from separatrix.optimization.bregman import (
+    BregmanFlow as BregmanFlow,
+    MirrorPoint as MirrorPoint,
+    StronglyConvexFlow as StronglyConvexFlow,
+    dilate as dilate,
+)
+from separatrix.optimization.central_flow import CentralFlow as CentralFlow, CentralPoint as CentralPoint
+from separatrix.optimization.cubic import CubicNewton as CubicNewton
+from separatrix.optimization.deep_linear import (
+    DeepLinear as DeepLinear,
+    imbalance as imbalance,
+    mode_strength as mode_strength,
+)
 from separatrix.optimization.delayed import (
     DelayCompensatedDescent as DelayCompensatedDescent,
     DelayedDescent as DelayedDescent,
@@ -8,24 +35,9 @@ from separatrix.optimization.delayed import (
     delay_edge as delay_edge,
 )
 from separatrix.optimization.descent import GradientDescent as GradientDescent
-from separatrix.optimization.momentum import (
-    HeavyBall as HeavyBall,
-    Nesterov as Nesterov,
-    PhasePoint as PhasePoint,
-    energy as energy,
-)
-from separatrix.optimization.objectives import (
-    Beale as Beale,
-    DoubleWell as DoubleWell,
-    Himmelblau as Himmelblau,
-    Quadratic as Quadratic,
-    Rosenbrock as Rosenbrock,
-)
-from separatrix.optimization.bregman import (
-    BregmanFlow as BregmanFlow,
-    MirrorPoint as MirrorPoint,
-    StronglyConvexFlow as StronglyConvexFlow,
-    dilate as dilate,
+from separatrix.optimization.edges import (
+    preconditioner as preconditioner,
+    stability_edge as stability_edge,
 )
 from separatrix.optimization.escape import (
     EscapeTimes as EscapeTimes,
@@ -70,29 +82,28 @@ from separatrix.optimization.langevin import (
     Langevin as Langevin,
     UnderdampedLangevin as UnderdampedLangevin,
 )
-from separatrix.optimization.stationary import (
-    StationaryCovariance as StationaryCovariance,
-    stationary_covariance as stationary_covariance,
+from separatrix.optimization.momentum import (
+    HeavyBall as HeavyBall,
+    Nesterov as Nesterov,
+    PhasePoint as PhasePoint,
+    energy as energy,
 )
-from separatrix.optimization.adagrad import Adagrad as Adagrad
-from separatrix.optimization.adam import (
-    Adam as Adam,
-    AdamW as AdamW,
-    Moments as Moments,
-    Nadam as Nadam,
+from separatrix.optimization.objectives import (
+    Beale as Beale,
+    DoubleWell as DoubleWell,
+    Himmelblau as Himmelblau,
+    Quadratic as Quadratic,
+    Rosenbrock as Rosenbrock,
 )
-from separatrix.optimization.aggregated import (
-    QHM as QHM,
-    AggMo as AggMo,
-    Averaged as Averaged,
-    QHAdam as QHAdam,
-    Velocities as Velocities,
+from separatrix.optimization.parallel import (
+    Downpour as Downpour,
+    DownpourState as DownpourState,
+    ElasticAveraging as ElasticAveraging,
+    ElasticState as ElasticState,
+    LocalDescent as LocalDescent,
+    elastic_edge as elastic_edge,
 )
-from separatrix.optimization.cubic import CubicNewton as CubicNewton
-from separatrix.optimization.edges import (
-    preconditioner as preconditioner,
-    stability_edge as stability_edge,
-)
+from separatrix.optimization.race import Race as Race, classical_methods as classical_methods, race as race
 from separatrix.optimization.rmsprop import (
     Adadelta as Adadelta,
     RMSprop as RMSprop,
@@ -109,35 +120,24 @@ from separatrix.optimization.sign import (
     Lion as Lion,
     SignDescent as SignDescent,
 )
-from separatrix.optimization.wrappers import (
-    RestartedNesterov as RestartedNesterov,
-    Restarting as Restarting,
-    clipped as clipped,
-    noisy as noisy,
-)
-from separatrix.optimization.race import Race as Race, classical_methods as classical_methods, race as race
-from separatrix.optimization.parallel import (
-    Downpour as Downpour,
-    DownpourState as DownpourState,
-    ElasticAveraging as ElasticAveraging,
-    ElasticState as ElasticState,
-    LocalDescent as LocalDescent,
-    elastic_edge as elastic_edge,
-)
 from separatrix.optimization.stability import (
     Event as Event,
     StabilityMonitor as StabilityMonitor,
     StabilityReport as StabilityReport,
     edge_ratio as edge_ratio,
 )
-from separatrix.optimization.central_flow import CentralFlow as CentralFlow, CentralPoint as CentralPoint
-from separatrix.optimization.deep_linear import (
-    DeepLinear as DeepLinear,
-    imbalance as imbalance,
-    mode_strength as mode_strength,
+from separatrix.optimization.stationary import (
+    StationaryCovariance as StationaryCovariance,
+    stationary_covariance as stationary_covariance,
 )
 from separatrix.optimization.trainability import (
     LayerwiseDescent as LayerwiseDescent,
     Trainability as Trainability,
     trainability as trainability,
+)
+from separatrix.optimization.wrappers import (
+    RestartedNesterov as RestartedNesterov,
+    Restarting as Restarting,
+    clipped as clipped,
+    noisy as noisy,
 )

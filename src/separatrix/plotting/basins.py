@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.basins import Basins
-from separatrix.diagnostics.boundary import BoundaryDimension
-from separatrix.diagnostics.edge import EdgeState
-from separatrix.diagnostics.separatrix import Separatrix
+from separatrix.diagnostics.basins.basins import Basins
+from separatrix.diagnostics.basins.boundary import BoundaryDimension
+from separatrix.diagnostics.basins.edge import EdgeState
+from separatrix.diagnostics.basins.separatrix import Separatrix
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

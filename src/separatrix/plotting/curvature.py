@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.curvature import Curvature
-from separatrix.diagnostics.noise_scale import NoiseScale
-from separatrix.diagnostics.spectral_density import SpectralDensity
-from separatrix.diagnostics.trace import Trace
+from separatrix.diagnostics.curvature.curvature import Curvature
+from separatrix.diagnostics.curvature.noise_scale import NoiseScale
+from separatrix.diagnostics.curvature.spectral_density import SpectralDensity
+from separatrix.diagnostics.curvature.trace import Trace
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

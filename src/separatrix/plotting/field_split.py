@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix.diagnostics.field_split import FieldSplit
-from separatrix.diagnostics.helmholtz import Helmholtz
+from separatrix.diagnostics.fields.field_split import FieldSplit
+from separatrix.diagnostics.fields.helmholtz import Helmholtz
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

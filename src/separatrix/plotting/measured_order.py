@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.measured_order import MeasuredOrder
+from separatrix.diagnostics.orders.measured_order import MeasuredOrder
 from separatrix.diagnostics.result import number
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.recurrence import Recurrence
+from separatrix.diagnostics.orbits.recurrence import Recurrence
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

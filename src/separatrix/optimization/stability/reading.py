@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from separatrix._tree import dot, norm
 from separatrix._types import Key, State
-from separatrix.diagnostics.curvature import curvature
+from separatrix.diagnostics.curvature.curvature import curvature
 from separatrix.systems.objective import Objective
 
 

@@ -1,0 +1,1 @@
+"""Which start ends where: basins, their boundaries, and the separatrix."""

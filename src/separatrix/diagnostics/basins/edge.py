@@ -1,0 +1,198 @@
+r"""Edge tracking: the state that the boundary between two fates leads to.
+
+Two starts a and b with different fates have the boundary between them. Bisection brings them together; run on, both stay
+by the boundary until what is unstable parts them, and then they are brought together again:
+
+    bisect (a, b)  ->  run until |a - b| grows to a separation  ->  bisect  ->  ...
+
+What they shadow is an orbit within the boundary, which goes to what attracts there: the edge state, most often a saddle
+with one unstable direction.
+"""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from separatrix._errors import explain
+from separatrix.diagnostics._coordinates import Jacobian, as_vector, from_vector
+from separatrix.diagnostics.basins._attractors import Later, Runner
+from separatrix.diagnostics.basins._finder import Finder
+from separatrix.diagnostics.basins.basins import Basins
+from separatrix.diagnostics.result import Result, Row
+from separatrix.evolution import evolve
+
+# Starts that are tried at once between a pair, and rows in which they are watched as they part.
+_INSIDE = 15
+_WATCHED = 257
+
+
+class EdgeState(Result):
+    r"""What the boundary between two fates leads to.
+
+    - `state`, shape (d,): where the tracked orbit was slowest in the last round; `speed`: |f| or |F(x) - x| there, 0 at a
+      saddle.
+    - `unstable`: the number of unstable eigenvalues there: 1 where the boundary attracts to a saddle.
+    - `path`, shape (R, d): the slowest state of each round. `moved`: distance between the last two.
+    - `fates`, shape (2,): on its two sides. `width`: how near the two sides were brought.
+    """
+
+    state: Float[Array, " d"]
+    speed: Float[Array, ""]
+    unstable: Array
+    path: Float[Array, "R d"]
+    moved: Float[Array, ""]
+    fates: Array
+    width: Float[Array, ""]
+    extent: Float[Array, ""]
+
+    def rows(self) -> list[Row]:
+        return [
+            Row("edge state", self.state),
+            Row("between fates", f"{int(self.fates[0])} and {int(self.fates[1])}"),
+            Row("speed there", self.speed),
+            Row("unstable directions", str(int(self.unstable))),
+            Row("moved in the last round", self.moved),
+        ]
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        found = []
+        if not self.speed <= 1e-4 * self.extent:
+            found.append("the edge state is not at rest: a cycle or a chaotic set in the boundary, or take more rounds")
+        elif self.unstable != 1:
+            found.append(f"{int(self.unstable)} directions are unstable there: the pair has not come to a saddle yet")
+        if not self.moved <= 1e-3 * self.extent:
+            found.append(f"the last round still moved it by {float(self.moved):.2g}: take more rounds")
+        return tuple(found)
+
+
+def edge_state(found: Any, first: Any, second: Any, *, rounds: int = 4, width: float = 1e-9) -> EdgeState:
+    r"""Return what the boundary between two fates leads to, by edge tracking.
+
+        bisect (a, b)  ->  run until they part  ->  bisect  ->  ...
+
+    **Arguments:**
+
+    - `found`: a `Basins` of the system, which tells fates.
+    - `first`, `second`: two states with different fates.
+    - `rounds`: how often the pair is brought together.
+    - `width`: how near, in units of the extent of the starts of `found`.
+
+    **Returns:** an `EdgeState`; `separatrix(system, found.state)` sharpens a saddle.
+
+    **Raises:** `ValueError` where both have one fate, or one has none.
+
+    **Example:** the saddle between two wells.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.GradientDescent(lambda x: jnp.sum((x**2 - 1) ** 2) / 4 + 0.1 * x[0], 0.1)
+    >>> found = sx.basins(descent, region=([-2.0], [2.0]), resolution=10)
+    >>> edge = sx.edge_state(found, jnp.array([-1.0]), jnp.array([1.5]))
+    >>> x = float(edge.state[0])
+    >>> abs(x**3 - x + 0.1) < 1e-7, int(edge.unstable)
+    (True, 1)
+
+    **Reference:** Skufca, Yorke & Eckhardt, *Edge of chaos in a parallel shear flow* (2006); Battelino et al., *Multiple
+    coexisting attractors, basin boundaries and basic sets* (1988), for straddle orbits.
+    """
+    if not isinstance(found, Basins):
+        do = "Pass what basins returned."
+        raise TypeError(explain("edge_state: found", type(found).__name__, "a Basins", do))
+    if rounds < 1 or not 0 < width < 1e-2:
+        do = "Take rounds=4, width=1e-9."
+        raise ValueError(explain("edge_state", f"rounds={rounds}, width={width}", "rounds >= 1, width below 1e-2", do))
+    finder = _tight(found._finder)
+    extent = float(np.max(np.ptp(np.asarray(found.states), axis=0))) or 1.0
+    pair = np.stack([np.asarray(as_vector(state)) for state in (first, second)])
+    fates = _fates_of_pair(finder, pair)
+    path, speeds = [], np.zeros(0)
+    for turn in range(rounds):
+        pair = _bisected(finder, pair, fates, width * extent)
+        sides = _watched(finder.run, jnp.asarray(pair), jnp.asarray(0))
+        middle, apart = _within(np.asarray(sides), 1e-3 * extent)
+        speeds = _speeds(finder, middle)
+        path.append(middle[int(np.argmin(speeds))])
+        if turn < rounds - 1:
+            pair, fates = _straddling(finder, apart)
+    state = jnp.asarray(path[-1])
+    form = from_vector(state, finder.run.form)
+    values = np.linalg.eigvals(np.asarray(Jacobian(finder.run.system, form).matrix()))
+    unstable = np.sum(np.abs(values) > 1) if finder.run.is_map else np.sum(values.real > 0)
+    moved = np.linalg.norm(path[-1] - path[-2]) if rounds > 1 else np.nan
+    numbers = (np.min(speeds), unstable, np.array(path), moved, fates, np.linalg.norm(pair[1] - pair[0]), extent)
+    return EdgeState(state, *[jnp.asarray(part) for part in numbers])
+
+
+def _tight(finder: Finder) -> Finder:
+    """The same with tolerances below the width of a pair: what tells fates and what runs must agree on the boundary."""
+    run = finder.run
+    if run.is_map or run.span[0].dtype == jnp.float32:
+        return finder
+    return dataclasses.replace(finder, run=dataclasses.replace(run, tolerances=(1e-11, 1e-13)))
+
+
+def _fates_of_pair(finder: Finder, pair: np.ndarray) -> np.ndarray:
+    fates = finder.fates(pair)
+    if fates[0] == fates[1] or np.any(fates < -1):
+        got, do = f"fates {fates.tolist()}", "Choose one start on either side; see Basins.fates."
+        raise ValueError(explain("edge_state: first and second", got, "two different fates", do))
+    return fates
+
+
+def _straddling(finder: Finder, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pair, drawn apart as far as it takes for its fates to differ: errors of the run may have put both on one side."""
+    middle, half = pair.mean(axis=0), (pair[1] - pair[0]) / 2
+    wider = np.concatenate([np.stack([middle - f * half, middle + f * half]) for f in 2.0 ** np.arange(8)])
+    fates = finder.fates(wider.astype(pair.dtype)).reshape(-1, 2)
+    first = int(np.argmax((fates[:, 0] != fates[:, 1]) & (fates >= -1).all(axis=1)))
+    return wider[2 * first : 2 * first + 2].astype(pair.dtype), fates[first]
+
+
+def _bisected(finder: Finder, pair: np.ndarray, fates: np.ndarray, width: float) -> np.ndarray:
+    """A pair with the fate of the first on one side and another on the other, no farther apart than the width."""
+    parts = np.linspace(0.0, 1.0, _INSIDE + 2, dtype=pair.dtype)[:, None]
+    while np.linalg.norm(pair[1] - pair[0]) > width:
+        line = pair[0] + parts * (pair[1] - pair[0])
+        inside = finder.fates(line[1:-1])
+        # The first change of fate along the line.
+        change = int(np.argmax(np.concatenate([inside != fates[0], [True]])))
+        pair = line[change : change + 2]
+    return pair
+
+
+@eqx.filter_jit
+def _watched(run: Runner, pair: Any, turn: Any) -> Any:
+    """Both orbits (2, T, d) over a span."""
+    states = jax.vmap(lambda point: from_vector(point, run.form))(pair)
+    if run.is_map:
+        one = lambda x: evolve(Later(run.system, turn), x, steps=min(run.steps, _WATCHED), key=run.key, save=as_vector)  # noqa: E731
+        return jax.vmap(one)(states).states
+    start, end = run.span
+    times = start + (end - start) * jnp.linspace(0, 1, _WATCHED, dtype=start.dtype)
+    rtol, atol = run.tolerances
+
+    def one(x: Any) -> Any:
+        return evolve(run.system, x, times=times, save=as_vector, rtol=rtol, atol=atol).states
+
+    return jax.vmap(one)(states)
+
+
+def _within(sides: np.ndarray, separation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Midpoints while the pair stays together, and the pair at the end of that."""
+    gap = np.linalg.norm(sides[1] - sides[0], axis=1)
+    parted = np.flatnonzero(~(gap <= separation))
+    last = max(int(parted[0]) - 1, 0) if len(parted) else len(gap) - 1
+    return sides[:, : last + 1].mean(axis=0), sides[:, last]
+
+
+def _speeds(finder: Finder, points: np.ndarray) -> np.ndarray:
+    """|f| or |F(x) - x|."""
+    run = finder.run
+    jacobian = Jacobian(run.system, from_vector(jnp.asarray(points[0]), run.form))
+    images = np.asarray(jax.vmap(jacobian.image)(jnp.asarray(points)))
+    return np.linalg.norm(images - points if run.is_map else images, axis=1)

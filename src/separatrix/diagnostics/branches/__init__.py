@@ -1,0 +1,1 @@
+"""What changes with a parameter: diagrams, and branches with their special points."""

@@ -1,0 +1,1 @@
+"""Curvature of an objective: its sharpest directions, trace, density, noise."""

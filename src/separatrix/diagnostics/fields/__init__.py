@@ -1,0 +1,1 @@
+"""What a field and its orbits keep: gradient and rotation, energy, volume."""

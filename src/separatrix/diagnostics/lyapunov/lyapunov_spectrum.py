@@ -1,0 +1,213 @@
+r"""Lyapunov exponents: the rates at which perturbations of an orbit grow or die, with their standard errors.
+
+    map     lambda_i = lim (1/N) sum_n ln L_ii[n],      V[n+1] = DF(n, x[n]) V[n] = Q L
+    flow    lambda_i = lim (1/T) sum_n ln L_ii[n],      of the maps that its steps make
+
+The rows of V are made orthonormal again before they lose digits, and the logarithms of what each grew by are added up:
+row 1 turns to what grows fastest, rows 1 to i span the volume that grows at lambda_1 + ... + lambda_i (Benettin). Sums are
+read at the ends of B batches, from which the errors come. Along the same orbit the growth of volume is measured by itself:
+
+    sum_i lambda_i = mean ln |det DF|  (map),      = mean div f  (flow).
+
+From the exponents follow the Kaplan-Yorke dimension D = j + (lambda_1 + ... + lambda_j)/|lambda_{j+1}|, with the largest j
+for which that sum is not negative, and the sum of the positive ones, which bounds the entropy (Ruelle) and equals it for a
+smooth invariant density (Pesin).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from separatrix._tree import float_dtype
+from separatrix.diagnostics._coordinates import as_vector
+from separatrix.diagnostics.lyapunov._batch_means import error_of, standard_error
+from separatrix.diagnostics.lyapunov._exponent_sums import dimension, entropy, settled, sound
+from separatrix.diagnostics.lyapunov._lyapunov_cautions import cautions_of
+from separatrix.diagnostics.lyapunov._lyapunov_plan import Layout, lay_out, plan_of
+from separatrix.diagnostics.lyapunov._lyapunov_run import chosen_interval, dated, period_of, run
+from separatrix.diagnostics.lyapunov._tangent_block import NoVolume, Record
+from separatrix.diagnostics.result import Result, Row
+from separatrix.evolution import Save
+from separatrix.evolution._checks import check_steps
+from separatrix.systems.trajectory import Outcome
+
+
+class LyapunovSpectrum(Result):
+    r"""Lyapunov exponents in nats per step of a `Map`, or per unit of time of a `Flow` or `SDE`.
+
+    - `exponents`, shape (k,), largest first; `standard_errors`: by batch means. NaN where the orbit broke.
+    - `batches`, shape (k, B): finite-time exponents, of each batch. `running`: means of the first 1, ..., B of them.
+    - `sum_residual`: their sum less the mean divergence (or ln |det|) along the orbit: what the method of integration
+      and rounding do. NaN where not all exponents were asked for, or there are more than 128.
+    - `kaplan_yorke`, `kaplan_yorke_error`: dimension; NaN where more exponents are needed to tell.
+    - `entropy_bound`, `entropy_error`: sum of the positive exponents. NaN where all that were asked for are positive,
+      and there are more.
+    - `duration`: steps or time that count. `interval`: steps between orthonormalisations. `step_size`: of a flow or SDE.
+    - `outcome`: of the orbit, by which a break is dated to within an interval. `period`: of the cycle that the orbit has
+      fallen on to the last bit, 0 for none.
+    """
+
+    exponents: Float[Array, "*more k"]
+    standard_errors: Float[Array, "*more k"]
+    batches: Float[Array, "*more k B"]
+    sum_residual: Float[Array, "*more"]
+    kaplan_yorke: Float[Array, "*more"]
+    kaplan_yorke_error: Float[Array, "*more"]
+    entropy_bound: Float[Array, "*more"]
+    entropy_error: Float[Array, "*more"]
+    duration: Float[Array, "*more"]
+    step_size: Float[Array, "*more"]
+    period: Int[Array, "*more"]
+    outcome: Outcome
+    size: int = eqx.field(static=True)
+    interval: int = eqx.field(static=True)
+    unit: str = eqx.field(static=True)
+    single_precision: bool = eqx.field(static=True)
+
+    @property
+    def running(self) -> Float[Array, "*more k B"]:
+        """Mean of the first 1, 2, ..., B batches."""
+        sums = jnp.cumsum(self.batches, axis=-1)
+        return sums / jnp.broadcast_to(jnp.arange(1, sums.shape[-1] + 1).astype(sums.dtype), sums.shape)
+
+    @property
+    def units(self) -> str:
+        """Plural of the unit."""
+        return "steps" if self.unit == "step" else "units of time"
+
+    def rows(self) -> list[Row]:
+        rows = [
+            Row("exponents", self.exponents, self.standard_errors),
+            Row("unit", f"nats per {self.unit}"),
+            Row("Kaplan-Yorke dimension", self.kaplan_yorke, self.kaplan_yorke_error),
+            Row("entropy, at most", self.entropy_bound, self.entropy_error),
+            Row("sum less mean divergence", self.sum_residual),
+            Row("outcome", str(self.outcome)),
+            Row("length", f"{float(np.max(self.duration)):g} {self.units} in {self.batches.shape[-1]} batches"),
+        ]
+        return [row for row in rows if isinstance(row.value, str) or np.isfinite(row.value).any()]
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        return cautions_of(self)
+
+
+def lyapunov_spectrum(
+    system: Any,
+    state: Any,
+    *,
+    count: Any = None,
+    steps: Any = None,
+    times: Any = None,
+    step_size: Any = None,
+    transient: Any = None,
+    key: Any = None,
+    start: Any = 0,
+    method: Any = None,
+    batches: Any = 64,
+    interval: Any = None,
+) -> LyapunovSpectrum:
+    r"""Return the Lyapunov exponents of an orbit, all or the leading ones, with standard errors.
+
+        lambda_i = lim (1/T) ln of the growth of the i-th orthogonal direction of a perturbation
+
+    **Arguments:**
+
+    - `system`: a `Map` (driven: exponents conditional on its inputs; random: with its `key`), `Flow` or `SDE`.
+    - `state`: where the orbit starts, any pytree, in float64.
+    - `count`: how many, the largest; all by default, 20 where there are more than 128. The Jacobian is never formed.
+    - `steps`, `times`: how long, as for `evolve`: numbers of steps, or `(t0, t1)` of a flow or SDE. By default all steps of
+      a `FiniteMap`, else some seconds' worth: at most 500,000 steps.
+    - `step_size`, `method`: of a flow or SDE. By default the Dormand-Prince method of order 8, for an SDE `SRA1` or
+      `EulerMaruyama`, with a step from the fastest rate seen along a short orbit. The error of an SDE's method in h is
+      not in the standard errors: halve `step_size` to see it.
+    - `transient`: steps or time at first that do not count; a ninth of the run by default. It is lengthened by what
+      does not fill whole batches.
+    - `key`: randomness; the orbit is the one that `evolve` gives with it. `start`: number of a map's first step.
+    - `batches`: parts that count, at least 2. Errors hold where one is longer than the memory of the orbit.
+    - `interval`: steps between orthonormalisations; by default as many as keep half of the digits, 1 under `jit`.
+
+    Under `jit` and `vmap` say `steps`, and for a flow `step_size` or `times`. Exponents can be differentiated where none
+    is positive; the gradient through a chaotic orbit grows as its perturbations do, and is refused when it is run.
+
+    **Returns:** a `LyapunovSpectrum`.
+
+    **Raises:** `TypeError` for anything but a system; `ValueError` for a run that cannot be. float32 is warned of.
+
+    **Example:** the logistic map at r = 4 doubles a perturbation on average: ln 2 = 0.693. Of the Lorenz system the sum
+    is its divergence, -41/3.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> found = sx.lyapunov_spectrum(sx.as_map(lambda x: 4.0 * x * (1.0 - x)), 0.3, steps=100_000)
+    >>> round(found.exponents[0].item(), 3), found.cautions
+    (0.693, ())
+    >>> lorenz = sx.catalogue.entry("lorenz").build()
+    >>> found = sx.lyapunov_spectrum(lorenz, jnp.ones(3), times=(0.0, 200.0), step_size=0.02)
+    >>> round(found.exponents.sum().item(), 6), round(found.kaplan_yorke.item(), 1)
+    (-13.666667, 2.1)
+
+    **Reference:** Benettin, Galgani, Giorgilli & Strelcyn, *Lyapunov characteristic exponents for smooth dynamical
+    systems*, Meccanica 15 (1980), part 2; Pikovsky & Politi, *Lyapunov Exponents* (2016), chapter 3; Flegal & Jones
+    (2010), for the errors; Frederickson, Kaplan, Yorke & Yorke (1983), for the dimension.
+    """
+    given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "start": start}
+    state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
+    interval = chosen_interval(plan, state, count, key) if interval is None else check_steps(interval, "interval", 1)
+    layout = lay_out(plan, interval, batches)
+    record = run(
+        plan, layout.interval, int(layout.borders[-1]), state, count, key, Save(layout.borders, Record(plan.volume))
+    )
+    step = jnp.asarray(plan.step, float_dtype(state))
+    size = as_vector(state).shape[0]
+    outcome = dated(record.outcome, plan, layout.interval)
+    period = period_of(plan, layout, record.final[0].state, key)
+    measured = not isinstance(plan.volume, NoVolume)
+    return _summary(record.states, step, outcome, period, layout, size, measured, plan.continuous)
+
+
+@eqx.filter_jit
+def _summary(
+    sums: Array, step: Array, outcome: Outcome, period: Array, layout: Layout, size: int, measured: bool, in_time: bool
+) -> LyapunovSpectrum:
+    """Exponents and what follows from them, of sums at the borders of batches: logarithms, and the volume last."""
+    duration = layout.counted * step
+    rates = jnp.diff(sums, axis=0).T / (layout.interval * layout.length * step)
+    means = (sums[-1] - sums[0]) / duration
+    order = jnp.argsort(-means[:-1])
+    batches, exponents = jax.lax.stop_gradient(rates[:-1][order]), means[:-1][order]
+    fixed = jax.lax.stop_gradient(exponents)
+    residual = jnp.sum(fixed) - jax.lax.stop_gradient(means[-1]) if measured else jnp.full((), jnp.nan, step.dtype)
+    errors = _errors(batches, fixed, residual, jax.lax.stop_gradient(duration), layout.counted)
+    values = settled(fixed, errors)
+    return LyapunovSpectrum(
+        exponents=sound(exponents, fixed[0] - 2 * errors[0]),
+        standard_errors=errors,
+        batches=batches,
+        sum_residual=residual,
+        kaplan_yorke=dimension(values, size),
+        kaplan_yorke_error=error_of(lambda v: dimension(v, size), values, batches),
+        entropy_bound=entropy(values, size),
+        entropy_error=error_of(lambda v: entropy(v, size), values, batches),
+        duration=duration,
+        step_size=step,
+        period=period,
+        outcome=outcome,
+        size=size,
+        interval=layout.interval,
+        unit="unit of time" if in_time else "step",
+        single_precision=jnp.finfo(step.dtype).bits < 64,
+    )
+
+
+def _errors(batches: Array, exponents: Array, residual: Array, duration: Any, steps: int) -> Array:
+    """Batch means, and two errors that batches do not tell: of the method in its step, and of growth as a power of time.
+
+    Over N steps t^2 grows by 2 ln N nats: an exponent that makes no more of a run is not told from zero.
+    """
+    errors = jnp.hypot(standard_error(batches), jnp.where(jnp.isnan(residual), 0, residual))
+    algebraic = jnp.abs(exponents) * duration < 2 * float(np.log(steps))
+    return jnp.where(algebraic, jnp.maximum(errors, jnp.abs(exponents)), errors)

@@ -1,0 +1,1 @@
+"""Where orbits rest and return: fixed points, cycles, rotation, recurrence."""

@@ -1,0 +1,1 @@
+"""The order at which one system approaches another."""
