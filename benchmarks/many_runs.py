@@ -1,9 +1,9 @@
 """Row P6: 1,024 training runs at once, over learning rate and seed.
 
-A network 64-16-10 on 256 handwritten digits, 200 full-batch steps of SGD: a run for each of 32 learning rates and 32 seeds.
-Ours is one `evolve` under `vmap`, the learning rate a leaf of the map. The peers are a Python loop over runs and steps, each
-step compiled by optax's users as they write it, measured on a few runs and scaled; and torch.func.vmap over the same steps
-where torch is there. The floor is one batched step (its gradient under `vmap`), times the number of steps.
+A network 64-16-10 on 256 handwritten digits, 200 full-batch steps of SGD: a run for each of 32 learning rates and 32
+seeds. Ours is one `evolve` under `vmap`, the learning rate a leaf of the map. The peers are a Python loop over runs and
+steps, each step compiled by optax's users as they write it, measured on a few runs and scaled; and torch.func.vmap over
+the same steps where torch is there. The floor is one batched step (its gradient under `vmap`), times the number of steps.
 """
 
 import importlib.util

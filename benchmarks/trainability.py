@@ -53,7 +53,10 @@ def main() -> None:
     bowl = sx.Quadratic(jnp.array([1.0, 4.0], jnp.float32))
     planes = {
         "network": (lambda a, b: LayerwiseDescent(objective, [a, b]), begin, np.geomspace(1.0, 1e3, size), 100),
-        "quadratic": (lambda a, b: LayerwiseDescent(bowl, jnp.stack([a, b / 4])), jnp.ones(2, jnp.float32), np.linspace(0.02, 3.0, size), 2000),
+        "quadratic": (
+            lambda a, b: LayerwiseDescent(bowl, jnp.stack([a, b / 4])), jnp.ones(2, jnp.float32),
+            np.linspace(0.02, 3.0, size), 2000,
+        ),
     }  # fmt: skip
     rows = []
     for name, (build, start, values, steps) in planes.items():

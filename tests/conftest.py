@@ -12,6 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
@@ -23,3 +24,14 @@ jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_C
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 install_import_hook("separatrix", "beartype.beartype")
+
+STATM = Path("/proc/self/statm")
+MOST_BYTES = 4 << 30
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_do_not_pile_up():
+    """Forget compiled programs after a module where a worker has grown past 4 GiB, and its neighbour with it."""
+    yield
+    if STATM.exists() and int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST_BYTES:
+        jax.clear_caches()

@@ -9,6 +9,7 @@ import pytest
 
 import separatrix as sx
 from separatrix.cli import main
+from separatrix.diagnostics import QUESTIONS
 
 
 def descent(step_size):
@@ -44,6 +45,126 @@ def test_transient_growth_is_told():
     assert found.broken[0].evidence == pytest.approx(np.linalg.norm([[0.5, 50.0], [0.0, 0.5]], 2), rel=1e-9)
 
 
+def test_a_stable_linear_map_is_sound_to_every_question():
+    matrix = jnp.array([[0.5, 1.0], [0.0, -0.25]])
+    found = sx.diagnose(sx.as_map(lambda x: matrix @ x), jnp.zeros(2))
+    assert found.verdict == "sound" and not found.unanswered
+    assert list(found.answers) == ["survival", "linear_stability", "lyapunov_spectrum", "gradient_profile"]
+    by_name = {finding.name: finding.evidence for finding in found.findings}
+    assert by_name["leading Lyapunov exponent is not positive"] == pytest.approx(np.log(0.5), abs=1e-3)
+    # Mean over unit gradients of |A^T^200 v|: the root mean square singular value of A^200, here by NumPy.
+    power = np.linalg.matrix_power(np.asarray(matrix), 200)
+    ratio = by_name["gradient does not explode over 200 steps"]
+    assert ratio == pytest.approx(np.linalg.norm(power) / np.sqrt(2), rel=1e-9)
+
+
+def test_chaos_is_found_with_its_exponent():
+    entry = sx.catalogue.entry("lorenz")
+    found = sx.diagnose(entry.build(), entry.start(), questions=["lyapunov_spectrum"])
+    (finding,) = found.broken
+    # Sprott, Chaos and Time-Series Analysis (2003), appendix A: 0.9056. The threshold is two standard errors.
+    assert finding.evidence == pytest.approx(0.9056, abs=2 * finding.threshold)
+    assert finding.threshold < 0.1
+    assert f"doubles every {np.log(2) / finding.evidence:.3g} units of time" in finding.cause
+
+
+def test_a_field_that_only_turns_is_found():
+    game = sx.Bilinear(1.0)
+    for system in (sx.field(game), sx.SimultaneousDescent(game, 0.1)):
+        found = sx.diagnose(system, (jnp.array(0.0), jnp.array(0.0)), questions=["field_split"])
+        assert found.broken[0].evidence == pytest.approx(1.0, abs=1e-12)
+        assert "spiral outward" in found.broken[0].cause
+
+
+def test_a_gradient_that_explodes_is_found():
+    entry = sx.catalogue.entry("orthogonal-network")
+    found = sx.diagnose(entry.build(), entry.start(), questions=["gradient_profile", "lyapunov_spectrum"])
+    gradient, exponent = found.broken
+    assert gradient.evidence == pytest.approx(1.1**200, rel=1e-9)
+    # 1.1^72 < 1e3 < 1.1^73.
+    assert "at 73 steps it is a thousand times as large" in gradient.cause
+    assert exponent.evidence == pytest.approx(np.log(1.1), abs=1e-12)
+
+
+def halving(layers):
+    return sx.from_layers([lambda x: 0.5 * x] * layers)
+
+
+def test_a_gradient_that_vanishes_is_found_in_a_net_and_not_in_an_optimiser():
+    found = sx.diagnose(halving(20), jnp.ones(3), questions=["gradient_profile"])
+    assert [finding.name for finding in found.broken] == ["gradient does not vanish over 20 steps"]
+    assert found.broken[0].evidence == pytest.approx(2.0**-20, rel=1e-12)
+    assert "nothing of it is left past 10 steps" in found.broken[0].cause
+    assert sx.diagnose(descent(0.45), jnp.ones(2), questions=["gradient_profile"]).verdict == "sound"
+    # From step 5 on there are 15 layers, 2^-15 < 1e-3.
+    later = sx.diagnose(halving(20), jnp.ones(3), questions=["gradient_profile"], at=5)
+    assert later.broken[0].evidence == pytest.approx(2.0**-15, rel=1e-12)
+
+
+def test_points_of_rest_are_counted_by_name():
+    well = sx.limit(sx.GradientDescent(sx.DoubleWell(), 0.1))
+    found = sx.diagnose(well, jnp.array([0.1]), questions=["fixed_points"])
+    # Of the minima at -1 and 1 the second lies in [-0.9, 1.1]; the maximum at 0 does not count.
+    assert found.verdict == "sound" and found.findings[0].evidence == 1
+    doubling = sx.diagnose(sx.as_map(lambda x: 2.0 * x), jnp.ones(2), questions=["fixed_points"])
+    assert doubling.broken[0].evidence == 0
+
+
+def test_cycles_are_found_by_name():
+    logistic = sx.as_map(lambda x: 3.2 * x * (1.0 - x))
+    answer = sx.diagnose(logistic, jnp.array(0.4), questions=["periodic_orbits"]).answers["periodic_orbits"]
+    # The multiplier of the 2-cycle is 4 + 2r - r^2.
+    assert answer.multipliers[answer.periods == 2].ravel().real.tolist() == pytest.approx([0.16], abs=1e-9)
+
+
+def test_what_is_asked_unasked():
+    def asked(system, state):
+        return {q.name for q in QUESTIONS.values() if q.applies(system, state)} - {"survival", "linear_stability"}
+
+    quadratic, pair = sx.Quadratic(jnp.array([1.0, 4.0])), jnp.ones(2)
+    ball = sx.HeavyBall(quadratic, 0.01, 0.9)
+    game, players = sx.Bilinear(1.0), (jnp.array(0.0), jnp.array(0.0))
+    every = {"lyapunov_spectrum", "field_split", "gradient_profile"}
+    assert asked(descent(0.1), pair) == every
+    # Not Euler's steps: what their field does says nothing of them.
+    assert asked(ball, ball.init(0.0 * pair)) == every - {"field_split"}
+    assert asked(sx.AlternatingDescent(game, 0.1), players) == every - {"field_split"}
+    assert asked(sx.SimultaneousDescent(game, 0.1), players) == every
+    # One coordinate cannot turn; float32 shadows no orbit; exponents of a law that changes are none.
+    assert asked(sx.as_flow(lambda x: -x), jnp.ones(1)) == {"lyapunov_spectrum"}
+    assert asked(descent(0.1), pair.astype(jnp.float32)) == every - {"lyapunov_spectrum"}
+    assert asked(sx.VP(), pair) == {"field_split"}
+    assert asked(sx.as_flow(lambda t, x: -t * x), pair) == {"field_split"}
+    assert asked(halving(20), pair) == {"gradient_profile"}
+
+
+def test_a_question_that_cannot_be_answered_is_told_and_the_others_come():
+    # Backpropagation does not go through a loop of unknown length.
+    halved = sx.as_map(lambda x: jax.lax.while_loop(lambda y: jnp.max(jnp.abs(y)) > 1.0, lambda y: 0.5 * y, 0.5 * x))
+    found = sx.diagnose(halved, jnp.array([0.5, 0.25]))
+    ((name, reason),) = found.unanswered
+    assert name == "gradient_profile" and "Reverse-mode differentiation" in reason and "\n" not in reason
+    assert f"gradient_profile was not answered: {reason}" in found.cautions
+    assert {"survival", "linear_stability", "lyapunov_spectrum"} == set(found.answers)
+    assert json.loads(json.dumps(found.to_dict()))["unanswered"] == [[name, reason]]
+    with pytest.raises(ValueError, match="Reverse-mode differentiation"):
+        sx.diagnose(halved, jnp.array([0.5, 0.25]), questions=["gradient_profile"])
+
+
+def test_a_family_that_fails_is_told():
+    class Failing(sx.Map):
+        def step(self, n, state, *, key=None):
+            return state
+
+    @sx.diagnostics.examine.register
+    def _(system: Failing, state, *, at=0, key=None):
+        raise ValueError("no such thing\nand more")
+
+    assert sx.diagnose(Failing(), jnp.ones(1), questions=[]).cautions == (
+        "what its family examines was not answered: no such thing",
+    )
+
+
 def test_a_family_adds_its_findings():
     class Own(sx.Map):
         def step(self, n, state, *, key=None):
@@ -70,6 +191,8 @@ def test_misuse_is_told():
         sx.diagnose(descent(0.1), jnp.zeros(2), questions=["stability"])
     with pytest.raises(TypeError, match="as_map, as_flow or as_sde"):
         sx.diagnose(lambda x: x, jnp.zeros(2))
+    with pytest.raises(TypeError, match="a Map"):
+        sx.diagnose(sx.as_flow(lambda x: -x), jnp.zeros(2), questions=["gradient_profile"])
 
 
 def test_command_line_asks_the_same(capsys, tmp_path):

@@ -15,13 +15,13 @@ NAMES = sx.landscapes()
 @pytest.mark.parametrize("name", NAMES)
 def test_every_critical_point_has_no_gradient_and_its_index(name):
     scene = sx.landscape(name)
-    for position, value, index in scene.critical_points:
-        x = jnp.array(position)
+    for point in scene.critical_points:
+        x = jnp.array(point.position)
         hessian = jax.hessian(scene.objective)(x)
         # The gradient of a position known to eps is eps times the curvature.
         assert float(jnp.linalg.norm(jax.grad(scene.objective)(x))) < 1e-13 * max(1.0, float(jnp.linalg.norm(hessian)))
-        assert float(scene.objective(x)) == pytest.approx(value, rel=1e-12, abs=1e-12)
-        assert int(jnp.sum(jnp.linalg.eigvalsh(hessian) < 0)) == index
+        assert float(scene.objective(x)) == pytest.approx(point.value, rel=1e-12, abs=1e-12)
+        assert int(jnp.sum(jnp.linalg.eigvalsh(hessian) < 0)) == point.index
 
 
 def real_roots(polynomial, reach):

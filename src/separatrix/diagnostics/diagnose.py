@@ -1,6 +1,6 @@
 """The verdict: the questions that apply, put together into findings with evidence, cause and remedy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -10,8 +10,11 @@ from separatrix._types import Key
 from separatrix.diagnostics._coordinates import kind_of
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.questions import QUESTIONS, question
+from separatrix.diagnostics.questions import QUESTIONS, Question, question
 from separatrix.diagnostics.result import Result, Row
+
+# What a question raises of a system that it was not made for; an interrupt or a full memory is none of these.
+_REFUSALS = (TypeError, ValueError, RuntimeError)
 
 
 class Diagnosis(Result):
@@ -19,10 +22,12 @@ class Diagnosis(Result):
 
     - `findings`: each a number beside its threshold; those of the system's family come last.
     - `answers`: name of the question to its result.
+    - `unanswered`: name and reason of each question that could not be asked of this system.
     """
 
     findings: tuple[Finding, ...] = eqx.field(static=True)
     answers: dict[str, Result]
+    unanswered: tuple[tuple[str, str], ...] = eqx.field(static=True, default=())
 
     @property
     def broken(self) -> tuple[Finding, ...]:
@@ -41,7 +46,8 @@ class Diagnosis(Result):
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        return tuple(f"{name}: {caution}" for name, answer in self.answers.items() for caution in answer.cautions)
+        of_answers = (f"{name}: {caution}" for name, answer in self.answers.items() for caution in answer.cautions)
+        return (*of_answers, *(f"{name} was not answered: {reason}" for name, reason in self.unanswered))
 
 
 def diagnose(
@@ -57,8 +63,10 @@ def diagnose(
     - `at`: step number or time. `key`: randomness of a random system.
 
     **Returns:** a `Diagnosis`: `findings` with evidence beside threshold, cause and remedy; `answers` of each question.
+    Of those not asked for by name, one that cannot be answered is told in a caution, and the others still come.
 
-    **Raises:** `TypeError` for anything but a system; `ValueError` for a question that is none.
+    **Raises:** `TypeError` for anything but a system; `ValueError` for a question that is none; and what a question that
+    was asked for by name raises.
 
     **Example:** gradient descent past its stability edge.
 
@@ -69,8 +77,26 @@ def diagnose(
     """
     kind_of(system)
     state = asarrays(state)
-    chosen = [question(name) for name in questions] if questions is not None else list(QUESTIONS.values())
-    asked = [q for q in chosen if questions is not None or q.applies(system, state)]
-    answers = {q.name: q.ask(system, state, at=at, key=key) for q in asked}
-    findings = [finding for q in asked for finding in q.judge(answers[q.name])]
-    return Diagnosis(tuple(findings + examine(system, state, at=at, key=key)), answers)
+    answers, findings, unanswered = {}, [], []
+
+    def attempt(name: str, call: Callable[[], list[Finding]]) -> None:
+        try:
+            findings.extend(call())
+        except _REFUSALS as error:
+            unanswered.append((name, _first_line(error)))
+
+    def put(asked: Question) -> list[Finding]:
+        answers[asked.name] = asked.ask(system, state, at=at, key=key)
+        return asked.judge(answers[asked.name], system)
+
+    if questions is not None:
+        findings += [finding for asked in map(question, questions) for finding in put(asked)]
+    else:
+        for asked in QUESTIONS.values():
+            attempt(asked.name, lambda asked=asked: put(asked) if asked.applies(system, state) else [])
+    attempt("what its family examines", lambda: examine(system, state, at=at, key=key))
+    return Diagnosis(tuple(findings), answers, tuple(unanswered))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,5 +1,6 @@
 """Diffusion models: noising as an SDE, its reversal as SDE and as flow, scores learned, densities followed."""
 
+from separatrix.diffusion import examination as examination
 from separatrix.diffusion.likelihood import log_likelihood as log_likelihood
 from separatrix.diffusion.matching import (
     DenoisingScoreMatching as DenoisingScoreMatching,

@@ -1,5 +1,6 @@
 """Games: several players, each descending on a loss of its own, along a field that is no gradient."""
 
+from separatrix.games import examination as examination
 from separatrix.games.classical import Bilinear as Bilinear, DiracGAN as DiracGAN
 from separatrix.games.dynamics import (
     AlternatingDescent as AlternatingDescent,

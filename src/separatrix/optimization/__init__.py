@@ -43,6 +43,7 @@ from separatrix.optimization.escape import (
     EscapeTimes as EscapeTimes,
     escape_times as escape_times,
 )
+from separatrix.optimization.examination import against_the_edge as against_the_edge
 from separatrix.optimization.hamiltonian import (
     CanonicalPoint as CanonicalPoint,
     ConformalHamiltonian as ConformalHamiltonian,

@@ -12,7 +12,7 @@ A critical point is where grad L = 0; its index is the number of negative eigenv
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,8 @@ from separatrix.optimization.objectives import Beale, Himmelblau, Rosenbrock
 from separatrix.systems.objective import Objective
 
 
-class CriticalPoint(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class CriticalPoint:
     """Where the gradient vanishes: position, value, and the number of negative curvatures."""
 
     position: tuple[float, ...]

@@ -134,11 +134,11 @@ def race(
     grid = _window(landscape, start.dtype)
     return Race(
         paths,
-        jax.vmap(jax.vmap(objective))(paths),
+        jnp.asarray(jax.vmap(jax.vmap(objective))(paths)),
         jnp.where(there.any(axis=1), jnp.argmax(there, axis=1), -1),
         ~jnp.stack([orbit.outcome.completed for orbit in orbits]),
         grid,
-        jax.vmap(jax.vmap(objective))(grid),
+        jnp.asarray(jax.vmap(jax.vmap(objective))(grid)),
         jnp.asarray([point.position for point in landscape.critical_points], start.dtype),
         jnp.asarray([point.index for point in landscape.critical_points]),
         tuple(methods),

@@ -1,5 +1,6 @@
 """Recurrent networks: driven maps x[n+1] = F(x[n], u[n]), their gradients through time, and what they learn."""
 
+from separatrix.recurrent import examination as examination
 from separatrix.recurrent.cells import (
     Elman as Elman,
     spectral_radius as spectral_radius,

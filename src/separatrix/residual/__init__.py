@@ -1,5 +1,6 @@
 """Residual networks as discretised flows: neural ODEs, universal equations, discovery of laws, control."""
 
+from separatrix.residual import examination as examination
 from separatrix.residual.control import (
     BoundedPolicy as BoundedPolicy,
     PendulumPlant as PendulumPlant,

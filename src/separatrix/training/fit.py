@@ -142,10 +142,10 @@ def fit(
         final, values, outcome = path.final, path.states, path.outcome
         numbers = np.arange(start, start + steps + 1, every)
     else:
-        every = -(-every // monitor.every) * monitor.every
+        stride = -(-every // monitor.every) * monitor.every
         measure = eqx.filter_jit(measure)
         final, values, outcome, numbers = evolve_monitored(
-            map, start_state, monitor, measure=measure, every=every, **settings
+            map, start_state, monitor, measure=measure, every=stride, **settings
         )
     stopped = _stopped_at(outcome, map)
     if stopped is not None:

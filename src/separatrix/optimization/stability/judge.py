@@ -2,15 +2,18 @@ r"""What the readings mean: rules, each with its threshold and where the number 
 
 - edge of stability: the median of the last five ratios is within 15 % of 1, where training hovers (Cohen et al. 2021).
 - oscillation: the ratio is past 1, where the linearised run grows, and the run alternates along the top direction.
-- spike ahead: within two intervals the alternation will have raised the loss by a fifth.
+- spike ahead: within two intervals the alternation will have raised the loss by a fifth, if it goes on; and it is a tenth
+  of the way there, or an earlier burst got half of it. Most bursts at the edge end by themselves long before that. Or: the
+  run starts at 1.1 of the edge, where descent grows by a fifth a step, and no reading could see it first.
 - diverging: the ratio is past 2 at the start, or later while the loss rises: gradient descent finds a flatter place below
   4/lambda alone (Lewkowycz et al. 2020); or the loss is ten times that of the start.
 - catapult: launched past the edge, the loss rose by a fifth or more, and is now below where it was; so is the ratio.
-- bad batch: the loss rises in one step by 12 times the usual change from step to step, with the ratio well below the edge:
+- bad batch: the loss rises in one step by 12 deviations of the changes before it, with the ratio well below the edge:
   of normal noise one step in 1e33 does so, of exponential noise one in 450,000.
 - noise: the noise scale is ten batches, where doubling the batch still nearly halves the steps (McCandlish et al. 2018),
   and the loss no longer falls.
-- vanishing denominators: at least half of the rise of the ratio is that of the optimiser's response, not of the curvature.
+- vanishing denominators: at least half of the rise of the ratio is that of the optimiser's response, not of the curvature,
+  and bursts have begun to raise the loss. Adam comes to its edge so in good runs too.
 """
 
 from typing import Any
@@ -27,8 +30,11 @@ _HORIZON = 2
 _LOST = 2.0
 _GROWN = 10.0
 _RISEN = 1.2
+_BEGUN = 0.1
+_LAUNCHED = 1.1
 _LANDED = 0.85
 _DEVIATIONS = 12.0
+_BEFORE = 8
 _NOISY = 10.0
 _RISE = np.log(2.0)
 
@@ -75,6 +81,9 @@ def _past_the_edge(history: Any) -> list[Event]:
         cause = f"{cause}, with an oscillation of period 2 along the top eigenvector"
         found.append(Event(step, "oscillation", Finding("sharpness over the edge", float(ratio), "<", 1.0, cause, do)))
         found += _forecast(history, swing, cause, do)
+    if len(history.steps) == 1 and _LAUNCHED < ratio <= _LOST:
+        finding = Finding("sharpness over the edge at the start", float(ratio), "<", _LAUNCHED, cause, do)
+        found.append(Event(step, "spike ahead", finding))
     if ratio > _LOST and (len(history.steps) == 1 or history.rising()):
         finding = Finding(
             "sharpness over the edge, past which no flatter place is found", float(ratio), "<", _LOST, cause, do
@@ -88,11 +97,17 @@ def _forecast(history: Any, swing: Oscillation, cause: str, do: str) -> list[Eve
     energy = history.ratios[-1] * history.edge * swing.amplitude**2 / 2
     left = steps_until((_RISEN - 1) * abs(history.losses[-1]), energy, swing.growth)
     horizon = float(_HORIZON * history.every)
-    if left > horizon:
+    begun = energy > _BEGUN * (_RISEN - 1) * abs(history.losses[-1]) or _bursts(history)
+    if left > horizon or not begun:
         return []
     cause = f"{cause}, growing by {100 * (swing.growth - 1):.2g} % a step"
     finding = Finding("steps until the oscillation raises the loss by a fifth", left, ">", horizon, cause, do)
     return [Event(history.steps[-1], "spike ahead", finding)]
+
+
+def _bursts(history: Any) -> bool:
+    """Whether an earlier burst got half of the way to a spike."""
+    return history.rise > 1 + (_RISEN - 1) / 2
 
 
 def _edge(history: Any) -> list[Event]:
@@ -122,12 +137,14 @@ def _bad_batch(history: Any) -> list[Event]:
     """A single step whose loss stands out, told by its rise over the one before: a loss that falls fast is none."""
     steps, losses = history.recent_losses()
     calm = len(history.ratios) > 1 and max(history.ratios[-2:]) < 1 - _NEAR_EDGE
-    if len(losses) < 10 or not np.isfinite(losses).all() or not calm:
+    if len(losses) < _BEFORE + 2 or not np.isfinite(losses).all() or not calm:
         return []
-    changes = np.diff(losses)
-    spread = 1.4826 * np.median(np.abs(changes)) + 0.01 * abs(np.median(losses)) + np.finfo(float).tiny
-    worst = int(np.argmax(changes)) + 1
-    size = float(changes[worst - 1] / spread)
+    changes, least = np.diff(losses), 0.01 * abs(np.median(losses)) + np.finfo(float).tiny
+    # Beside those before it: what a run does from its start or momentum has been larger already.
+    usual = [1.4826 * np.median(np.abs(changes[:k])) + least for k in range(_BEFORE, len(changes))]
+    sizes = changes[_BEFORE:] / np.array(usual)
+    worst = _BEFORE + 1 + int(np.argmax(sizes))
+    size = float(sizes.max())
     if not size > _DEVIATIONS:
         return []
     cause = f"the batch of step {steps[worst]} has a loss far outside those around it, and the run was below its edge"
@@ -155,7 +172,7 @@ def _noise(history: Any) -> list[Event]:
 
 def _denominators(history: Any) -> list[Event]:
     ratios, responses = np.asarray(history.ratios), np.asarray(history.responses)
-    if len(ratios) < 3 or not ratios[-1] > 1:
+    if len(ratios) < 3 or not ratios[-1] > 1 or not _bursts(history):
         return []
     start = int(np.argmin(ratios[:-1]))
     rise, gain = np.log(ratios[-1] / max(ratios[start], 1e-30)), responses[-1] - responses[start]

@@ -1,9 +1,9 @@
 r"""`StabilityMonitor`: one line in a training loop.
 
 Every k steps it takes the preconditioned sharpness, warm-started, beside the optimiser's own edge; just before, it watches
-the coordinate along the last top direction for a few steps, to see whether the run alternates there, and takes two small
-gradients for the noise scale. Every tenth reading also takes the plain sharpness and the departure from gradient flow,
-which cost more. What it notices it keeps as events; `report` says what they mean.
+the coordinate along the last top direction for a few steps, to see whether the run alternates there. Where batches differ
+it also takes the gradients of both halves of one, for the noise scale. Every tenth reading takes the plain sharpness and
+the departure from gradient flow too. What it notices it keeps as events; `report` says what they mean.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from separatrix.optimization.stability.judge import judge
 from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import Direction, along, take
 from separatrix.optimization.stability.report import Event, StabilityReport
-from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, share, watched
+from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
 from separatrix.systems.from_optax import OptimizerState
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import parameters_of
@@ -121,8 +121,8 @@ class StabilityMonitor:
         if phase == 0:
             parameters, rest = eqx.partition(model, eqx.is_inexact_array)
             objective = OnBatch(self.loss, batch or None, rest).first(self.examples)
-            size = 0 if self._same(objective.batch) else objective.size
-            self.read(step, objective, parameters, optimizer_state, parts=objective.parts(), batch_size=size)
+            parts, size = (None, 0) if self._same(objective.batch) else (objective.parts(), objective.size)
+            self.read(step, objective, parameters, optimizer_state, parts=parts, batch_size=size)
 
     def read(
         self, step: int, objective: Objective, parameters: Any, inner: Any, *, key: Any = None, parts: Any = None,
@@ -152,9 +152,9 @@ class StabilityMonitor:
 
     def watch(self, n: int, state: Any, key: Any) -> None:
         """Take a reading of a state that `fit` has reached."""
-        here, other = (None, None) if key is None else (jax.random.fold_in(key, n), jax.random.fold_in(key, -1 - n))
+        here = None if key is None else jax.random.fold_in(key, n)
         size = getattr(self.objective, "batch_size", None)
-        parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in (here, other))
+        parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in _split(here))
         inner = state.optimizer_state if isinstance(state, OptimizerState) else state
         self.read(n, self.objective, parameters_of(state), inner, key=here, parts=parts, batch_size=size or 0)
 
@@ -183,6 +183,11 @@ class StabilityMonitor:
 
 
 def _drawn(objective: Any, key: Any, size: int) -> OnKey:
-    """The loss on a small part of what a key draws."""
-    count = share(size)
+    """The loss on half of a batch that a key draws."""
+    count = max(1, size // 2)
     return OnKey(dataclasses.replace(objective, batch_size=count), key, count)
+
+
+def _split(key: Any) -> Any:
+    """Two keys, independent of those that the step itself splits off."""
+    return jax.random.split(jax.random.fold_in(key, 1))

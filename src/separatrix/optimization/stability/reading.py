@@ -5,7 +5,7 @@ r"""One reading of the instrument.
     departure      |d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|): how far a step leaves gradient flow, in parts of the step
     noise scale    tr Sigma / |g|^2 in examples: with batches far smaller the noise, not the slope, moves the parameters
 
-Each is a few products with the Hessian on one batch, or two gradients of small parts of it.
+Each is a few products with the Hessian on one batch, or the gradients of its two halves.
 """
 
 from typing import Any

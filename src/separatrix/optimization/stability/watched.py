@@ -45,11 +45,11 @@ class OnBatch(Objective):
         return OnBatch(self.function, batch, self.rest)
 
     def parts(self) -> tuple["OnBatch", "OnBatch"] | None:
-        """The same on two small parts of the batch; None for fewer than two examples."""
+        """The same on both halves of the batch; None for fewer than two examples."""
         size = self.size
         if size < 2:
             return None
-        middle = share(size)
+        middle = size // 2
 
         def part(begin: int) -> Any:
             # What has no axis of examples (a key, a weight) goes whole to both.
@@ -64,11 +64,6 @@ class OnBatch(Objective):
     def size(self) -> int:
         """Number of examples: the length of the first axis of the first array that has one, 0 where there is no batch."""
         return next(filter(None, map(examples_of, jax.tree.leaves(self.batch))), 0)
-
-
-def share(size: int) -> int:
-    """Examples in each of two parts from which noise is told: an eighth of the batch, to cost little beside a step."""
-    return max(1, size // 8)
 
 
 def examples_of(leaf: Any) -> int:

@@ -18,6 +18,7 @@ from separatrix.plotting.diffusion import plot_cloud, plot_paths, plot_score
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.chapters.games import train_on_digits
 from separatrix.tour.measure.diffusion import DigitJudge, entropy, normal_divergence, shares
+from separatrix.tour.verdicts.diffusion import verdict
 
 Say = Callable[[str], None]
 SPREAD = 0.5  # of the normal data whose samplers are known exactly
@@ -28,7 +29,8 @@ def run(say: Say) -> list[Section]:
     mixture = _mixture()
     there, drawn = _exact(mixture, say)
     learned, network = _learned(mixture, drawn, say)
-    return [there, learned, _prior(say), _orders(say), _likelihood(mixture, network, say), _digits(say)]
+    exact = [_prior(say), _orders(say), _likelihood(mixture, network, say)]
+    return [there, learned, *exact, _digits(say), verdict(say)]
 
 
 def _mixture() -> Any:

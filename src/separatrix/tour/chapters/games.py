@@ -19,6 +19,7 @@ from separatrix.plotting import figure, plot_curves, plot_images
 from separatrix.plotting.style import COLOURS, label
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.measure.games import modes_reached, ring
+from separatrix.tour.verdicts.games import verdict
 
 Say = Callable[[str], None]
 
@@ -26,7 +27,7 @@ Say = Callable[[str], None]
 def run(say: Say) -> list[Section]:
     """All sections, each a claim with its numbers."""
     rings, networks = _ring(say)
-    return [_bilinear(say), _dirac(say), rings, _no_gradient(networks, say), _digits(say)]
+    return [_bilinear(say), _dirac(say), rings, _no_gradient(networks, say), _digits(say), verdict(say)]
 
 
 def _five_dynamics(step_size):

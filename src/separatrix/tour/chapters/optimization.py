@@ -16,9 +16,9 @@ import optax
 
 import separatrix as sx
 from separatrix._errors import DataMissing
-from separatrix.plotting import figure, plot_curves, plot_fates, plot_images, plot_orders
+from separatrix.plotting import figure, plot_curves, plot_images, plot_orders, plot_race
 from separatrix.tour.chapter import Chapter, Check, Section, source
-from separatrix.tour.measure.training import fate, sharpness_along
+from separatrix.tour.chapters import _edges as edges
 
 Say = Callable[[str], None]
 
@@ -30,10 +30,12 @@ def run(say: Say) -> list[Section]:
     sections += _fashion(say)
     objective = _objective(digits, examples=256, width=16, dtype=jnp.float64)
     sections.append(_limits(objective, say))
-    sections.append(_edge(_objective(digits, examples=512, width=32, loss="squared_error"), say))
-    sections.append(_sweep(_objective(digits, examples=256, width=32), say))
-    sections.append(_edges_in_closed_form(say))
+    sections.append(edges.edge(_objective(digits, examples=512, width=32, loss="squared_error"), say))
+    sections.append(edges.sweep(_objective(digits, examples=256, width=32), say))
+    sections.append(edges.edges_in_closed_form(say))
     sections.append(_momentum(objective, say))
+    sections.append(_landscapes(say))
+    sections.append(edges.verdict(objective, say))
     return sections
 
 
@@ -177,124 +179,6 @@ def _loss_curves(objective: Any, axes: Any) -> None:
     plot_curves(curves, x="time t = n h", y="loss", axes=axes, log="y")
 
 
-def _training_at_the_edge(objective, step_size):
-    """Full-batch descent with a fixed step, and the top Hessian eigenvalue every hundred steps."""
-    descent = sx.GradientDescent(objective, step_size)
-    orbit = sx.evolve(descent, objective.initial, steps=3000, save=100)
-    return orbit, sharpness_along(objective, orbit.states)
-
-
-def _edge(objective: Any, say: Say) -> Section:
-    say("the top Hessian eigenvalue along training, against 2 / step size")
-    step_size = 0.15
-    orbit, curvatures = _training_at_the_edge(objective, step_size)
-    losses = jax.vmap(objective)(orbit.states)
-    numbers = np.arange(len(orbit)) * 100
-    fig, (left, right) = figure(2)
-    plot_curves({"loss": (numbers, losses)}, x="step", y="loss", axes=left, log="y")
-    levels = {"2 / step size": 2 / step_size}
-    plot_curves({"top eigenvalue": (numbers, curvatures)}, x="step", y="curvature", axes=right, levels=levels)
-    text = """
-        A quadratic of curvature l is stable under gradient descent where h l < 2. A network is no quadratic: trained
-        with all data and a fixed step its sharpest curvature first grows, until it meets 2/h, and then stays there, at
-        the edge of stability, while the loss goes on falling, no longer at every step.
-    """
-    late = float(np.mean(curvatures[-8:]) * step_size)
-    checks = (
-        Check("sharpness times step size at the start", curvatures[0] * step_size, 2.0, relation="<="),
-        Check("sharpness times step size, mean of the last 700 steps", late, 2.0, 0.2),
-        Check("loss at the end over loss at the start", float(losses[-1] / losses[0]), 0.2, relation="<="),
-    )
-    caption = (
-        "512 digits, squared error. Cohen et al., Gradient descent on neural networks typically occurs at the edge."
-    )
-    equation = r"\lambda_{\max}(\nabla^2 L) < \frac{2}{h}"
-    code = source(_training_at_the_edge)
-    return Section("Training goes to its own stability edge", text, equation, fig, caption, code, checks)
-
-
-def _many_step_sizes(objective, step_sizes, steps):
-    """One compiled call for all step sizes: the step size is a leaf of the map."""
-
-    def losses(step_size):
-        descent = sx.GradientDescent(objective, step_size)
-        return sx.evolve(descent, objective.initial, steps=steps, save=objective).states
-
-    return jax.jit(jax.vmap(losses))(step_sizes)
-
-
-def _sweep(objective: Any, say: Say) -> Section:
-    say("64 step sizes in one compiled call")
-    steps, step_sizes = 120, jnp.geomspace(0.02, 20.0, 64, dtype=jnp.float32)
-    losses = np.asarray(_many_step_sizes(objective, step_sizes, steps))
-    fates = np.array([fate(row) for row in losses])
-    edge = 2 / float(sx.curvature(objective, objective.initial).sharpness)
-    fig, (left, right) = figure(2)
-    plot_fates(step_sizes, losses[:, -1], fates, x="step size", y=f"loss after {steps} steps", edge=edge, axes=left)
-    found = {name: np.flatnonzero(fates == name) for name in ("converges", "oscillates", "diverges")}
-    last = {name: places[-1] for name, places in found.items() if places.size}
-    curves = {f"{name}, h = {step_sizes[i]:.2g}": (np.arange(steps + 1), losses[i]) for name, i in last.items()}
-    plot_curves(curves, x="step", y="loss", axes=right, log="y")
-    rough = _largest_product(objective, step_sizes[found["oscillates"][0]], steps)
-    text = """
-        The step size is a leaf of the map, so a sweep is a vmap: 64 trainings in one compiled call. Small steps
-        converge monotonically. A step can raise the loss only if the curvature it crosses exceeds 2/h, for
-        L(x - h g) <= L(x) - h |g|^2 (1 - h l / 2) where no curvature is above l: so a run that oscillates has met 2/h.
-        It may still train, as it finds a flatter place. Past a second boundary it is lost.
-    """
-    checks = (
-        Check("largest h times sharpness of the first run that oscillates", rough, 2.0, relation=">="),
-        Check("kinds of fate among the 64 runs", float(len(last)), 3.0),
-    )
-    caption = "Left: fate over the step size. Right: the last run of each kind."
-    return Section("A sweep is a vmap", text, "", fig, caption, source(_many_step_sizes), checks)
-
-
-def _largest_product(objective: Any, step_size: Any, steps: int) -> float:
-    """Largest h times sharpness along one run, every fifth step."""
-    descent = sx.GradientDescent(objective, step_size)
-    orbit = sx.evolve(descent, objective.initial, steps=steps, save=5)
-    return float(step_size) * max(sharpness_along(objective, orbit.states))
-
-
-def _stability_edges(curvature, factors):
-    """The largest stable step size times the curvature, for three methods with momentum 0.9."""
-    objective, start = sx.Quadratic(curvature), jnp.array([1.0])
-    methods = {
-        "gradient descent": lambda h: sx.GradientDescent(objective, h),
-        "heavy ball": lambda h: sx.HeavyBall(objective, h, 0.9),
-        "Nesterov": lambda h: sx.Nesterov(objective, h, 0.9),
-    }
-    edges = {}
-    for name, build in methods.items():
-
-        def size(factor, build=build):
-            method = build(factor / curvature)
-            final = sx.evolve(method, method.init(start), steps=4000, save="last").final
-            return jnp.max(jnp.abs(jnp.stack(jax.tree.leaves(final))))
-
-        stable = jax.jit(jax.vmap(size))(factors) < 1.0
-        edges[name] = float(jnp.max(jnp.where(stable, factors, 0.0)))
-    return edges
-
-
-def _edges_in_closed_form(say: Say) -> Section:
-    say("stability edges of three methods on a quadratic")
-    beta, factors = 0.9, jnp.linspace(0.5, 4.5, 801)
-    edges = _stability_edges(25.0, factors)
-    truths = {"gradient descent": 2.0, "heavy ball": 2 + 2 * beta, "Nesterov": (2 + 2 * beta) / (1 + 2 * beta)}
-    spacing = float(factors[1] - factors[0])
-    checks = tuple(Check(f"edge of {name}, h l", edges[name], truth, 1.01 * spacing) for name, truth in truths.items())
-    text = """
-        On a quadratic the edges are known in closed form, for learning rate h, curvature l and momentum b. Here they
-        are found by running 801 step sizes of each method at once.
-    """
-    equation = r"h\lambda < 2,\qquad h\lambda < 2+2b,\qquad h\lambda < \frac{2+2b}{1+2b}"
-    return Section(
-        "Where three methods stop being stable", text, equation, code=source(_stability_edges), checks=checks
-    )
-
-
 def _ball_and_its_equation(objective, friction, step_size, end):
     """Heavy ball with learning rate h^2 and momentum 1 - a h, and x'' + a x' = -grad L."""
     ball = sx.HeavyBall(objective, learning_rate=step_size**2, momentum=1 - friction * step_size)
@@ -348,6 +232,48 @@ def _frictionless_drift() -> float:
 
     values = sx.evolve(ball, ball.init(jnp.array([1.0])), steps=100_000, save=sx.Save(1000, invariant)).states
     return float(jnp.max(jnp.abs(values / values[0] - 1)))
+
+
+def _two_races():
+    """Seven methods on Beale's function, and from just beside a saddle."""
+    beale = sx.race(sx.landscape("beale"), jnp.array([1.0, 1.5]), steps=1500)
+    saddle = sx.race(sx.landscape("saddle"), jnp.array([0.5, 1e-3]), steps=800)
+    return beale, saddle
+
+
+def _landscapes(say: Say) -> Section:
+    say("seven methods on Beale's function and on a saddle")
+    beale, saddle = _two_races()
+    fig, (left, right) = figure(2, width=4.2, height=3.6)
+    plot_race(beale, axes=left)
+    plot_race(saddle, axes=right)
+    there = dict(zip(beale.names, np.asarray(beale.finished).tolist(), strict=True))
+    arrived = sum(step > 0 for step in there.values())
+    away = dict(zip(saddle.names, np.asarray(saddle.finished).tolist(), strict=True))
+    text = f"""
+        The two classical pictures. On Beale's function there is one minimum, at (3, 0.5), behind a valley;
+        {arrived} of seven methods are within 0.05 of it after 1,500 steps. Beside a
+        saddle gradient descent gains a factor of 1 + h a step along the way out, and waits: from a thousandth of the
+        way, {away["SGD"]} steps. Methods that divide each coordinate by the size of its own gradients see no small
+        gradient there: RMSprop leaves after {away["RMSprop"]} steps and Adam after {away["Adam"]}.
+    """
+    # |x_n|^2 + |y_n|^2 with x_n = 0.5 (1 - h)^n and y_n = 1e-3 (1 + h)^n passes 1.
+    n = np.arange(801)
+    exact = int(np.argmax(np.hypot(0.5 * 0.99**n, 1e-3 * 1.01**n) > 1))
+    slowest = max(away["RMSprop"], away["Adam"])
+    checks = (
+        Check("steps of gradient descent to leave the saddle", float(away["SGD"]), float(exact)),
+        Check("steps of the slower of RMSprop and Adam over those", slowest / exact, 0.5, relation="<="),
+        Check(
+            "methods at the minimum of Beale's function",
+            float(sum(step > 0 for step in there.values())),
+            5.0,
+            relation=">=",
+        ),
+    )
+    caption = "Left: Beale's function; the star is its minimum. Right: L = (x^2 - y^2)/2, whose saddle is the cross."
+    equation = r"y_n = (1 + h)^n\, y_0"
+    return Section("Two classical pictures", text, equation, fig, caption, source(_two_races), checks)
 
 
 CHAPTER = Chapter(

@@ -20,6 +20,7 @@ from separatrix.plotting import figure, plot_curves
 from separatrix.plotting.style import COLOURS, label
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.measure.recurrent import eigenvector_condition, entropies
+from separatrix.tour.verdicts.recurrent import verdict
 
 Say = Callable[[str], None]
 KEY = jax.random.key(0)
@@ -28,7 +29,8 @@ KEY = jax.random.key(0)
 def run(say: Say) -> list[Section]:
     """All sections, each a claim with its numbers."""
     digits = sx.load("digits")
-    return [_gradients(digits, say), _non_normal(say), _edge_of_chaos(say), _classifier(digits, say), *_language(say)]
+    dynamics = [_gradients(digits, say), _non_normal(say), _edge_of_chaos(say)]
+    return [*dynamics, _classifier(digits, say), *_language(say), verdict(digits, say)]
 
 
 def _gradients_through_time(gain, rows):

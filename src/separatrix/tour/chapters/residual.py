@@ -18,13 +18,15 @@ import separatrix as sx
 from separatrix.plotting import figure, plot_curves, plot_orders
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.measure.residual import depth_errors, from_upright, root_mean_square, widen
+from separatrix.tour.verdicts.residual import verdict
 
 Say = Callable[[str], None]
 
 
 def run(say: Say) -> list[Section]:
     """All sections, each a claim with its numbers."""
-    return [_depth(say), _gradients(say), _crossing(say), _unknown_law(say), _lynx_and_hare(say), _swing_up(say)]
+    laws = [_unknown_law(say), _lynx_and_hare(say), _swing_up(say)]
+    return [_depth(say), _gradients(say), _crossing(say), *laws, verdict(say)]
 
 
 def _train(digits):

@@ -1,0 +1,95 @@
+r"""What a game is asked: how long a step of its players may be.
+
+At an equilibrium of a field v with eigenvalues lambda a step of size h multiplies along each eigenvector by R(h lambda),
+
+    simultaneous, consensus   R(z) = 1 + z          |R|^2 < 1  iff  2 a + |lambda|^2 h < 0
+    extragradient             R(z) = 1 + z + z^2    |R|^2 < 1  iff  2 a + (|lambda|^2 + 2 Re lambda^2) h
+                                                                  + 2 a |lambda|^2 h^2 + |lambda|^4 h^3 < 0
+
+with a = Re lambda. So the edge of simultaneous descent is the least -2 a/|lambda|^2: what turns (Im lambda) lowers it, and
+at a = 0 no step is short enough. Which other steps are stable there, `linear_stability` of the map itself tells.
+
+**Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), lemma 4.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from separatrix.calculus import limit
+from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.finding import Finding
+from separatrix.diagnostics.linear_stability import linear_stability
+from separatrix.games.dynamics import ConsensusDescent, Extragradient, SimultaneousDescent
+from separatrix.games.game import ConsensusField, GameField
+
+_AT_REST = 1e-4
+_CURE = "Step alternately, by extragradient, or add a consensus term or a gradient penalty."
+Condition = Callable[[complex], list[float]]
+
+
+def one_step(value: complex) -> list[float]:
+    """(|1 + h lambda|^2 - 1)/h as a polynomial in h, the highest power first."""
+    return [abs(value) ** 2, 2 * value.real]
+
+
+def two_steps(value: complex) -> list[float]:
+    """(|1 + h lambda + h^2 lambda^2|^2 - 1)/h as a polynomial in h, the highest power first."""
+    a, square = value.real, abs(value) ** 2
+    return [square**2, 2 * a * square, square + 2 * (value**2).real, 2 * a]
+
+
+def edge(values: Any, condition: Condition, rounding: float) -> float:
+    """The step size up to which all eigenvalues are stable; 0 where one is not for any, infinite for none that moves."""
+    return min((_edge_of(complex(value), condition, rounding) for value in values), default=np.inf)
+
+
+def _edge_of(value: complex, condition: Condition, rounding: float) -> float:
+    if abs(value) <= rounding:
+        return np.inf
+    if abs(value.real) <= rounding:
+        value = complex(0.0, value.imag)
+    powers = np.array(condition(value))
+    # The sign just above h = 0 is that of the lowest power that is there.
+    if powers[np.flatnonzero(powers)[-1]] > 0:
+        return 0.0
+    roots = np.roots(powers)
+    real = roots.real[(np.abs(roots.imag) <= 1e-9 * np.abs(roots)) & (roots.real > 1e-12 / abs(value))]
+    return float(np.min(real, initial=np.inf))
+
+
+def _edge_at(field: Any, players: Any, at: Any, condition: Condition) -> tuple[float, str] | None:
+    """The edge, and what turns most beside what it falls; None off an equilibrium, or where not all eigenvalues are had."""
+    found = linear_stability(field, players, at=at)
+    values = np.asarray(found.spectrum)
+    if not float(found.displacement) <= _AT_REST or len(values) < found.size:
+        return None
+    worst = complex(max(values, key=lambda value: (value.real, abs(value.imag))))
+    told = f"an eigenvalue {worst.real:.3g} {'+' if worst.imag >= 0 else '-'} {abs(worst.imag):.3g}i of the field"
+    return edge(values, condition, float(found.tolerance)), told
+
+
+@examine.register(GameField)
+@examine.register(ConsensusField)
+def examine_field(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
+    """Simultaneous descent is stable at this equilibrium for some step size."""
+    found = _edge_at(system, state, at, one_step)
+    if found is None:
+        return []
+    cause = f"{found[1]} does not fall: simultaneous steps spiral out, however short"
+    return [Finding("largest stable step size of simultaneous descent", found[0], ">", 0.0, cause, _CURE)]
+
+
+@examine.register(SimultaneousDescent)
+@examine.register(ConsensusDescent)
+@examine.register(Extragradient)
+def examine_descent(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
+    """The step size is below the edge of the equilibrium."""
+    condition = two_steps if isinstance(system, Extragradient) else one_step
+    found = _edge_at(limit(system), state, at, condition)
+    if found is None:
+        return []
+    do = f"Lower the step size below {found[0]:.3g}." if found[0] > 0 else _CURE
+    cause = f"{found[1]}: past the edge steps lead away from the equilibrium"
+    return [Finding("step size below the edge of the equilibrium", float(system.step_size), "<", found[0], cause, do)]

@@ -1,0 +1,62 @@
+r"""What an optimiser is asked beside the general questions: where it stands against its own stability edge.
+
+    ratio = (largest l with H v = l d v) / edge,      stable where it is below 1
+
+with the edge of `stability_edge` and the metric d of `preconditioner` for a method of this family, and both measured from
+the update itself for a map of optax.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from separatrix.diagnostics.curvature.curvature import curvature
+from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.finding import Finding
+from separatrix.optimization.adagrad import Adagrad
+from separatrix.optimization.adam import Adam, AdamW, Nadam
+from separatrix.optimization.aggregated import QHM, AggMo, QHAdam
+from separatrix.optimization.descent import GradientDescent
+from separatrix.optimization.momentum import HeavyBall, Nesterov
+from separatrix.optimization.rmsprop import Adadelta, RMSprop
+from separatrix.optimization.stability.watched import watched
+from separatrix.systems.from_optax import OptaxMap, OptimizerState
+from separatrix.training.fit import parameters_of
+
+_METHODS = (
+    GradientDescent, HeavyBall, Nesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, Nadam, QHAdam, OptaxMap,
+)  # fmt: skip
+_TOL = 1e-3
+
+
+def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
+    """Return the finding "sharpness below the optimiser's edge" at a state.
+
+    **Arguments:** an optimiser on an objective, as a map; its state; those of `diagnose`.
+
+    **Returns:** one finding, with the ratio as evidence; none for an optimiser without an edge (signs), or whose second
+    moments have no scale yet.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> descent = sx.GradientDescent(sx.Quadratic(jnp.array([1.0, 4.0])), 0.55)
+    >>> found = sx.diagnose(descent, jnp.ones(2), questions=["linear_stability"]).findings[-1]
+    >>> round(found.evidence, 6), found.remedy
+    (1.1, 'Lower the learning rate below 0.91 of itself, or warm it up.')
+    """
+    optimizer = watched(system)
+    inner = state.optimizer_state if isinstance(state, OptimizerState) else state
+    parameters = parameters_of(state)
+    if not np.isfinite(optimizer.edge) or not bool(optimizer.ready(inner, parameters)):
+        return []
+    metric = optimizer.metric(inner, parameters)
+    found = curvature(system.objective, parameters, key=key, preconditioner=metric, tol=_TOL)
+    ratio = float(found.sharpness) / float(optimizer.edge)
+    cause = "steps along the sharpest direction overshoot and grow, with period two"
+    remedy = f"Lower the learning rate below {1 / max(ratio, 1e-30):.2g} of itself, or warm it up."
+    return [Finding("sharpness over the optimiser's edge", ratio, "<", 1.0, cause, remedy)]
+
+
+for _method in _METHODS:
+    examine.register(_method, against_the_edge)

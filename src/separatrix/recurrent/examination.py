@@ -1,0 +1,69 @@
+r"""What a recurrent network is asked: how far back a gradient can reach, and whether it can rest.
+
+For x[n+1] = tanh(W x[n] + ...) with largest singular value s of W, the slope of tanh being at most 1,
+
+    |lambda[0]| <= s^T |lambda[T]|:     a gradient can be above 1e-3 after T steps only if s >= 1e-3^{1/T}.
+
+What it does reach, for a cell of any kind, is measured: at the rate r (nats a step) of the gradient along these inputs it
+has changed by a factor of a thousand after ln(1e3)/|r| steps, its horizon. Undriven, x' = tanh(g J x) rests at 0 iff
+g rho(J) < 1, with rho the spectral radius.
+
+**Reference:** Pascanu, Mikolov & Bengio, *On the difficulty of training recurrent neural networks* (2013), section 2.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.finding import Finding
+from separatrix.diagnostics.gradients.gradient_profile import gradient_profile
+from separatrix.evolution import evolve
+from separatrix.recurrent.cells import Elman, spectral_radius
+from separatrix.recurrent.network import RandomNetwork
+from separatrix.systems.cells import CellMap
+from separatrix.systems.drive import RecordedDrive
+
+_LOST = 1e-3
+
+
+@examine.register(RecordedDrive)
+def examine_driven(system: RecordedDrive, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
+    """Gradients reach back over the record of inputs: the gain lets them, and they do."""
+    steps = system.length - int(at)
+    if not isinstance(system.open, CellMap) or steps < 1:
+        return []
+    cell = system.open.cell
+    gain = _gain(cell, steps) if isinstance(cell, Elman) else []
+    return gain + _horizon(system, state, int(at), steps, key)
+
+
+def _gain(cell: Elman, steps: int) -> list[Finding]:
+    gain, needed = float(jnp.linalg.norm(cell.weight_hh, 2)), _LOST ** (1 / steps)
+    cause = f"no gradient can come back over {steps} steps: below {gain:.3g}^{steps} of it is left, and tanh takes more"
+    do = "Start from `with_recurrent_gain(cell, 1.0)`, or use a gated cell."
+    return [Finding("gain of the recurrent weights, largest singular value", gain, ">=", needed, cause, do)]
+
+
+def _horizon(system: RecordedDrive, state: Any, start: int, steps: int, key: Any) -> list[Finding]:
+    path = evolve(system, state, steps=steps, start=start, key=key)
+    rate = float(gradient_profile(system, path, key=key).growth_rate)
+    if np.isnan(rate):
+        return []
+    horizon = float(np.inf if rate == 0 else -np.log(_LOST) / abs(rate))
+    fate = "vanishes" if rate < 0 else "explodes"
+    cause = f"going back the gradient {fate} at {abs(rate):.3g} nats a step"
+    do = "Raise the gain towards 1, or use a gated cell." if rate < 0 else "Lower the gain, or clip gradients."
+    name = "steps over which a gradient keeps its size to a thousand, against those of the record"
+    return [Finding(name, horizon, ">=", float(steps), cause, do)]
+
+
+@examine.register(RandomNetwork)
+def examine_network(system: RandomNetwork, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
+    """Without input all activity dies."""
+    radius = float(spectral_radius(system.weight))
+    evidence = float(system.gain) * radius
+    do = f"Lower the gain below {1 / radius:.4g}, or ask `lyapunov_spectrum` whether what it does is chaos."
+    cause = "rest is unstable: the network keeps itself active"
+    return [Finding("gain times spectral radius of the weights", evidence, "<=", 1.0, cause, do)]

@@ -1,0 +1,46 @@
+"""Each file of `examples/` runs as it is, and its run stands where it says it does."""
+
+import runpy
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def run():
+    """Run an example in the climate of its users: JAX as it comes, but warnings are errors."""
+
+    def run(name):
+        with warnings.catch_warnings(), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            warnings.simplefilter("error")
+            return runpy.run_path(str(EXAMPLES / name))
+
+    return run
+
+
+def test_every_example_is_tested_here():
+    tested = {"monitor_equinox.py", "monitor_flax.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_adam_on_digits_comes_to_its_own_edge(run, capsys):
+    report = run("monitor_equinox.py")["report"]
+    # 38 over the learning rate in the metric of its second moments; where it hovers readings scatter by a few percent.
+    assert 0.85 < report.ratios.max() < 1.3
+    # It came there from far below, while the loss fell.
+    assert report.ratios[0] < 0.3 and report.losses[-1] < 0.2 * report.losses[0]
+    assert "sharpness over the edge" in capsys.readouterr().out
+
+
+def test_momentum_on_digits_stays_below_its_edge(run):
+    names = run("monitor_flax.py")
+    report = names["report"]
+    assert report.state == "stable" and report.ratios.max() < 1 and report.losses[-1] < 0.2 * report.losses[0]
+    # The ratio of momentum 0.9 is learning rate times plain sharpness over 3.8.
+    seen = np.isfinite(report.sharpness)
+    np.testing.assert_allclose(report.ratios[seen], 0.1 * report.sharpness[seen] / 3.8, rtol=0.05)
