@@ -1,7 +1,7 @@
 """A plain optax + equinox loop with one line added: where does this run stand against its own stability edge?
 
-Adam on a quarter of the handwritten digits. Its threshold, 38 over the learning rate in the metric of its second moments, is
-measured from the transformation itself.
+Adam on a quarter of the handwritten digits. Its threshold, 38 over the learning rate in the metric of its second moments,
+is measured from the transformation itself.
 """
 
 import equinox as eqx

@@ -1,6 +1,6 @@
 r"""How each question is asked by name: of a system and a state alone, over a run short enough to wait for.
 
-    exponents        10,000 steps: of a map; of length 1/L for a flow, a hundredth of that for an SDE
+    exponents        10,000 steps (3,000 of more than 8 coordinates): of a map; of length 1/L of a flow, 1/(100 L) of an SDE
     gradients        200 steps of a map, all of a finite one
     points, cycles   from starts in the box |x - state| <= max(1, |state|), coordinate by coordinate
 
@@ -9,6 +9,7 @@ with L the fastest rate along the orbit. For other lengths and regions call the 
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -33,7 +34,7 @@ from separatrix.systems.sde import SDE
 SMALL, FORMED = 64, 512
 # All exponents up to here, the leading ones beyond.
 _ALL, _LEADING = 8, 3
-_STEPS = 10_000
+_STEPS, _FEWER, _MOST_GRADIENTS = 10_000, 3_000, 10_000
 # Batches of an error want some steps each.
 _LEAST = 256
 _STARTS, _HORIZON, _GRADIENT_STEPS = 64, 20.0, 200
@@ -62,10 +63,15 @@ def is_simultaneous(system: Any, state: State) -> bool:
     h, point = jnp.asarray(system.step_size, float_dtype(state)), as_vector(state)
     point = point + 0.1 * jnp.cos(jnp.arange(point.size).astype(point.dtype)) * jnp.maximum(jnp.max(jnp.abs(point)), 1)
     beside = from_vector(point, state)
-    moved = as_vector(system.step(0, beside)) - point
-    along = h * as_vector(limit(system).velocity(jnp.zeros_like(h), beside))
+    moved, along = _step_and_limit(system, beside, h)
+    moved = moved - point
     rounding = 100 * float(jnp.finfo(point.dtype).eps) * float(jnp.max(jnp.abs(point)) + jnp.max(jnp.abs(along)))
     return bool(jnp.max(jnp.abs(moved - along)) <= rounding)
+
+
+@eqx.filter_jit
+def _step_and_limit(system: NearIdentityMap, state: State, h: Any) -> tuple[Any, Any]:
+    return as_vector(system.step(0, state)), h * as_vector(limit(system).velocity(jnp.zeros_like(h), state))
 
 
 def has_exponents(system: Any, state: State) -> bool:
@@ -86,8 +92,8 @@ def has_rotation(system: Any, state: State) -> bool:
 
 
 def has_gradients(system: Any, state: State) -> bool:
-    """Whether gradients are followed back: through maps."""
-    return isinstance(system, Map) and size_of(state) <= FORMED
+    """Whether gradients are followed back: through maps, larger ones where they end (layers, recorded inputs)."""
+    return isinstance(system, Map) and size_of(state) <= (FORMED if isinstance(system, FiniteMap) else SMALL)
 
 
 def exponents(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> LyapunovSpectrum:
@@ -99,13 +105,18 @@ def exponents(system: Any, state: State, *, at: Any = 0, key: Key | None = None)
     if not isinstance(system, Flow):
         key = jax.random.key(0) if key is None else key
     step_size = (1.0 if isinstance(system, Flow) else 0.01) / fastest_rate(system, state, float(at), key)
-    times = (float(at), float(at) + _STEPS * step_size)
-    return lyapunov_spectrum(system, state, count=count, times=times, steps=_STEPS, key=key)
+    steps = _steps_for(state)
+    times = (float(at), float(at) + steps * step_size)
+    return lyapunov_spectrum(system, state, count=count, times=times, steps=steps, key=key)
+
+
+def _steps_for(state: State) -> int:
+    return _STEPS if size_of(state) <= _ALL else _FEWER
 
 
 def _exponents_of_map(system: Map, state: State, count: int, start: int, key: Key | None) -> LyapunovSpectrum:
     """Over as many steps as there are; of an orbit that grew past all numbers, over half of those before."""
-    steps = min(system.length - start, _STEPS) if isinstance(system, FiniteMap) else _STEPS
+    steps = min(system.length - start, _STEPS) if isinstance(system, FiniteMap) else _steps_for(state)
     found = lyapunov_spectrum(system, state, count=count, steps=steps, start=start, key=key)
     before = steps if bool(found.outcome.completed) else int(found.outcome.at) - start
     if before == steps or before < 2 * _LEAST:
@@ -126,7 +137,7 @@ def gradients(system: Any, state: State, *, at: Any = 0, key: Key | None = None)
         raise TypeError(explain("gradient_profile by name", got, "a Map", do))
     start = int(at)
     steps = system.length - start if isinstance(system, FiniteMap) else _GRADIENT_STEPS
-    path = evolve(system, state, steps=min(steps, _STEPS), start=start, key=key)
+    path = evolve(system, state, steps=min(steps, _MOST_GRADIENTS), start=start, key=key)
     return gradient_profile(system, path, key=key)
 
 

@@ -66,7 +66,7 @@ def _edge_at(field: Any, players: Any, at: Any, condition: Condition) -> tuple[f
     if not float(found.displacement) <= _AT_REST or len(values) < found.size:
         return None
     worst = complex(max(values, key=lambda value: (value.real, abs(value.imag))))
-    told = f"an eigenvalue {worst.real:.3g} {'+' if worst.imag >= 0 else '-'} {abs(worst.imag):.3g}i of the field"
+    told = f"an eigenvalue {worst.real + 0.0:.3g} {'+' if worst.imag >= 0 else '-'} {abs(worst.imag):.3g}i of the field"
     return edge(values, condition, float(found.tolerance)), told
 
 

@@ -31,6 +31,6 @@ def plot_stability(report: Any, *, axes: Any = None) -> Any:
     behind.set_yscale("log")
     behind.set_ylabel("loss", fontsize=9, color="0.5")
     behind.grid(False)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.12 * float(np.max(ratios[np.isfinite(ratios)], initial=1.0)))
     axes.legend(fontsize=7, frameon=False, loc="lower right")
     return axes.figure

@@ -55,7 +55,7 @@ def _horizon(system: RecordedDrive, state: Any, start: int, steps: int, key: Any
     fate = "vanishes" if rate < 0 else "explodes"
     cause = f"going back the gradient {fate} at {abs(rate):.3g} nats a step"
     do = "Raise the gain towards 1, or use a gated cell." if rate < 0 else "Lower the gain, or clip gradients."
-    name = "steps over which a gradient keeps its size to a thousand, against those of the record"
+    name = "reach of a gradient: steps to a factor of a thousand"
     return [Finding(name, horizon, ">=", float(steps), cause, do)]
 
 

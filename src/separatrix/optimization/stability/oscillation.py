@@ -36,7 +36,9 @@ def oscillation(coordinates: Any) -> Oscillation:
     swings = np.diff(np.asarray(coordinates, float))
     if len(swings) < _LEAST or not np.isfinite(swings).all() or not np.any(swings):
         return Oscillation(np.nan, np.nan, np.nan)
-    flip = -float(np.sum(swings[1:] * swings[:-1]) / np.sum((swings[1:] ** 2 + swings[:-1] ** 2) / 2))
+    # Of a run that is lost the squares overflow; the index has no scale.
+    d = swings / np.max(np.abs(swings))
+    flip = -float(np.sum(d[1:] * d[:-1]) / np.sum((d[1:] ** 2 + d[:-1] ** 2) / 2))
     sizes = np.log(np.maximum(np.abs(swings), 1e-300))
     growth = float(np.exp(np.polyfit(np.arange(len(swings)), sizes, 1)[0]))
     return Oscillation(flip, growth, float(np.abs(swings[-1])) / 2)

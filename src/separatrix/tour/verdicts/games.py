@@ -20,7 +20,9 @@ def _diagnose_gans(penalties, step_size):
     found = {}
     for penalty in penalties:
         game = sx.DiracGAN(penalty)
-        found[f"Field, penalty {penalty:g}"] = sx.diagnose(sx.field(game), rest)
+        found[f"Field, penalty {penalty:g}"] = sx.diagnose(
+            sx.field(game), rest, questions=["linear_stability", "field_split"]
+        )
         descent = sx.SimultaneousDescent(game, step_size)
         found[f"Simultaneous steps of {step_size:g}, penalty {penalty:g}"] = sx.diagnose(
             descent, rest, questions=["linear_stability"]

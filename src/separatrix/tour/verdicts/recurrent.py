@@ -64,7 +64,7 @@ def verdict(digits: Any, say: Callable[[str], None]) -> Section:
         ),
         Check(
             "linear: steps to a factor of a thousand",
-            evidence(linear, "against those of the record"),
+            evidence(linear, "reach of a gradient"),
             float(np.log(1e3) / np.log(gains[-1])),
             1e-9,
         ),

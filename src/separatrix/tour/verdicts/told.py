@@ -10,7 +10,7 @@ def told(diagnoses: Mapping[str, Any]) -> str:
 
 
 def _paragraph(name: str, found: Any) -> str:
-    sentences = [f"{finding}." if not str(finding).endswith(".") else str(finding) for finding in found.broken]
+    sentences = [str(finding)[:1].upper() + str(finding)[1:] for finding in found.broken]
     claims = "; ".join(finding.name for finding in found.findings)
     return f"{name}: {found.verdict}. {' '.join(sentences)}" if sentences else f"{name}: sound ({claims})."
 
