@@ -12,8 +12,12 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path for path in DOCS.glob("*.md") if "```{code-cell}" in path.read_text(encoding="utf-8"))
 
+# Pages of more than ten seconds; `make docs` executes them all.
+LONG = {"distances", "gradients", "lyapunov", "optimizers", "stochastic"}
+CASES = [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in PAGES]
 
-@pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
+
+@pytest.mark.parametrize("page", CASES, ids=[path.stem for path in PAGES])
 def test_the_code_of_a_page_runs(page):
     names = {}
     for options, code in re.findall(

@@ -82,10 +82,16 @@ _SUBMODULES = (
     "recurrent", "residual", "systems", "tour", "training",
 )  # fmt: skip
 
+# Families tell `diagnose` what they know of their own systems when they are imported.
+_FAMILIES = ("optimization", "games", "recurrent", "residual", "diffusion")
+
 __all__ = sorted(["__version__", *_HOME])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "diagnose":
+        for family in _FAMILIES:
+            importlib.import_module(f"separatrix.{family}")
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value

@@ -237,6 +237,7 @@ def test_the_stable_and_unstable_manifolds_of_a_bent_saddle(stretch):
     assert set(np.sign(np.asarray(unstable.points)[:, -1, 0])) == {-1.0, 1.0} or stretch < 0
 
 
+@pytest.mark.slow
 def test_edge_tracking_returns_the_saddle_in_three_dimensions():
     # Tilted wells with coupling: the saddle solves x^3 - x + 0.1 = 0, y = x/2, z = x^2.
     def velocity(s):

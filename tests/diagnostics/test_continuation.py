@@ -201,6 +201,7 @@ def test_the_two_cycle_of_descent_in_a_double_well_is_its_closed_form():
     assert kinds(cycle) == ["period doubling"] and places(cycle) == pytest.approx([np.sqrt(5) - 1], abs=CLOSE)
 
 
+@pytest.mark.slow
 def test_cycles_of_a_subcritical_hopf_point_fold_back():
     # r' = r (mu + r^2 - r^4): cycles on mu = r^4 - r^2, which folds at mu = -1/4; multiplier exp(2 pi (2 r^2 - 4 r^4)).
     family = polar(lambda r2, mu: mu + r2 - r2**2)

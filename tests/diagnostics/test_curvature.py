@@ -104,6 +104,7 @@ def test_a_direction_that_overtakes_is_seen_by_the_guard():
     np.testing.assert_allclose(found.eigenvalues, [6.0, 5.0, 4.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_small_network_against_its_dense_hessian():
     objective = net()
     values, vectors = np.linalg.eigh(dense(objective, objective.initial))
@@ -175,6 +176,7 @@ def test_the_preconditioned_spectrum_is_that_of_the_generalised_problem():
     assert int(again.products) == 4
 
 
+@pytest.mark.slow
 def test_single_precision_one_parameter_and_a_flat_objective():
     single = net(jnp.float32)
     values = np.linalg.eigvalsh(dense(single, single.initial).astype(float))
@@ -187,6 +189,7 @@ def test_single_precision_one_parameter_and_a_flat_objective():
     np.testing.assert_array_equal(flat.eigenvalues, [0.0, 0.0])
 
 
+@pytest.mark.slow
 def test_a_batch_is_held_fixed_and_a_loop_may_be_compiled():
     points = jax.random.normal(jax.random.key(0), (50, 4))
     loss = sx.sampled(lambda x, batch: jnp.mean((batch @ x) ** 2) / 2, points, batch_size=8)

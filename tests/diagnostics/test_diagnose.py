@@ -45,6 +45,7 @@ def test_transient_growth_is_told():
     assert found.broken[0].evidence == pytest.approx(np.linalg.norm([[0.5, 50.0], [0.0, 0.5]], 2), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_stable_linear_map_is_sound_to_every_question():
     matrix = jnp.array([[0.5, 1.0], [0.0, -0.25]])
     found = sx.diagnose(sx.as_map(lambda x: matrix @ x), jnp.zeros(2))
@@ -76,6 +77,7 @@ def test_a_field_that_only_turns_is_found():
         assert "spiral outward" in found.broken[0].cause
 
 
+@pytest.mark.slow
 def test_a_gradient_that_explodes_is_found():
     entry = sx.catalogue.entry("orthogonal-network")
     found = sx.diagnose(entry.build(), entry.start(), questions=["gradient_profile", "lyapunov_spectrum"])
@@ -90,6 +92,7 @@ def halving(layers):
     return sx.from_layers([lambda x: 0.5 * x] * layers)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_vanishes_is_found_in_a_net_and_not_in_an_optimiser():
     found = sx.diagnose(halving(20), jnp.ones(3), questions=["gradient_profile"])
     assert [finding.name for finding in found.broken] == ["gradient does not vanish over 20 steps"]
@@ -101,6 +104,7 @@ def test_a_gradient_that_vanishes_is_found_in_a_net_and_not_in_an_optimiser():
     assert later.broken[0].evidence == pytest.approx(2.0**-15, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_points_of_rest_are_counted_by_name():
     well = sx.limit(sx.GradientDescent(sx.DoubleWell(), 0.1))
     found = sx.diagnose(well, jnp.array([0.1]), questions=["fixed_points"])
@@ -229,7 +233,9 @@ def test_command_line_takes_a_system_of_ones_own(capsys, tmp_path, monkeypatch):
     assert "linear_stability" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["ornstein-uhlenbeck", "lotka-volterra", "adam", "gru", "training"])
+@pytest.mark.parametrize(
+    "name", ["ornstein-uhlenbeck", "lotka-volterra", "adam", "gru", pytest.param("training", marks=pytest.mark.slow)]
+)
 def test_any_kind_can_be_asked(name):
     entry = sx.catalogue.entry(name)
     key = jax.random.key(0) if entry.random else None

@@ -252,6 +252,7 @@ def test_frechet_of_known_moments_in_named_features():
     assert "2 principal components" in str(named)
 
 
+@pytest.mark.slow
 def test_all_at_once_see_a_change_of_shape_that_two_moments_do_not():
     """Two points +-1 against N(0, 1): equal means and variances."""
     rng = np.random.default_rng(SEED)
@@ -272,6 +273,7 @@ def test_images_are_flattened_and_integers_taken_as_numbers():
     assert one == other
 
 
+@pytest.mark.slow
 def test_single_precision_is_kept():
     x, y = (z.astype(np.float32) for z in normals([1.0, 0, 0], (60, 60)))
     found = sx.distances(x, y, key=KEY, permutations=5)

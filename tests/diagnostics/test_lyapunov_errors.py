@@ -58,6 +58,7 @@ def lorenz_runs(steps):
     return run_all(run)
 
 
+@pytest.mark.slow
 def test_of_lorenz():
     values, errors = lorenz_runs(2000)
     # The truth is Viswanath's 0.90566 for the first, and the divergence for the rest.

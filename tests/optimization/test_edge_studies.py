@@ -116,6 +116,7 @@ def looked_at(loss, step_size, x, monitor, steps=61):
         x = after
 
 
+@pytest.mark.slow
 def test_catapult_lands_below_four_over_lambda_and_is_lost_above():
     path, h, (loss, start, monitor) = launched(1.7)
     f, curvature = (np.asarray(part) for part in path.states)

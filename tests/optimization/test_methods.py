@@ -169,6 +169,7 @@ def test_values_of_the_landscapes():
     assert float(sx.DoubleWell()(origin)) == 0.5
 
 
+@pytest.mark.slow
 def test_the_same_method_runs_on_a_vector_a_large_network_and_a_batch():
     network = eqx.nn.MLP(784, 10, 512, 2, key=jax.random.key(0), dtype=jnp.float32)
     inputs = jax.random.normal(jax.random.key(1), (16, 784), jnp.float32)

@@ -56,7 +56,7 @@ class Diagnose(Command):
         for name in self.question:
             diagnostics.question(name)
         system, state, key = target(self.system)
-        found = diagnostics.diagnose(system, state, questions=self.question or None, key=key)
+        found = separatrix.diagnose(system, state, questions=self.question or None, key=key)
         text = str(found)
         if self.html is not None:
             from separatrix.cli.diagnosis_page import page

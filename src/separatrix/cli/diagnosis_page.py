@@ -13,7 +13,8 @@ def page(name: str, diagnosis: Any) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{style}</style></head><body><main><h1>{html.escape(title)}</h1>"
-        f'<p class="question">{html.escape(diagnosis.verdict)}</p>{_findings(diagnosis.findings)}{answers}'
+        f'<p class="question">{html.escape(diagnosis.verdict)}</p>'
+        f"{_findings(diagnosis.findings)}{_unanswered(diagnosis)}{answers}"
         "</main></body></html>\n"
     )
 
@@ -25,6 +26,13 @@ def _findings(findings: Any) -> str:
         for finding in findings
     )
     return f"<table>{rows}</table>"
+
+
+def _unanswered(diagnosis: Any) -> str:
+    """Questions that could not be asked; cautions of the others stand beside their answers."""
+    return "".join(
+        f"<p>{html.escape(name)} was not answered: {html.escape(why)}</p>" for name, why in diagnosis.unanswered
+    )
 
 
 def _answer(question: str, answer: Any) -> str:

@@ -35,7 +35,7 @@ _MOMENT = 32
 # Transient growth: so many octaves of n or t, four points in each, then a search around the best.
 _OCTAVES = 16
 _REFINED = 64
-_SPARE = 4
+_SPARE = 2
 
 
 class LinearStability(Result):
