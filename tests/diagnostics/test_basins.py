@@ -104,6 +104,7 @@ def test_henon_has_one_strange_attractor_and_escapes():
     assert "escaped to infinity" in str(found)
 
 
+@pytest.mark.slow
 def test_van_der_pol_has_one_limit_cycle_of_the_published_period():
     flow = sx.catalogue.entry("van-der-pol").build()
     found = sx.basins(flow, jnp.array([[0.1, 0.0], [2.0, 0.0], [-1.0, 3.0]]), times=(0.0, 100.0))

@@ -84,6 +84,7 @@ def test_henon_flips_at_its_closed_form():
     assert found.periods.tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_follows_its_attractor_shows_hysteresis():
     # x' = mu + x - x^3 has two attractors for |mu| < 2/(3 sqrt 3) = 0.3849.
     def cubic(mu):

@@ -163,6 +163,7 @@ def test_the_brusselator_oscillates_past_one_plus_a_squared():
     assert float(point.frequency) == pytest.approx(a, abs=1e-8) and point.criticality == "supercritical"
 
 
+@pytest.mark.slow
 def test_lorenz_has_a_pitchfork_and_a_subcritical_hopf_point():
     sigma, beta = 10.0, 8 / 3
     lorenz = sx.as_flow(Lorenz(rho=0.5))

@@ -118,6 +118,7 @@ def test_a_small_network_against_its_dense_hessian():
     assert float(found.gradient_norm) == pytest.approx(float(jnp.linalg.norm(gradient)), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_two_layer_linear_network_in_closed_form():
     # y = b a^T x with x of unit covariance and target t^T x: L = |a b - t|^2/2, for a vector a and a number b. At the
     # minimum a = c e1, b = c, t = c^2 e1 it is H = J^T J, J = [b I, a], with top eigenvalue b^2 + |a|^2 = 2 c^2,

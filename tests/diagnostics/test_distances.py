@@ -170,7 +170,7 @@ def test_accuracy_stays_below_that_of_bayes_and_comes_near():
 # Errors and p-values
 
 
-QUICK = ("sliced_wasserstein_2", "energy_distance", "classifier_two_sample")
+QUICK = ("energy_distance",)
 EACH = [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in KINDS]
 
 

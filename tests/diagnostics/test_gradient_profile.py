@@ -152,6 +152,7 @@ def test_an_averaged_profile_is_the_root_mean_square_and_a_dead_layer_ends_it():
     assert float(dead.singular_values[8, 3]) > 1e-4 and float(dead.singular_values[8, 4]) < 1e-14
 
 
+@pytest.mark.slow
 def test_a_random_map_and_a_state_with_a_counter():
     noisy = sx.as_map(lambda x, *, key: x * jax.random.uniform(key, (), x.dtype, 0.5, 1.5))
     key = jax.random.key(4)

@@ -377,7 +377,9 @@ def test_ratio_of_a_network_is_the_dense_eigenvalue_and_idle_parameters_do_no_ha
     assert jnp.any(v == 0) and monitor.report().ratios[-1] == pytest.approx(truth, rel=1e-6)
 
 
-@pytest.mark.parametrize(("batch_size", "key"), [(None, None), (8, 3)], ids=["all", "batches"])
+@pytest.mark.parametrize(
+    ("batch_size", "key"), [pytest.param(None, None, marks=pytest.mark.slow), (8, 3)], ids=["all", "batches"]
+)
 def test_looking_on_changes_nothing(batch_size, key):
     key = None if key is None else jax.random.key(key)
     settings = {"initial": net(), "steps": 50, "batch_size": batch_size, "key": key, "every": 50}
