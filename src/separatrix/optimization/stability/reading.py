@@ -20,6 +20,9 @@ from separatrix._types import Key, State
 from separatrix.diagnostics.curvature.curvature import curvature
 from separatrix.systems.objective import Objective
 
+# A warm search takes two or three products: room for more would cost more to clear than they do.
+_ROOM = 6
+
 
 class Reading(eqx.Module):
     """Numbers of one reading; those that were not taken are NaN.
@@ -72,7 +75,15 @@ def take(
     metric = optimizer.metric(inner, parameters)
     start = None if before is None else before.vectors
     steep = curvature(
-        objective, parameters, key=key, preconditioner=metric, start=start, guard=0, tol=tol, max_products=40
+        objective,
+        parameters,
+        key=key,
+        preconditioner=metric,
+        start=start,
+        guard=0,
+        tol=tol,
+        max_products=40,
+        basis=_ROOM,
     )
     vector = jax.tree.map(lambda leaf: leaf[0], steep.eigenvectors)
     covector = jax.tree.map(lambda d, v: d * v, metric, vector)
@@ -81,7 +92,7 @@ def take(
     plain = jax.tree.map(lambda leaf: leaf[:1], steep.vectors) if before is None else before.plain
     sharpness = departure = missing
     if wide:
-        flat = curvature(objective, parameters, key=key, start=plain, guard=0, tol=tol, max_products=40)
+        flat = curvature(objective, parameters, key=key, start=plain, guard=0, tol=tol, max_products=40, basis=_ROOM)
         plain, sharpness, products = flat.vectors, flat.sharpness, products + flat.products + 1
         departure = _departure(objective, parameters, key, metric)
     signal, noise = _noise(parts, parameters) if parts is not None else (missing, missing)
