@@ -43,7 +43,8 @@ def test_heavy_ball_is_stable_below_its_edge(system, verdict, radius):
 
 
 def test_products_alone_find_what_the_matrix_holds():
-    # 600 coordinates: beyond what is formed. Eigenvalues of a Jordan-like matrix with a known leading block.
+    # 600 coordinates: beyond what is formed. Eigenvalues of a Jordan-like matrix with a known leading block, the others
+    # spread out: where they crowd Arnoldi's method takes minutes to part them to ten digits.
     size = 600
     matrix = np.diag(np.linspace(-2.0, -80.0, size)) + np.diag(0.3 * np.ones(size - 1), 1)
     matrix[0, 0], matrix[1, 1], matrix[0, 1], matrix[1, 0] = -0.2, -0.2, 1.0, -1.0
