@@ -5,8 +5,8 @@ of a run is read off its own losses at every step, without the instrument: it ha
 not finite or more than ten times that of the start, and *spiked* where a loss is more than a fifth above the least before
 (of a single batch: three times). An alarm is an event of a kind that says the run is in danger. A hit is an event of the
 kind that the scenario is about; a false alarm is an alarm with no spike or blow-up within 100 steps after it, or two
-intervals before it. The rules were tuned on these scenarios and keys, and the level of a fifth was chosen after a first one,
-three times, had shown no spike of a full batch at all: the table says how well they can do, not how well they will do
+intervals before it. The rules were tuned on these scenarios and keys, and the level of a fifth was chosen after
+three times had shown no spike of a full batch at all: the table says how well they can do, not how well they will do
 elsewhere.
 """
 
