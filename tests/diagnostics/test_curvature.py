@@ -96,6 +96,37 @@ def test_bounds_hold_on_many_random_spectra():
     assert np.mean(np.asarray(found.products)) < 20
 
 
+def test_one_product_follows_a_pair_whose_gap_is_known():
+    matrix, basis = turned(SPECTRA["outliers"])
+    found = sx.curvature(Bowl(matrix), jnp.ones(100), tol=1e-8)
+    assert float(found.gap) == pytest.approx((9 - 5) / 9, abs=1e-3)
+    # The matrix turned by an angle a in the plane of its first two eigenvectors: |r| = 4 sin a cos a, more than tol, but
+    # the Rayleigh quotient is off by 4 sin^2 a, as |r|^2/gap says.
+    first, second, angle = basis[:, -1], basis[:, -2], 0.05
+    plane = np.stack([first, second])
+    turn = np.eye(100) + plane.T @ (
+        np.array([[np.cos(angle) - 1, -np.sin(angle)], [np.sin(angle), np.cos(angle) - 1]]) @ plane
+    )
+    moved = Bowl(jnp.asarray(turn @ np.asarray(matrix) @ turn.T))
+    followed = sx.curvature(moved, jnp.ones(100), start=found, guard=0, tol=0.01)
+    assert int(followed.products) == 1 and bool(followed.converged)
+    assert float(followed.residuals[0]) == pytest.approx(4 * np.sin(angle) * np.cos(angle), rel=1e-6)
+    assert 9 - float(followed.sharpness) == pytest.approx(4 * np.sin(angle) ** 2, rel=1e-6)
+    assert float(followed.errors[0]) == pytest.approx(4 * np.sin(angle) ** 2, rel=0.01)
+    # Without a gap the residual alone bounds the error, and the search goes on.
+    again = sx.curvature(moved, jnp.ones(100), start=found.vectors[:1], guard=0, tol=0.01)
+    assert int(again.products) > 1 and 9 - float(again.sharpness) < 0.01 * 9
+
+
+def test_a_metric_on_complex_parameters_measures_both_coordinates():
+    # L = (3 a^2 + 5 b^2)/2 of z = a + ib, in the metric d = 2: eigenvalues 5/2 and 3/2.
+    found = sx.curvature(
+        lambda z: 1.5 * jnp.sum(z.real**2) + 2.5 * jnp.sum(z.imag**2), jnp.ones(1, complex), count=2, guard=0,
+        preconditioner=jnp.full(1, 2.0), tol=1e-10,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.eigenvalues, [2.5, 1.5], rtol=1e-12)
+
+
 def test_a_direction_that_overtakes_is_seen_by_the_guard():
     # Directions that do not couple: 5 -> 5 and 1 -> 6. Without a guard the first would be followed for ever.
     before, after = (Bowl(jnp.diag(jnp.r_[5.0, 4.0, 3.0, top, jnp.linspace(0.0, 0.5, 96)])) for top in (1.0, 6.0))

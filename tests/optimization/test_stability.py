@@ -72,6 +72,16 @@ def test_wrappers_do_not_hide_the_edge(build):
     assert edge_ratio(build()) == pytest.approx(3.8, rel=1e-12)
 
 
+@pytest.mark.parametrize("build", [lambda: optax.lamb(1e-3), lambda: optax.contrib.muon(1e-3)], ids=["LAMB", "Muon"])
+def test_an_update_that_mixes_parameters_has_no_edge(build):
+    with pytest.raises(ValueError, match="response goes to others, expected one elementwise"):
+        edge_ratio(build())
+
+
+def test_a_step_of_given_length_has_no_edge():
+    assert np.isnan(edge_ratio(optax.lars(1e-3)))
+
+
 def test_optimistic_descent_leaves_at_minus_one():
     # x - 2h g[n] + h g[n-1]: z^2 - z + 2hlz - hl vanishes at z = -1 where h l = 2/3, of a first response of 2h.
     assert edge_ratio(optax.optimistic_gradient_descent(RATE)) == pytest.approx(4 / 3, rel=1e-12)
@@ -220,11 +230,25 @@ def test_what_is_not_finite_is_told():
     assert "checkpoint" in str(monitor.events[0]) and np.isnan(monitor.report().losses[-1])
 
 
+@pytest.mark.parametrize("looks", ["a loop", "fit"])
+def test_length_of_an_update_over_that_of_the_parameters(looks):
+    start, rate = np.array([1.0, 1.0, 1e-3]), 0.01
+    if looks == "fit":
+        monitor = sx.StabilityMonitor(every=20)
+        sx.fit(bowl, lambda loss: sx.GradientDescent(loss, rate), initial=jnp.asarray(start), steps=20, monitor=monitor)
+    else:
+        monitor, _ = orbit(optax.sgd(rate), start=tuple(start), steps=21)
+    # Of the first reading, which is wide; the next nine are not.
+    expected = rate * np.linalg.norm(CURVATURES * start) / np.linalg.norm(start)
+    assert monitor.report().updates[0] == pytest.approx(expected, rel=1e-12)
+    assert np.isnan(monitor.report().updates[1])
+
+
 def reading(loss, ratio=0.5):
     missing = jnp.asarray(jnp.nan)
     return Reading(
-        jnp.asarray(ratio), jnp.asarray(0.0), missing, jnp.asarray(loss), missing, missing, jnp.asarray(0.0), missing,
-        missing, missing, jnp.asarray(1),
+        jnp.asarray(ratio), jnp.asarray(0.0), missing, jnp.asarray(loss), missing, jnp.asarray(0.0), missing, missing,
+        missing, jnp.asarray(1),
     )  # fmt: skip
 
 

@@ -137,6 +137,56 @@ def test_local_weak_error_of_sgd_on_real_digits():
         assert slope == pytest.approx(order + 1, abs=0.15)
 
 
+def test_whole_runs_of_sgd_on_digits_have_weak_orders_one_and_two():
+    """Least squares on threes and eights, to time 1: E x and E x x^T of all runs, without Monte Carlo.
+
+    A step is one of K affine maps, so that S = E z z^T of z = (x, 1) goes by S <- mean of A_k S A_k^T exactly; the SDE that
+    measured its covariance over the same K has affine drift and deviations, and S' = B S + S B^T + sum of D_k S D_k^T.
+    """
+    data, count = sx.load("digits"), 64
+    chosen = (data.targets == 3) | (data.targets == 8)
+    pixels = np.asarray(data.inputs)[chosen][:64].reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(-1, 4)
+    pixels, labels = jnp.asarray(pixels, float), jnp.where(jnp.asarray(data.targets[chosen][:64]) == 8, 1.0, -1.0)
+
+    def loss(parameters, *, key=None):
+        batch = jnp.arange(64) if key is None else jax.random.randint(key, (2,), 0, 64)
+        return 0.5 * jnp.mean((pixels[batch] @ parameters - labels[batch]) ** 2)
+
+    def affine(function, x):
+        """The matrix of an affine function, acting on (x, 1)."""
+        slope = jax.jacfwd(function)(x)
+        return jnp.concatenate([slope, (function(x) - slope @ x)[..., None]], axis=-1)
+
+    @jax.jit
+    def parts(h):
+        descent, origin = sx.GradientDescent(loss, h), jnp.zeros(4)
+        found = [affine(lambda x: descent.step(0, x), origin)]
+        for order in (1, 2):
+            sde = sx.diffusion_limit(descent, order, key=KEY, samples=count)
+            found += [affine(lambda x, sde=sde: sde.drift(0.0, x), origin)]
+            found += [affine(lambda x, sde=sde: sde.deviations(0.0, x), origin)]
+        return found
+
+    def square(matrix):
+        return np.concatenate([matrix, np.zeros((*matrix.shape[:-2], 1, 5))], axis=-2)
+
+    start = np.outer(np.r_[np.ones(4), 1.0], np.r_[np.ones(4), 1.0]).ravel()
+    steps, errors = np.array([32, 64, 128]), {1: [], 2: []}
+    for n in steps:
+        h = 1.0 / n
+        mean, *sdes = map(np.asarray, parts(h))
+        for order, (drift, spread) in {1: sdes[:2], 2: sdes[2:]}.items():
+            drift, spread = square(drift), square(spread)
+            maps = square(mean) + np.eye(5)[4][:, None] * np.eye(5)[4] + np.sqrt(count * h) * spread
+            one_step = np.mean([np.kron(a, a) for a in maps], axis=0)
+            flow = np.kron(drift, np.eye(5)) + np.kron(np.eye(5), drift) + sum(np.kron(d, d) for d in spread)
+            gap = np.linalg.matrix_power(one_step, n) @ start - scipy.linalg.expm(flow) @ start
+            errors[order].append(np.linalg.norm(gap))
+    for order, found in errors.items():
+        slope = -np.polyfit(np.log2(steps), np.log2(found), 1)[0]
+        assert slope == pytest.approx(order, abs=0.1)
+
+
 # The form of the covariance
 
 

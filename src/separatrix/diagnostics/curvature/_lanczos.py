@@ -10,9 +10,13 @@ confirm them. A full basis is replaced by its leading Ritz vectors. An eigenvalu
 
     |lambda_i - theta_i| <= min(|r_i|, sum_j |r_j|^2 / gap),      gap = theta_i - theta_(k+1) - |r_(k+1)|,
 
-the second (Kato and Temple) with the first pair that is not wanted, the guard, at the top of its own error bar. No bound on
+the second (Kato and Temple) with the first pair that is not wanted, the guard, at the top of its own error bar; without a
+guard, with the gap that an earlier search saw. No bound on
 residuals says that an eigenvalue found is the outermost: the guard has to be accurate too, roughly, before the search ends,
 for a Krylov space finds outer eigenvalues first.
+
+Vectors are trees of real arrays: one vector of all coordinates would have to be put together and taken apart in every
+product, which costs more than the algebra.
 """
 
 from collections.abc import Callable
@@ -22,27 +26,49 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-Multiply = Callable[[Array], Array]
+from separatrix._tree import dot, norm
+from separatrix._types import State
+
+Multiply = Callable[[State], State]
+Chance = Callable[[Any], State]
 # Residual of a guard over its value. Measured along training of two small networks: without this condition a cold start
 # stopped at the second eigenvalue in one call of ten; at 0.1 and at 0.3 in none, for two products more.
 _LOOSE = 0.1
 
 
 class Pairs(NamedTuple):
-    """Ritz pairs: the wanted ones first, then those kept to go on from."""
+    """Ritz pairs: the wanted ones first, then those kept to go on from (vectors: a tree with a leading axis)."""
 
     values: Array
-    vectors: Array
+    vectors: State
     residuals: Array
     errors: Array
     products: Array
     converged: Array
+    gap: Array  # (theta_k - theta_(k+1))/|theta_k| as far as it was seen
+
+
+class Wanted(NamedTuple):
+    """What a search is for, and what it has.
+
+    `pairs` to relative accuracy `tol`, `kept` of them to go on from; a basis of at most `room`, `limit` products (those of
+    the start in any case); `gap`, relative, as an earlier search saw it, for where no guard is kept (NaN for none);
+    `chance(i)`: random vectors.
+    """
+
+    pairs: int
+    kept: int
+    room: int
+    tol: Any
+    limit: Any
+    gap: Any
+    chance: Chance
 
 
 class _Space(NamedTuple):
     """A basis Q with its images A Q, T = Q^T A Q, and what they say."""
 
-    rows: Array  # (m, 2, n): q_i and A q_i
+    rows: State  # leaves (m, 2, ...): q_i and A q_i
     projected: Array  # (m, m)
     size: Array
     products: Array
@@ -50,66 +76,98 @@ class _Space(NamedTuple):
     mix: Array  # (m, m), a column y_i for each
     residuals: Array  # (b,)
     errors: Array  # (k,)
-    direction: Array  # (n,)
+    direction: State
     converged: Array
 
 
-def leading(
-    multiply: Multiply, start: Array, chance: Array, *, count: int, kept: int, room: int, tol: Any, limit: Any
-) -> Pairs:
-    """The `count` largest eigenvalues to relative accuracy `tol`, with `kept` >= count Ritz vectors to go on from.
+def leading(multiply: Multiply, start: State, wanted: Wanted) -> Pairs:
+    """The largest eigenvalues that are wanted, from vectors to begin with (a leading axis of s)."""
+    rows = orthonormal(start, wanted.chance)
+    return _searched(_begun(rows, jax.lax.map(multiply, rows), wanted), multiply, wanted)
 
-    `start`, shape (s, n): vectors to begin with; `chance`, shape (n,): a random one; `room`: the largest basis; `limit`:
-    the largest number of products.
-    """
-    given, n = start.shape
-    least = max(given, min(kept, n))
+
+def resumed(multiply: Multiply, q: State, image: State, wanted: Wanted) -> Pairs:
+    """The same from one unit vector whose image is known."""
+    rows, images = (jax.tree.map(lambda leaf: leaf[None], tree) for tree in (q, image))
+    return _searched(_begun(rows, images, wanted), multiply, wanted)
+
+
+def _begun(rows: State, images: State, wanted: Wanted) -> _Space:
+    """The space of the vectors given and their images, with room for more."""
+    room, given = wanted.room, jax.tree.leaves(rows)[0].shape[0]
+    projected = jax.vmap(lambda q: jax.vmap(lambda w: dot(q, w))(images))(rows)
+    size, dtype = jnp.asarray(given), projected.dtype
+
+    def placed(q: Array, w: Array) -> Array:
+        return jnp.zeros((room, 2, *q.shape[1:]), q.dtype).at[:given, 0].set(q).at[:given, 1].set(w)
+
+    projected = jnp.zeros((room, room), dtype).at[:given, :given].set((projected + projected.T) / 2)
+    first, none = jax.tree.map(lambda q: q[0], rows), jnp.full(room, jnp.nan, dtype)
+    return _Space(
+        jax.tree.map(placed, rows, images), projected, size, size, *_ritz(projected, size), none[: wanted.kept],
+        none[: wanted.pairs], first, jnp.zeros((), bool),
+    )  # fmt: skip
+
+
+def _searched(space: _Space, multiply: Multiply, wanted: Wanted) -> Pairs:
+    """Extend a space until its pairs are accurate."""
+    room, kept, n = wanted.room, wanted.kept, _size(space.direction)
 
     def go_on(space: _Space) -> Any:
-        sound = jnp.isfinite(space.values[0]) | (space.products == 0)
-        return ~space.converged & (space.products < limit) & sound & (space.size < n)
+        return ~space.converged & (space.products < wanted.limit) & jnp.isfinite(space.values[0]) & (space.size < n)
 
     def advance(space: _Space) -> _Space:
         space = jax.lax.cond(space.size == room, lambda s: _restart(s, max(kept, room // 2)), lambda s: s, space)
-        space = _extended(space, multiply, given)
-        sums = _sums(space.mix[:, :kept], space.rows, space.size)
-        left = sums[:, 1] - space.values[:kept, None] * sums[:, 0]
-        residuals = jnp.linalg.norm(left, axis=1)
-        errors = _errors(space.values, residuals, space.size, count)
-        # Rounding of a product, which no number of them undoes.
-        floor = 10 * jnp.finfo(start.dtype).eps * jnp.nanmax(jnp.abs(space.values))
-        # The pairs kept beside need be known only roughly: that what was found is outermost, and by how much.
-        allowed = jnp.where(jnp.arange(kept) < count, tol, jnp.maximum(tol, _LOOSE)) * jnp.abs(space.values[:kept])
-        excess = jnp.concatenate([errors, residuals[count:]]) - jnp.maximum(allowed, floor)
-        worst = jnp.argmax(excess)
-        # Where no residual is left the space is invariant: go on from somewhere else.
-        turn = jnp.where(residuals[worst] > floor, left[worst], jnp.roll(chance, space.products))
-        return space._replace(
-            residuals=residuals,
-            errors=errors,
-            direction=_orthogonal(turn, space.rows, space.size),
-            converged=jnp.all(excess <= 0) & (space.size >= least),
-        )
+        return _judged(_extended(space, multiply), wanted)
 
-    space = jax.lax.while_loop(go_on, advance, _empty(orthonormal(start, chance), room, count, kept))
+    space = jax.lax.while_loop(go_on, advance, _judged(space, wanted))
     converged = space.converged | ((space.size == n) & jnp.isfinite(space.values[0]))
-    vectors = _sums(space.mix[:, :kept], space.rows, space.size)[:, 0]
-    return Pairs(space.values[:kept], vectors, space.residuals, space.errors, space.products, converged)
+    values = jnp.pad(space.values, (0, 1), constant_values=jnp.nan)
+    count = wanted.pairs
+    # Ritz values lie below eigenvalues, so that of two gaps the smaller is nearer to the truth.
+    gap = jnp.fmin((values[count - 1] - values[count]) / jnp.abs(values[count - 1]), wanted.gap)
+    vectors = jax.tree.map(lambda leaf: leaf[:, 0], _sums(space.mix[:, :kept], space.rows, space.size))
+    return Pairs(values[:kept], vectors, space.residuals, space.errors, space.products, converged, gap)
 
 
-def _empty(started: Array, room: int, count: int, kept: int) -> _Space:
-    given, n = started.shape
-    rows = jnp.zeros((room, 2, n), started.dtype).at[:given, 0].set(started)
-    square, none, nan = jnp.zeros((room, room), started.dtype), jnp.zeros((), int), jnp.full(room, jnp.nan, rows.dtype)
-    return _Space(rows, square, none, none, nan, square, nan[:kept], nan[:count], started[0], jnp.zeros((), bool))
+def _judged(space: _Space, wanted: Wanted) -> _Space:
+    """Residuals and errors of a space, whether they suffice, and where to go on if not."""
+    count, kept, tol = wanted.pairs, wanted.kept, wanted.tol
+    values = space.values[:kept]
+    sums = _sums(space.mix[:, :kept], space.rows, space.size)
+    left = jax.vmap(lambda value, pair: jax.tree.map(lambda leaf: leaf[1] - value * leaf[0], pair))(values, sums)
+    residuals = jax.vmap(norm)(left)
+    errors = errors_of(space.values, residuals, space.size, count, wanted.gap)
+    floor = rounding(jnp.nanmax(jnp.abs(space.values)))
+    # The pairs kept beside need be known only roughly: that what was found is outermost, and by how much.
+    allowed = jnp.where(jnp.arange(kept) < count, tol, jnp.maximum(tol, _LOOSE)) * jnp.abs(values)
+    excess = jnp.concatenate([errors, residuals[count:]]) - jnp.maximum(allowed, floor)
+    # A pair that is not there yet (NaN) is the worst of all, and where no residual is left the space is invariant. In both
+    # cases go on from somewhere else.
+    worst = jnp.argmax(excess)
+    ahead = jax.lax.cond(
+        residuals[worst] > floor,
+        lambda: jax.tree.map(lambda leaf: leaf[worst], left),
+        lambda: wanted.chance(space.products),
+    )
+    return space._replace(
+        residuals=residuals,
+        errors=errors,
+        direction=_orthogonal(ahead, space.rows, space.size),
+        converged=jnp.all(excess <= 0) & (space.size >= kept),
+    )
 
 
-def _extended(space: _Space, multiply: Multiply, given: int) -> _Space:
+def rounding(size: Array) -> Array:
+    """What a product is off by where eigenvalues are of this size, which no number of products undoes."""
+    return 10 * jnp.finfo(size.dtype).eps * size
+
+
+def _extended(space: _Space, multiply: Multiply) -> _Space:
     """One more vector with its image, and the Ritz pairs of the larger space."""
-    last, size = space.size, space.size + 1
-    q = jnp.where(last < given, space.rows[last, 0], space.direction)
+    last, size, q = space.size, space.size + 1, space.direction
     image = multiply(q)
-    rows = space.rows.at[last].set(jnp.stack([q, image]))
+    rows = jax.tree.map(lambda leaf, a, b: leaf.at[last].set(jnp.stack([a, b])), space.rows, q, image)
     line = _dots(rows, image, size)
     projected = space.projected.at[last].set(line).at[:, last].set(line)
     values, mix = _ritz(projected, size)
@@ -127,61 +185,83 @@ def _ritz(projected: Array, size: Array) -> tuple[Array, Array]:
     return jnp.where(active, values[::-1], jnp.nan), jnp.where(both, vectors[:, ::-1], 0)
 
 
-def _errors(values: Array, residuals: Array, size: Array, count: int) -> Array:
+def errors_of(values: Array, residuals: Array, size: Array, count: int, gap: Any) -> Array:
     """min(|r_i|, sum_j |r_j|^2 / gap) for the wanted pairs; infinite where there is none yet."""
-    r = residuals[:count]
-    if residuals.shape[0] > count:
-        gap = values[:count] - values[count] - residuals[count]
-        close = jnp.sum(r**2) / jnp.where(gap > 0, gap, jnp.nan)
-        r = jnp.where(close < r, close, r)
-    return jnp.where(jnp.arange(count) < size, r, jnp.inf)
+    r, last = residuals[:count], values[count - 1]
+    # The next pair at the top of its own error bar; without a guard, where an earlier search saw it.
+    guarded = residuals.shape[0] > count
+    following = values[count] + residuals[count] if guarded else last - gap * jnp.abs(last)
+    distance = values[:count] - following
+    close = jnp.sum(r**2) / jnp.where(distance > 0, distance, jnp.nan)
+    return jnp.where(jnp.arange(count) < size, jnp.where(close < r, close, r), jnp.inf)
 
 
 def _restart(space: _Space, size: int) -> _Space:
     """Keep the leading Ritz vectors: their residuals all point along the one direction that comes next."""
-    rows = jnp.zeros_like(space.rows).at[:size].set(_sums(space.mix[:, :size], space.rows, space.size))
+    kept = _sums(space.mix[:, :size], space.rows, space.size)
+    rows = jax.tree.map(lambda leaf, some: leaf.at[:size].set(some), space.rows, kept)
     values = jnp.where(jnp.arange(space.values.shape[0]) < size, space.values, 0)
     return space._replace(rows=rows, projected=jnp.diag(values), size=jnp.asarray(size))
 
 
-def _dots(rows: Array, vector: Array, size: Array) -> Array:
+def _size(tree: State) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _row(rows: State, i: Any) -> State:
+    """q_i."""
+    return jax.tree.map(lambda leaf: leaf[i, 0], rows)
+
+
+def _dots(rows: State, vector: State, size: Array) -> Array:
     """<q_i, v> for i < size: what is not in use is not read."""
-    zero = jnp.zeros(rows.shape[0], rows.dtype)
-    return jax.lax.fori_loop(0, size, lambda i, out: out.at[i].set(jnp.vdot(rows[i, 0], vector)), zero)
+    leaf = jax.tree.leaves(rows)[0]
+    zero = jnp.zeros(leaf.shape[0], leaf.dtype)
+    return jax.lax.fori_loop(0, size, lambda i, out: out.at[i].set(dot(_row(rows, i), vector)), zero)
 
 
-def _sums(mix: Array, rows: Array, size: Array) -> Array:
-    """sum_(i < size) mix[i, j] rows_i, a row for each column j."""
-    zero = jnp.zeros((mix.shape[1], *rows.shape[1:]), rows.dtype)
-    return jax.lax.fori_loop(0, size, lambda i, out: out + mix[i][:, None, None] * rows[i][None], zero)
+def _sums(mix: Array, rows: State, size: Array) -> State:
+    """sum_(i < size) mix[i, j] rows_i, a leading axis for the columns j."""
+
+    def add(i: Any, out: State) -> State:
+        return jax.tree.map(lambda sums, leaf: sums + jnp.tensordot(mix[i], leaf[i], 0), out, rows)
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros((mix.shape[1], *leaf.shape[1:]), leaf.dtype), rows)
+    return jax.lax.fori_loop(0, size, add, zero)
 
 
-def _orthogonal(vector: Array, rows: Array, size: Array) -> Array:
+def _orthogonal(vector: State, rows: State, size: Array) -> State:
     """A unit vector orthogonal to q_i, i < size: Gram-Schmidt, twice."""
 
-    def remove(i: Any, v: Array) -> Array:
-        q = rows[i % size, 0]
-        return v - jnp.vdot(q, v) * q
+    def remove(i: Any, v: State) -> State:
+        q = _row(rows, i % size)
+        part = dot(q, v)
+        return jax.tree.map(lambda a, b: a - part * b, v, q)
 
-    vector = jax.lax.fori_loop(0, 2 * size, remove, vector / jnp.linalg.norm(vector))
-    length = jnp.linalg.norm(vector)
-    return vector / jnp.where(length > 0, length, 1)
+    return unit(jax.lax.fori_loop(0, 2 * size, remove, unit(vector)))
 
 
-def orthonormal(vectors: Array, chance: Array) -> Array:
+def unit(vector: State) -> State:
+    """v/|v|, and 0 for 0."""
+    length = norm(vector)
+    return jax.tree.map(lambda leaf: leaf / jnp.where(length > 0, length, 1), vector)
+
+
+def orthonormal(vectors: State, chance: Chance) -> State:
     """Gram-Schmidt; a vector that is dependent, zero or not finite is replaced by a random one."""
 
-    def add(i: Any, rows: Array) -> Array:
-        length = jnp.linalg.norm(vectors[i])
-        unit = vectors[i] / jnp.where(length > 0, length, 1)
-        left = jnp.sqrt(jnp.maximum(jnp.sum(unit**2) - jnp.sum(_dots(rows, unit, i) ** 2), 0))
-        vector = jnp.where(left > 1e-3, unit, jnp.roll(chance, i))  # not NaN either
-        return rows.at[i, 0].set(_orthogonal(vector, rows, i))
+    def add(i: Any, rows: State) -> State:
+        one = unit(jax.tree.map(lambda leaf: leaf[i], vectors))
+        left = jnp.sqrt(jnp.maximum(dot(one, one) - jnp.sum(_dots(rows, one, i) ** 2), 0))
+        vector = jax.lax.cond(left > 1e-3, lambda: one, lambda: chance(i))  # not NaN either
+        return jax.tree.map(lambda leaf, v: leaf.at[i, 0].set(v), rows, _orthogonal(vector, rows, i))
 
-    return jax.lax.fori_loop(0, vectors.shape[0], add, jnp.zeros_like(vectors)[:, None])[:, 0]
+    count = jax.tree.leaves(vectors)[0].shape[0]
+    rows = jax.lax.fori_loop(0, count, add, jax.tree.map(lambda leaf: jnp.zeros_like(leaf)[:, None], vectors))
+    return jax.tree.map(lambda leaf: leaf[:, 0], rows)
 
 
-def tridiagonal(multiply: Multiply, start: Array, steps: int) -> tuple[Array, Array]:
+def tridiagonal(multiply: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
     """Diagonal (m,) and off-diagonal (m - 1,) of T = Q^T A Q by Lanczos with full reorthogonalisation, twice.
 
     Where the space is exhausted the off-diagonal is zero, and what follows is apart.

@@ -7,12 +7,11 @@ gradient is linearised once, so that each product pays for the linear part alone
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain
@@ -25,16 +24,12 @@ from separatrix.systems.objective import FunctionObjective, Objective, as_object
 MATRICES = ("hessian", "gauss_newton")
 
 
-class Symmetric(NamedTuple):
-    """v -> A v, the gradient, and the square root of the diagonal metric (None for the plain one)."""
-
-    multiply: Callable[[Array], Array]
-    gradient: Array
-    root: Array | None
-
-
 class Task(eqx.Module):
-    """An objective at parameters: all that its curvature depends on, as a tree of arrays."""
+    """An objective at parameters: all that its curvature depends on, as a tree of arrays.
+
+    Directions are trees of real arrays: of the parameters' form where they are real and of one precision, else one vector
+    of their real coordinates.
+    """
 
     objective: Any
     parameters: Any
@@ -48,29 +43,79 @@ class Task(eqx.Module):
         return jax.eval_shape(lambda: as_vector(self.parameters)).shape[0]
 
     @property
-    def point(self) -> Array:
-        """Coordinates of the parameters."""
-        return as_vector(self.parameters)
+    def real(self) -> bool:
+        """Whether the parameters are their own directions."""
+        kinds = {jnp.result_type(leaf) for leaf in jax.tree.leaves(self.parameters)}
+        return len(kinds) == 1 and jnp.issubdtype(kinds.pop(), jnp.floating)
 
-    def loss(self, vector: Array) -> Any:
-        """L in coordinates."""
-        return self.objective(from_vector(vector, self.parameters), key=self.key)
+    @property
+    def dtype(self) -> Any:
+        """Of the real coordinates."""
+        return jax.eval_shape(lambda: as_vector(self.parameters)).dtype
 
-    def products(self) -> Symmetric:
-        """Linearise."""
-        gradient, multiply = self._gauss_newton() if self.matrix == "gauss_newton" else self._hessian()
+    def direction(self, tree: State) -> State:
+        """From the form of the parameters."""
+        return tree if self.real else as_vector(tree)
+
+    def tree(self, direction: State) -> State:
+        """To the form of the parameters."""
+        return direction if self.real else from_vector(direction, self.parameters)
+
+    def random(self, key: Key) -> State:
+        """A normal direction."""
+        like = jax.eval_shape(lambda: self.direction(self.parameters))
+        leaves, structure = jax.tree.flatten(like)
+        keys = jax.random.split(key, len(leaves))
+        drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(structure, drawn)
+
+    def scaled(self, tree: State) -> State:
+        """D^(-1/2) v."""
         if self.metric is None:
-            return Symmetric(multiply, gradient, None)
-        root = jnp.sqrt(self.metric)
-        return Symmetric(lambda v: multiply(v / root) / root, gradient, root)
+            return tree
+        return jax.tree.map(lambda v, d: v / jnp.sqrt(d), tree, self.direction(self.metric))
+
+    def unscaled(self, tree: State) -> State:
+        """D^(1/2) v."""
+        if self.metric is None:
+            return tree
+        return jax.tree.map(lambda v, d: v * jnp.sqrt(d), tree, self.direction(self.metric))
+
+    def loss(self, direction: State) -> Any:
+        """L of directions."""
+        return self.objective(self.tree(direction), key=self.key)
+
+    def products(self) -> tuple[Callable[[State], State], State]:
+        """Linearise: v -> A v, and the gradient."""
+        gradient, multiply = self._gauss_newton() if self.matrix == "gauss_newton" else self._hessian()
+        return lambda v: self.scaled(multiply(self.scaled(v))), gradient
+
+    def product(self, vector: State) -> tuple[State, State]:
+        """The gradient and one product: for the Hessian at a lower cost than linearising."""
+        if self.matrix == "gauss_newton":
+            multiply, gradient = self.products()
+            return gradient, multiply(vector)
+        point = self.direction(self.parameters)
+        gradient, image = jax.jvp(jax.grad(self.loss), (point,), (self.scaled(vector),))
+        return gradient, self.scaled(image)
+
+    def flat(self) -> tuple[Callable[[Array], Array], Array]:
+        """The same as `products` for vectors of all coordinates."""
+        multiply, gradient = self.products()
+
+        def on_vector(vector: Array) -> Array:
+            return as_vector(multiply(from_vector(vector, gradient)))
+
+        return on_vector, as_vector(gradient)
 
     def _hessian(self) -> Any:
-        return jax.linearize(jax.grad(self.loss), self.point)
+        return jax.linearize(jax.grad(self.loss), self.direction(self.parameters))
 
     def _gauss_newton(self) -> Any:
         outputs, loss = self.objective.split(key=self.key)
-        values, push = jax.linearize(lambda v: outputs(from_vector(v, self.parameters)), self.point)
-        pull = jax.linear_transpose(push, self.point)
+        point = self.direction(self.parameters)
+        values, push = jax.linearize(lambda v: outputs(self.tree(v)), point)
+        pull = jax.linear_transpose(push, point)
         slope, bend = jax.linearize(jax.grad(loss), values)
         return pull(slope)[0], lambda v: pull(bend(push(v)))[0]
 
@@ -130,19 +175,22 @@ def _objective(what: str, objective: Any, matrix: str) -> Any:
 
 
 def _metric(what: str, preconditioner: Any, parameters: Any) -> Any:
-    """d as a vector, of the form of the parameters."""
+    """d in the form of the parameters, checked."""
     if preconditioner is None:
         return None
     shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (preconditioner, parameters)]
     if shapes[0] != shapes[1]:
         do = "Give a positive array for each array of the parameters."
         raise ValueError(explain(f"{what}: preconditioner", shapes[0], f"shapes {shapes[1]}", do))
-    metric = as_vector(asarrays(preconditioner)).astype(as_vector(parameters).dtype)
+    given = asarrays(preconditioner)
+    positive = jnp.stack([jnp.all(leaf > 0) for leaf in jax.tree.leaves(given)]).all()
+    # Both coordinates of a complex parameter are measured by the same d.
+    metric = jax.tree.map(lambda d, x: d.astype(x.dtype) * (1 + 1j if jnp.iscomplexobj(x) else 1), given, parameters)
     do = "Pass d of H v = lambda d v: for Adam sqrt(second moment) + eps."
     message = explain(f"{what}: preconditioner", "an entry that is not positive", "positive numbers", do)
     if is_traced(metric):
-        return eqx.error_if(metric, ~jnp.all(metric > 0), message)
-    if not np.all(np.asarray(metric) > 0):
+        return eqx.error_if(metric, ~positive, message)
+    if not positive:
         raise ValueError(message)
     return metric
 

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._errors import explain
+from separatrix._tree import norm
 from separatrix._types import State
-from separatrix.diagnostics._coordinates import as_vector, from_vector
-from separatrix.diagnostics.curvature._lanczos import Pairs, leading
+from separatrix.diagnostics.curvature._follow import follow
+from separatrix.diagnostics.curvature._lanczos import Pairs, Wanted, leading
 from separatrix.diagnostics.curvature._products import Task, check_count, task_of
 from separatrix.diagnostics.result import Result, Row
 
@@ -29,6 +30,7 @@ class Curvature(Result):
 
     - `eigenvalues`, shape (k,); `errors`: bounds on how far they are off; `residuals`: |H v - lambda v| of unit v.
     - `vectors`: the eigenvectors and those kept to go on from, in the form of the parameters with a leading axis.
+    - `gap`: from the last pair to the next eigenvalue as far as the search saw it, over the last eigenvalue's size.
     - `gradient_norm`: |grad L| there. `products`: how many products with the matrix it took. `converged`: to `tol`.
     """
 
@@ -36,6 +38,7 @@ class Curvature(Result):
     errors: Float[Array, "*batch k"]
     residuals: Float[Array, "*batch k"]
     vectors: State
+    gap: Float[Array, "*batch"]
     gradient_norm: Float[Array, "*batch"]
     products: Int[Array, "*batch"]
     converged: Bool[Array, "*batch"]
@@ -96,7 +99,7 @@ def curvature(
     matrix: str = "hessian",
     end: str = "largest",
     guard: int = 1,
-    basis: int = 24,
+    basis: int = 12,
     max_products: int = 300,
 ) -> Curvature:
     r"""Return the eigenpairs at the end of an objective's Hessian or Gauss-Newton matrix, by products alone.
@@ -115,8 +118,9 @@ def curvature(
     - `preconditioner`: d > 0 in the form of the parameters: for Adam sqrt(second moment) + eps.
     - `matrix`: "hessian" or "gauss_newton", which is positive semidefinite for a convex loss.
     - `guard`: how many more vectors are kept and confirmed each time. With 0 a call takes a product less, but a
-      direction that overtakes the one followed goes unseen.
-    - `basis`: how many vectors there is room for, each twice; past them it restarts. `max_products`: when to give up.
+      direction that overtakes the one followed goes unseen, and the gap is that which the earlier search saw.
+    - `basis`: how many vectors there is room for, each twice; past them it restarts. `max_products`: when to give up;
+      vectors to start from are multiplied in any case.
 
     **Returns:** a `Curvature`. The whole is traceable: it may be compiled into a training loop, or mapped by `vmap`.
 
@@ -145,17 +149,18 @@ def curvature(
         raise ValueError(explain("curvature: end", repr(end), '"largest" or "smallest"', "Name one of these."))
     kept = min(count + guard, task.size)
     room = min(max(basis, kept + 3), task.size)
-    vectors = None if start is None else _vectors(start, task)[:kept]
-    dtype = task.point.dtype
+    vectors = None if start is None else _vectors(start, task, kept)
+    dtype = task.dtype
+    seen = start.gap if isinstance(start, Curvature) and start.eigenvalues.shape[-1] == count == kept else jnp.nan
     sign = jnp.asarray(1 if end == "largest" else -1, dtype)
-    pairs, tree, gradient_norm = _search(
-        task, vectors, sign, jnp.asarray(tol, dtype), jnp.asarray(max_products), count, kept, room
-    )
+    numbers = jnp.asarray(tol, dtype), jnp.asarray(max_products), jnp.asarray(seen, dtype)
+    pairs, tree, gradient_norm = _search(task, vectors, sign, numbers, count, kept, room)
     return Curvature(
         eigenvalues=sign * pairs.values[:count],
         errors=pairs.errors,
         residuals=pairs.residuals[:count],
         vectors=tree,
+        gap=pairs.gap,
         gradient_norm=gradient_norm,
         products=pairs.products,
         converged=pairs.converged,
@@ -169,28 +174,36 @@ def curvature(
 
 @eqx.filter_jit
 def _search(
-    task: Task, start: Any, sign: Any, tol: Any, limit: Any, count: int, kept: int, room: int
+    task: Task, start: Any, sign: Any, numbers: Any, count: int, kept: int, room: int
 ) -> tuple[Pairs, State, Array]:
     """Pairs of sign times the matrix, their vectors as trees, and |grad L|; compiled once whatever tol and the end."""
-    multiply, gradient, root = task.products()
+    tol, limit, gap = numbers
+
     # A fixed key: the start only has to have a part in every direction, and the same call should give the same answer.
-    # As many vectors as pairs are wanted: a single one sees each multiple eigenvalue but once.
-    chance = jax.random.normal(jax.random.key(0), (count + 1, task.size), gradient.dtype)
-    first = chance[1:] if start is None else start if root is None else root[None] * start
-    pairs = leading(
-        lambda v: sign * multiply(v), first, chance[0], count=count, kept=kept, room=room, tol=tol, limit=limit
-    )
-    vectors = pairs.vectors if root is None else pairs.vectors / root[None]
-    tree = jax.vmap(lambda vector: from_vector(vector, task.parameters))(vectors)
-    return pairs, tree, jnp.linalg.norm(gradient)
+    def chance(i: Any) -> State:
+        return task.random(jax.random.fold_in(jax.random.key(0), i))
+
+    wanted = Wanted(count, kept, room, tol, limit, gap, chance)
+    if start is None:
+        # As many vectors as pairs are wanted: a single one sees each multiple eigenvalue but once.
+        first = jax.vmap(chance)(task.size + jnp.arange(count))
+    else:
+        first = jax.vmap(lambda vector: task.unscaled(task.direction(vector)))(start)
+    if kept == 1 and start is not None:
+        pairs, length = follow(task, jax.tree.map(lambda leaf: leaf[0], first), sign, wanted)
+    else:
+        multiply, gradient = task.products()
+        pairs = leading(lambda v: jax.tree.map(lambda w: sign * w, multiply(v)), first, wanted)
+        length = norm(gradient)
+    return pairs, jax.vmap(lambda vector: task.tree(task.scaled(vector)))(pairs.vectors), length
 
 
-def _vectors(start: Any, task: Task) -> Array:
-    """Vectors to start from as rows, shape (s, n)."""
+def _vectors(start: Any, task: Task, kept: int) -> State:
+    """Vectors to start from: a tree of the parameters' form with a leading axis."""
     tree = start.vectors if isinstance(start, Curvature) else start
     shapes = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves(tree)]
     expected = [jnp.shape(leaf) for leaf in jax.tree.leaves(task.parameters)]
     if shapes != expected:
         do = "Pass an earlier result for these parameters, or vectors with a leading axis."
         raise ValueError(explain("curvature: start", f"vectors of shapes {shapes}", f"{expected}", do))
-    return jax.vmap(as_vector)(tree).astype(task.point.dtype)
+    return jax.tree.map(lambda v, x: jnp.asarray(v)[:kept].astype(x.dtype), tree, task.parameters)

@@ -28,6 +28,7 @@ class History:
         self.sharpness: list[float] = []
         self.responses: list[float] = []
         self.departures: list[float] = []
+        self.updates: list[float] = []
         self.noise_scales: list[float] = []
         self.swings: list[Oscillation] = []
         self.events: list[Event] = []
@@ -55,6 +56,7 @@ class History:
             float(reading.sharpness),
             float(reading.response),
             float(reading.departure),
+            float(reading.update_ratio),
             swing,
         )
 
@@ -71,12 +73,13 @@ class History:
     def broke(self, step: int) -> None:
         """Add a reading of parameters that are not finite."""
         nan = float("nan")
-        self._append(step, nan, nan, nan, nan, nan, nan, Oscillation(nan, nan, nan))
+        self._append(step, nan, nan, nan, nan, nan, nan, nan, Oscillation(nan, nan, nan))
 
     def _append(self, step: int, *numbers: Any) -> None:
         self.steps.append(step)
         kept = (
-            self.ratios, self.errors, self.losses, self.sharpness, self.responses, self.departures, self.swings,
+            self.ratios, self.errors, self.losses, self.sharpness, self.responses, self.departures, self.updates,
+            self.swings,
         )  # fmt: skip
         for values, number in zip(kept, numbers, strict=True):
             values.append(number)
@@ -143,6 +146,7 @@ class History:
             np.array(self.sharpness, float),
             np.array(self.losses, float),
             np.array(self.departures, float),
+            np.array(self.updates, float),
             np.array(self.noise_scales, float),
             self.products,
             tuple(self.events),

@@ -2,8 +2,9 @@ r"""`StabilityMonitor`: one line in a training loop.
 
 Every k steps it takes the preconditioned sharpness, warm-started, beside the optimiser's own edge; just before, it watches
 the coordinate along the last top direction for a few steps, to see whether the run alternates there. Where batches differ
-it also takes the gradients of both halves of one, for the noise scale. Every tenth reading takes the plain sharpness and
-the departure from gradient flow too. What it notices it keeps as events; `report` says what they mean.
+it also takes the gradients of both halves of one, for the noise scale. Every tenth reading takes the plain sharpness, the
+departure from gradient flow and the length of the update too. What it notices it keeps as events; `report` says what they
+mean.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
@@ -20,7 +22,7 @@ from separatrix._types import Function
 from separatrix.optimization.stability.history import History
 from separatrix.optimization.stability.judge import judge
 from separatrix.optimization.stability.oscillation import oscillation
-from separatrix.optimization.stability.reading import Direction, along, take
+from separatrix.optimization.stability.reading import along, take
 from separatrix.optimization.stability.report import Event, StabilityReport
 from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
 from separatrix.systems.from_optax import OptimizerState
@@ -29,6 +31,8 @@ from separatrix.training.fit import parameters_of
 
 # Steps just before a reading at which the coordinate along the top direction is noted.
 BURST = 8
+# Along a direction of ratio r descent multiplies by 1 - 2r, which alternates past a half alone.
+_ALTERNATES = 0.5
 
 
 class StabilityMonitor:
@@ -85,7 +89,7 @@ class StabilityMonitor:
         self.notify, self.burst, self.history = notify, BURST, History(every)
         self.optimizer: Any = None
         self.objective: Any = None
-        self.direction: Direction | None = None
+        self.direction: Any = None
         self.coordinates: list[Any] = []
         self._batch: Any = None
         if optimizer is not None:
@@ -116,7 +120,7 @@ class StabilityMonitor:
         if loss is not None:
             self.history.note_loss(step, loss)
         phase = step % self.every
-        if self.direction is not None and (phase == 0 or phase >= self.every - BURST):
+        if self._watching and (phase == 0 or phase >= self.every - BURST):
             self.coordinates.append(along(self.direction.covector, eqx.filter(model, eqx.is_inexact_array)))
         if phase == 0:
             parameters, rest = eqx.partition(model, eqx.is_inexact_array)
@@ -138,9 +142,9 @@ class StabilityMonitor:
             return self._tell(judge(self.history))
         if not (self.direction is not None or bool(self.optimizer.ready(inner, parameters))):
             return None
-        wide = len(self.history.steps) % self.wide_every == 0
+        wide = self.direction is None or len(self.history.steps) % self.wide_every == 0
         reading, self.direction = take(
-            objective, parts, self.optimizer, parameters, inner, key, self.direction, wide, self.tol
+            objective, parts, self.optimizer, parameters, inner, key, self.direction, jnp.asarray(step), wide, self.tol
         )
         self.history.add(step, reading, swing, batch_size)
         self._tell(judge(self.history))
@@ -161,7 +165,7 @@ class StabilityMonitor:
     @property
     def coordinate(self) -> Function | None:
         """The coordinate along the last top direction, as a function of the state that `fit` runs."""
-        return None if self.direction is None else Along(self.direction.covector)
+        return Along(self.direction.covector) if self._watching else None
 
     def note(self, values: Any) -> None:
         """Note coordinates of successive steps."""
@@ -171,10 +175,18 @@ class StabilityMonitor:
         """Return what was noticed, and the history of the readings."""
         return self.history.report()
 
+    @property
+    def _watching(self) -> bool:
+        """Whether the run may alternate along the last direction."""
+        return self.direction is not None and not self.history.ratios[-1] < _ALTERNATES
+
     def _same(self, batch: Any) -> bool:
         """Whether the batch is that of the reading before: a run on all its data has no noise."""
         before, self._batch = self._batch, batch
-        return before is not None and bool(eqx.tree_equal(before, batch))
+        if before is None:
+            return False
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(batch), strict=False)
+        return all(old is new for old, new in pairs) or bool(eqx.tree_equal(before, batch))
 
     def _tell(self, events: list[Event]) -> None:
         for event in self.history.new(events):

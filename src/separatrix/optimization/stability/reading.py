@@ -3,9 +3,11 @@ r"""One reading of the instrument.
     ratio          lambda~/edge: past 1 the linearised run grows, by an oscillation of period two
     sharpness      lambda_1 of the plain Hessian
     departure      |d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|): how far a step leaves gradient flow, in parts of the step
+    update ratio   |x' - x| / |x|: how far a step goes, in parts of the parameters
     noise scale    tr Sigma / |g|^2 in examples: with batches far smaller the noise, not the slope, moves the parameters
 
-Each is a few products with the Hessian on one batch, or the gradients of its two halves.
+Each is a few products with the Hessian on one batch, or the gradients of its two halves. A direction from the reading
+before is confirmed by one product where |r|^2/gap says that this is enough, the gap being that of the last wide reading.
 """
 
 from typing import Any
@@ -17,18 +19,18 @@ from jaxtyping import Array, Float, Int
 
 from separatrix._tree import dot, norm
 from separatrix._types import Key, State
-from separatrix.diagnostics.curvature.curvature import curvature
+from separatrix.diagnostics.curvature.curvature import Curvature, curvature
 from separatrix.systems.objective import Objective
 
-# A warm search takes two or three products: room for more would cost more to clear than they do.
-_ROOM = 6
+# A warm search takes one to three products: room for more would cost more to clear than they do.
+_ROOM = 4
 
 
 class Reading(eqx.Module):
     """Numbers of one reading; those that were not taken are NaN.
 
     - `ratio`, `ratio_error`: preconditioned sharpness over the edge, and a bound on its error.
-    - `sharpness`: of the plain Hessian. `loss`, `gradient_norm`, `parameter_norm`.
+    - `sharpness`: of the plain Hessian. `loss`. `update_ratio`: of the next step, in parts of the parameters.
     - `response`: mean of ln(1/d): how far the optimiser moves for a gradient, in logarithms.
     - `departure`: from gradient flow. `signal`, `noise`: unbiased estimates of |g|^2 and of tr Sigma.
     - `products`: Hessian-vector products taken.
@@ -38,8 +40,7 @@ class Reading(eqx.Module):
     ratio_error: Float[Array, ""]
     sharpness: Float[Array, ""]
     loss: Float[Array, ""]
-    gradient_norm: Float[Array, ""]
-    parameter_norm: Float[Array, ""]
+    update_ratio: Float[Array, ""]
     response: Float[Array, ""]
     departure: Float[Array, ""]
     signal: Float[Array, ""]
@@ -50,16 +51,17 @@ class Reading(eqx.Module):
 class Direction(eqx.Module):
     """The least stable direction: to start the next search from, and to watch the run along.
 
-    - `vectors`: in the form of the parameters with a leading axis, unit in the metric. `covector`: d v, so that
-      c = <d v, x> is the coordinate along v and lambda~ c^2/2 the loss in it. `plain`: the same of the plain Hessian.
+    - `steep`: the last search in the optimiser's metric. `plain`: the last of the plain Hessian. `beside`: the second
+      direction of the last wide search, whose gap `steep` knows.
+    - `covector`: d v, so that c = <d v, x> is the coordinate along v and lambda~ c^2/2 the loss in it.
     """
 
-    vectors: State
+    steep: Curvature
+    plain: Curvature
+    beside: State
     covector: State
-    plain: State
 
 
-@eqx.filter_jit
 def take(
     objective: Objective,
     parts: Any,
@@ -67,34 +69,45 @@ def take(
     parameters: State,
     inner: Any,
     key: Key | None,
-    before: Direction | None,
+    before: Any,
+    n: Any,
     wide: bool,
     tol: float,
 ) -> tuple[Reading, Direction]:
-    """Return a reading, and the direction to go on with. `wide`: also what costs more products."""
+    """Return a reading at step n, and the direction to go on with. `wide`, as the first has to be: all numbers."""
+    # What a narrow reading does not search stays outside of the compiled program, which would copy it.
+    used = before if wide else before.steep
+    reading, found = _take(objective, parts, optimizer, parameters, inner, key, used, n, wide, tol)
+    if wide:
+        return reading, found
+    steep, covector = found
+    return reading, Direction(steep, before.plain, before.beside, covector)
+
+
+@eqx.filter_jit
+def _take(
+    objective: Objective, parts: Any, optimizer: Any, parameters: State, inner: Any, key: Key | None, before: Any, n: Any,
+    wide: bool, tol: float,
+) -> tuple[Reading, Any]:  # fmt: skip
+    """The reading, and the direction found or, of a narrow one, its first and last part."""
     metric = optimizer.metric(inner, parameters)
-    start = None if before is None else before.vectors
-    steep = curvature(
-        objective,
-        parameters,
-        key=key,
-        preconditioner=metric,
-        start=start,
-        guard=0,
-        tol=tol,
-        max_products=40,
-        basis=_ROOM,
-    )
-    vector = jax.tree.map(lambda leaf: leaf[0], steep.eigenvectors)
-    covector = jax.tree.map(lambda d, v: d * v, metric, vector)
+    settings = {"key": key, "tol": tol, "max_products": 40, "basis": _ROOM}
+    # With a guard a search sees whether another direction has overtaken; without, it may end after a product.
+    start = _with_second(before.steep.vectors, before.beside) if isinstance(before, Direction) else before
+    steep = curvature(objective, parameters, preconditioner=metric, start=start, guard=int(wide), **settings)
+    beside, steep = jax.tree.map(lambda leaf: leaf[1:], steep.vectors), _alone(steep)
+    covector = jax.tree.map(lambda d, v: d * v[0], metric, steep.vectors)
     products, dtype = steep.products, steep.eigenvalues.dtype
     missing = jnp.full((), jnp.nan, dtype)
-    plain = jax.tree.map(lambda leaf: leaf[:1], steep.vectors) if before is None else before.plain
-    sharpness = departure = missing
+    found, sharpness, departure, ratio = (steep, covector), missing, missing, missing
     if wide:
-        flat = curvature(objective, parameters, key=key, start=plain, guard=0, tol=tol, max_products=40, basis=_ROOM)
-        plain, sharpness, products = flat.vectors, flat.sharpness, products + flat.products + 1
-        departure = _departure(objective, parameters, key, metric)
+        plain = steep if before is None else before.plain
+        plain = curvature(objective, parameters, start=plain, guard=int(before is None), **settings)
+        sharpness, products = plain.sharpness, products + plain.products + 1
+        gradient, departure = _departure(objective, parameters, key, metric)
+        whole = norm(parameters)
+        ratio = norm(optimizer.change(n, gradient, inner, parameters, key)) / jnp.where(whole > 0, whole, 1)
+        found = Direction(steep, _alone(plain), beside, covector)
     signal, noise = _noise(parts, parameters) if parts is not None else (missing, missing)
     logs = jax.tree.map(lambda d: -jnp.sum(jnp.log(d)), metric)
     size = sum(leaf.size for leaf in jax.tree.leaves(parameters))
@@ -103,25 +116,32 @@ def take(
         steep.errors[0] / optimizer.edge,
         sharpness,
         jnp.asarray(objective(parameters, key=key)).astype(dtype),
-        steep.gradient_norm,
-        norm(parameters),
+        ratio,
         sum(jax.tree.leaves(logs), start=jnp.zeros((), dtype)) / size,
         departure,
         signal,
         noise,
         products,
     )
-    return reading, Direction(steep.vectors, covector, plain)
+    return reading, found
 
 
-def _departure(objective: Objective, parameters: State, key: Key | None, metric: State) -> Any:
-    """|d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|)."""
-    slope = jax.grad(lambda x: objective(x, key=key))
-    gradient, push = jax.linearize(slope, parameters)
+def _with_second(vectors: State, beside: State) -> State:
+    return jax.tree.map(lambda v, b: jnp.concatenate([v, b]), vectors, beside)
+
+
+def _alone(found: Curvature) -> Curvature:
+    """The same without its guard."""
+    return eqx.tree_at(lambda c: c.vectors, found, jax.tree.map(lambda leaf: leaf[:1], found.vectors))
+
+
+def _departure(objective: Objective, parameters: State, key: Key | None, metric: State) -> tuple[State, Any]:
+    """The gradient, and |d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|)."""
+    gradient, push = jax.linearize(jax.grad(lambda x: objective(x, key=key)), parameters)
     bent = push(jax.tree.map(lambda g, d: g / d, gradient, metric))
     scaled, plain = (jax.tree.map(lambda v, d: v / jnp.sqrt(d), tree, metric) for tree in (bent, gradient))
     size = norm(plain)
-    return norm(scaled) / (2 * jnp.where(size > 0, size, 1))
+    return gradient, norm(scaled) / (2 * jnp.where(size > 0, size, 1))
 
 
 def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:

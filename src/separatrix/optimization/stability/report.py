@@ -31,7 +31,8 @@ class StabilityReport(Result):
     """History of the readings and what was noticed in them.
 
     - `steps`, shape (R,), and beside each: `ratios` (preconditioned sharpness over the optimiser's edge), `sharpness`,
-      `losses`, `departures` from gradient flow, `noise_scales` in examples. NaN where a number was not taken.
+      `losses`, `departures` from gradient flow, `updates` (length of a step over that of the parameters), `noise_scales`
+      in examples. NaN where a number was not taken.
     - `events`: what was noticed, in order. `findings`: what holds at the end of the history.
     - `state`: "stable", or the gravest kind of event that is not over.
     - `products`: Hessian-vector products taken in all.
@@ -42,6 +43,7 @@ class StabilityReport(Result):
     sharpness: Float[np.ndarray, " readings"]
     losses: Float[np.ndarray, " readings"]
     departures: Float[np.ndarray, " readings"]
+    updates: Float[np.ndarray, " readings"]
     noise_scales: Float[np.ndarray, " readings"]
     products: int = eqx.field(static=True)
     events: tuple[Event, ...] = eqx.field(static=True)
@@ -55,6 +57,7 @@ class StabilityReport(Result):
             Row("readings", f"{len(self.steps)}, {self.products} Hessian-vector products"),
             Row("sharpness over the edge, last and largest", _last_and_largest(self.ratios)),
             Row("sharpness, last and largest", _last_and_largest(self.sharpness)),
+            Row("update over parameters, last and largest", _last_and_largest(self.updates)),
         ]
         noticed = [Row(event.kind, f"step {event.step}: {event.finding}") for event in self.events]
         return last + noticed

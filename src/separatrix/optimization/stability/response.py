@@ -27,6 +27,10 @@ from separatrix._types import State
 
 # Steps of a unit gradient of alternating sign, which put a scale into second moments.
 _WARM = 64
+# Of the response of a parameter, the part of others past which an update is not elementwise.
+_MIXES = 1e-3
+# A gradient small against those before it, and the relative deviation from linearity past which there is no response.
+_SMALL, _BENDS = 1.7e-4, 0.1
 
 
 def update_of(transformation: Any, gradient: State, inner: Any, parameters: State, value: Any = None) -> Any:
@@ -64,9 +68,10 @@ def edge_ratio(transformation: Any) -> float:
     **Arguments:** an optax transformation, elementwise in the gradient. Schedules only scale R.
 
     **Returns:** e > 0: 2 for SGD, 2 + 2b with momentum b (Adam's b1 too), (2 + 2b)(1 + b)/(1 + 2b) for Nesterov's. NaN
-    where a small gradient has no linear response (signs) or an alternation does not settle.
+    where a small gradient has no linear response (signs, LARS) or an alternation does not settle.
 
-    **Raises:** `ValueError` for one that cannot be asked on one parameter alone (line searches, partitions by name).
+    **Raises:** `ValueError` for one that cannot be asked on one parameter alone (line searches, partitions by name), and
+    for one that is not elementwise (LAMB's trust ratios, Muon's orthogonal factors): without a diagonal metric, no edge.
 
     **Example:**
 
@@ -82,11 +87,42 @@ def edge_ratio(transformation: Any) -> float:
         inner = transformation.init(x)
         for n in range(_WARM):
             _, inner = update_of(transformation, x * (-1.0) ** n, inner, x)
-        return float(_alternating(transformation, inner, x))
+        ratio = float(_alternating(transformation, inner, x))
+        mixing, bend = _beyond_elementwise(transformation)
     except (TypeError, ValueError, AttributeError) as error:
         got = f"an update that fails on one parameter alone ({str(error).splitlines()[0][:80]})"
         do = "Line searches and partitions by name have no edge of their own: pass the transformation of one part."
         raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do)) from error
+    if mixing > _MIXES:
+        got = f"an update in which {100 * mixing:.2g} % of a parameter's response goes to others"
+        do = "It has no diagonal metric, so no edge to compare with: watch plain curvature(...) instead."
+        raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do))
+    return ratio if bend < _BENDS else np.nan
+
+
+def _beyond_elementwise(transformation: Any) -> tuple[float, float]:
+    """What keeps the response from being a diagonal: how far it mixes entries of a matrix, and how far it is not linear.
+
+    The largest response of an entry to the gradient of another, over the largest to its own; and for a small gradient
+    |u(g) - u(0) - J g|/|J g|, which a step of given length (LARS) fails.
+    """
+    x = jnp.array([[1.0, -0.7], [0.4, 1.3]])
+    inner = transformation.init(x)
+    for n in range(_WARM):
+        _, inner = update_of(transformation, jnp.roll(x, n), inner, x)
+
+    def update(gradient: Array) -> Array:
+        return update_of(transformation, gradient, inner, x)[0]
+
+    jacobian = np.asarray(jax.jacobian(update)(jnp.zeros_like(x))).reshape(4, 4)
+    own = np.abs(np.diag(jacobian)).max()
+    small = _SMALL * np.asarray(x)
+    linear = (jacobian @ small.ravel()).reshape(2, 2)
+    if not own > 0:
+        return 0.0, 0.0
+    gap = np.asarray(update(jnp.asarray(small)) - update(jnp.zeros_like(x))) - linear
+    mixed = np.abs(jacobian - np.diag(np.diag(jacobian))).max()
+    return float(mixed / own), float(np.linalg.norm(gap) / np.linalg.norm(linear))
 
 
 def _alternating(transformation: Any, inner: Any, x: Array) -> Any:

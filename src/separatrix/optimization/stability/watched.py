@@ -12,10 +12,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from separatrix._tree import dot
+from separatrix._tree import dot, subtract
 from separatrix._types import Function, Key, State
 from separatrix.optimization.edges import preconditioner, stability_edge
-from separatrix.optimization.stability.response import edge_ratio, response
+from separatrix.optimization.stability.response import edge_ratio, response, update_of
 from separatrix.systems.from_optax import OptaxMap
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import parameters_of
@@ -106,6 +106,10 @@ class OfTransformation(eqx.Module):
         largest = jnp.stack([jnp.max(leaf) for leaf in jax.tree.leaves(sizes)]).max()
         return jax.tree.map(lambda leaf: 1 / jnp.maximum(leaf, (_LEAST * largest).astype(leaf.dtype)), sizes)
 
+    def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:
+        """x' - x of the next step."""
+        return update_of(self.transformation, gradient, inner, parameters)[0]
+
     @eqx.filter_jit
     def ready(self, inner: Any, parameters: State) -> Any:
         """Whether the optimiser has a scale: second moments before the first step have none."""
@@ -125,6 +129,10 @@ class OfMap(eqx.Module):
         diagonal = jax.tree.map(jnp.ones_like, parameters) if diagonal is None else diagonal
         factor = jnp.asarray(stability_edge(self.map)) / 2
         return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), diagonal)
+
+    def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:
+        """x' - x of the next step; `inner` is the whole state of the map."""
+        return subtract(parameters_of(self.map.step(n, inner, key=key)), parameters)
 
     def ready(self, inner: Any, parameters: State) -> bool:
         """Whether every parameter has a scale."""

@@ -1,0 +1,43 @@
+r"""One pair followed along a run: a product says whether the vector from before still is the eigenvector.
+
+    theta = q^T A q,    r = A q - theta q,    |lambda - theta| <= min(|r|, |r|^2/gap),
+
+the gap being what the last search saw. Where the bound is too wide the search takes over from q and A q. What it needs
+(room, a linearisation) is made only then: it would cost as much as the product.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from separatrix._tree import dot, norm
+from separatrix._types import State
+from separatrix.diagnostics.curvature._lanczos import Pairs, Wanted, errors_of, resumed, rounding, unit
+from separatrix.diagnostics.curvature._products import Task
+
+
+def follow(task: Task, start: State, sign: Any, wanted: Wanted) -> tuple[Pairs, Array]:
+    """The largest pair of sign times the matrix from a vector near it, and |grad L|."""
+    length = norm(start)
+    sound = (length > 0) & jnp.isfinite(length)
+    q = jax.lax.cond(sound, lambda: unit(start), lambda: unit(wanted.chance(0)))
+    gradient, image = task.product(q)
+    image = jax.tree.map(lambda w: sign * w, image)
+    value = dot(q, image)
+    residual = norm(jax.tree.map(lambda w, v: w - value * v, image, q))[None]
+    errors = errors_of(value[None], residual, jnp.ones((), int), 1, wanted.gap)
+    size = jnp.abs(value)
+    near = errors[0] <= jnp.maximum(wanted.tol * size, rounding(size))
+
+    def confirmed() -> Pairs:
+        vectors = jax.tree.map(lambda leaf: leaf[None], q)
+        return Pairs(value[None], vectors, residual, errors, jnp.ones((), int), near, wanted.gap)
+
+    def searched() -> Pairs:
+        multiply, _ = task.products()
+        return resumed(lambda v: jax.tree.map(lambda w: sign * w, multiply(v)), q, image, wanted)
+
+    # A product that is not finite is the answer: there is nothing to search.
+    return jax.lax.cond(near | ~jnp.isfinite(value), confirmed, searched), norm(gradient)
