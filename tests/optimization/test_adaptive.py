@@ -236,7 +236,7 @@ def test_every_native_method_reaches_the_minimum_of_an_ill_conditioned_quadratic
 @pytest.mark.parametrize(("build", "words"), [
     (lambda: sx.Adam(loss, 0.1, b1=1.0), r"Adam: b1\n  got 1\.0, expected a decay in \[0, 1\)"),
     (lambda: sx.AdamW(loss, 0.1, b2=-0.1), r"AdamW: b2"),
-    (lambda: sx.RMSprop(loss, 0.0), r"RMSprop: learning_rate\n  got 0\.0, expected a number > 0"),
+    (lambda: sx.RMSprop(loss, 0.0), r"RMSprop: learning_rate\n  got 0\.0, expected a number above 0"),
     (lambda: sx.QHM(loss, 0.1, nu=1.5), r"QHM: nu\n  got 1\.5, expected a weight in \[0, 1\]"),
     (lambda: sx.AggMo(loss, 0.1, 0.9), r"AggMo: momenta\n  got shape \(\), expected one decay for each velocity"),
     (lambda: sx.AggMo(loss, 0.1, (0.9, 1.1)), r"AggMo: momenta"),

@@ -222,7 +222,7 @@ def test_lbfgs_of_optax_finds_rosenbrocks_minimum():
 
 
 @pytest.mark.parametrize(("build", "kind", "words"), [
-    (lambda: sx.Newton(loss, damping=-1.0), ValueError, r"Newton: damping\n  got -1\.0, expected a number >= 0"),
+    (lambda: sx.Newton(loss, damping=-1.0), ValueError, r"Newton: damping\n  got -1\.0, expected a number of at least 0"),
     (lambda: sx.Newton(loss, solver="cg"), TypeError, "got str, expected a lineax solver, or None"),
     (lambda: sx.GaussNewton(lambda a, b: a), TypeError, r"r\(parameters\)"),
     (lambda: sx.NaturalGradient(loss, lambda v: v, 0.1), TypeError, r"F\(parameters, v\)"),

@@ -13,7 +13,7 @@ import scipy.linalg
 import separatrix as sx
 from separatrix.calculus.methods.base import normal
 from separatrix.catalogue.learning import NoisyQuadratic
-from separatrix.optimization.escape import Absorbing, Watched
+from separatrix.optimization.stochastic.escape import Absorbing, Watched
 
 KEY = jax.random.key(0)
 

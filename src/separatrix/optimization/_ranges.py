@@ -1,5 +1,6 @@
 """Numbers that have a range: refused at once where they are known, as traced leaves otherwise."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,14 +21,19 @@ def nonnegative(what: str, value: Any) -> Any:
     return _checked(what, value, "a number of at least 0", lambda known: known >= 0)
 
 
-def _checked(what: str, value: Any, expected: str, holds: Any) -> Any:
+def require(what: str, value: Any, expected: str, holds: Callable[[Any], Any]) -> None:
+    """Refuse a known value outside its range; one that is traced passes."""
+    # NumPy keeps what is known known while something else is being traced.
+    if not is_traced(value) and not bool(np.all(holds(np.asarray(value)))):
+        raise ValueError(explain(what, value, expected, "Pass the value that the paper or optax would take."))
+
+
+def _checked(what: str, value: Any, expected: str, holds: Callable[[Any], Any]) -> Any:
     try:
         real = jnp.issubdtype(jnp.result_type(value), jnp.number) and jnp.isrealobj(value)
     except TypeError:
         real = False
-    do = "Pass for example 0.1."
     if not real:
-        raise TypeError(explain(what, repr(value), expected, do))
-    if not is_traced(value) and not np.all(holds(np.asarray(value))):
-        raise ValueError(explain(what, value, expected, do))
+        raise TypeError(explain(what, repr(value), expected, "Pass for example 0.1."))
+    require(what, value, expected, holds)
     return as_parameter(float(value) if isinstance(value, int) else value)

@@ -13,12 +13,12 @@ import numpy as np
 from separatrix.diagnostics.curvature.curvature import curvature
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
-from separatrix.optimization.adagrad import Adagrad
-from separatrix.optimization.adam import Adam, AdamW, Nadam
-from separatrix.optimization.aggregated import QHM, AggMo, QHAdam
-from separatrix.optimization.descent import GradientDescent
-from separatrix.optimization.momentum import HeavyBall, Nesterov
-from separatrix.optimization.rmsprop import Adadelta, RMSprop
+from separatrix.optimization.methods.adagrad import Adagrad
+from separatrix.optimization.methods.adam import Adam, AdamW, Nadam
+from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
+from separatrix.optimization.methods.descent import GradientDescent
+from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
+from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop
 from separatrix.optimization.stability.watched import watched
 from separatrix.systems.from_optax import OptaxMap, OptimizerState
 from separatrix.training.fit import parameters_of

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from separatrix._tree import dot, subtract
 from separatrix._types import Function, Key, State
-from separatrix.optimization.edges import preconditioner, stability_edge
+from separatrix.optimization.stability.edges import preconditioner, stability_edge
 from separatrix.optimization.stability.response import edge_ratio, response, update_of
 from separatrix.systems.from_optax import OptaxMap
 from separatrix.systems.objective import Objective

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from separatrix._tree import axpy, dot, float_dtype
 from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.diagnostics.curvature.curvature import curvature
-from separatrix.optimization.descent import gradient
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._moments import average, over_shifted_root, positive, rate_of, squared, unpack, zeros
-from separatrix.optimization.descent import gradient
+from separatrix.optimization._ranges import positive
+from separatrix.optimization.methods._moments import average, over_shifted_root, rate_of, squared, unpack, zeros
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap

@@ -22,7 +22,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import add, axpy, float_dtype, scale, subtract, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.optimization.descent import GradientDescent, gradient
+from separatrix.optimization.methods.descent import GradientDescent, gradient
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.iterate import IteratedNearIdentityMap

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from separatrix._errors import explain
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import Save, evolve
-from separatrix.optimization.landscapes import Landscape
+from separatrix.optimization.studies.landscapes import Landscape
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import map_of, parameters_of
 

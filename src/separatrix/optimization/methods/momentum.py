@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization.descent import gradient
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap

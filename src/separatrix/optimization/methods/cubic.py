@@ -24,9 +24,9 @@ from jax.flatten_util import ravel_pytree
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._moments import positive
-from separatrix.optimization.descent import gradient
-from separatrix.optimization.second_order import DENSE
+from separatrix.optimization._ranges import positive
+from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.second_order import DENSE
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective

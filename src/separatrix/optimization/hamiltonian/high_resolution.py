@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
-from separatrix.optimization.descent import gradient
-from separatrix.optimization.momentum import PhasePoint, _at_rest, _pair
+from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.momentum import PhasePoint, _at_rest, _pair
 from separatrix.systems.flow import Flow
 from separatrix.systems.objective import Objective, as_objective
 

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._moments import average, mix, positive, rate_of, require, unpack
-from separatrix.optimization.aggregated import Averaged, no_average
-from separatrix.optimization.descent import gradient
+from separatrix.optimization._ranges import positive, require
+from separatrix.optimization.methods._moments import average, mix, rate_of, unpack
+from separatrix.optimization.methods.aggregated import Averaged, no_average
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap

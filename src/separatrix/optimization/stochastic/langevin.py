@@ -26,8 +26,8 @@ from separatrix._types import Function, Key, Operator, Scalar, State
 from separatrix.calculus._undefined import undefined
 from separatrix.calculus.methods.base import SDEMethod, normal
 from separatrix.optimization._ranges import nonnegative, positive
-from separatrix.optimization.descent import gradient
-from separatrix.optimization.momentum import PhasePoint, _at_rest, _pair
+from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.momentum import PhasePoint, _at_rest, _pair
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.functions import as_operator
 from separatrix.systems.map import NearIdentityMap

@@ -26,21 +26,20 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._moments import (
+from separatrix.optimization._ranges import positive, require
+from separatrix.optimization.methods._moments import (
     Averages,
     average,
     averages,
     mix,
     over_root,
-    positive,
     rate_of,
-    require,
     squared,
     unpack,
     zeros,
 )
-from separatrix.optimization.adam import Moments, empty_moments
-from separatrix.optimization.descent import gradient
+from separatrix.optimization.methods.adam import Moments, empty_moments
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap

@@ -26,8 +26,8 @@ import lineax as lx
 from separatrix._errors import explain
 from separatrix._tree import axpy, structure
 from separatrix._types import Function, Key, Operator, Scalar, State
-from separatrix.optimization._moments import require
-from separatrix.optimization.descent import gradient
+from separatrix.optimization._ranges import require
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems._signature import as_pytree, positional_count
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
@@ -234,7 +234,7 @@ def _transpose(push: Function, primal: State) -> Function:
 
 
 def _damping(name: str, value: Any) -> Any:
-    require(f"{name}: damping", value, "a number >= 0", lambda number: number >= 0)
+    require(f"{name}: damping", value, "a number of at least 0", lambda number: number >= 0)
     return as_parameter(value)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import add, axpy, float_dtype, scale, subtract
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.optimization.descent import gradient
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter, require_key
 from separatrix.systems.flow import Flow
 from separatrix.systems.from_optax import require_trainable

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy, scale
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._moments import Averages, averages, correction, over_root, positive, unpack, zeros
-from separatrix.optimization.descent import gradient
+from separatrix.optimization._ranges import positive
+from separatrix.optimization.methods._moments import Averages, averages, correction, over_root, unpack, zeros
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap

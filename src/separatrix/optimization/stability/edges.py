@@ -29,16 +29,17 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Scalar, State
-from separatrix.optimization._moments import correction, require, root, unpack
-from separatrix.optimization._optax_states import diagonal_of
-from separatrix.optimization.adagrad import Adagrad
-from separatrix.optimization.adam import Adam, AdamW, Moments, Nadam
-from separatrix.optimization.aggregated import QHM, AggMo, QHAdam
-from separatrix.optimization.descent import GradientDescent
-from separatrix.optimization.momentum import HeavyBall, Nesterov
-from separatrix.optimization.rmsprop import Adadelta, RMSprop, Squares, SquaresAndSteps
-from separatrix.optimization.sign import Lion, SignDescent
-from separatrix.optimization.wrappers import RestartedNesterov
+from separatrix.optimization._ranges import require
+from separatrix.optimization.methods._moments import correction, root, unpack
+from separatrix.optimization.methods.adagrad import Adagrad
+from separatrix.optimization.methods.adam import Adam, AdamW, Moments, Nadam
+from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
+from separatrix.optimization.methods.descent import GradientDescent
+from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
+from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop, Squares, SquaresAndSteps
+from separatrix.optimization.methods.sign import Lion, SignDescent
+from separatrix.optimization.methods.wrappers import RestartedNesterov
+from separatrix.optimization.stability._optax_states import diagonal_of
 
 _NATIVE = (
     "GradientDescent, HeavyBall, Nesterov, RestartedNesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, "

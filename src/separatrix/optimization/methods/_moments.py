@@ -13,11 +13,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import axpy, is_traced, subtract
+from separatrix._tree import axpy, subtract
 from separatrix._types import Scalar, State
+from separatrix.optimization._ranges import require
 from separatrix.systems.base import as_parameter
 
 
@@ -100,19 +100,6 @@ def rate_of(beta: Any, learning_rate: Any, name: str) -> Any:
     """a = (1 - beta)/h, for a decay beta in [0, 1)."""
     require(name, beta, "a decay in [0, 1)", lambda value: (value >= 0) & (value < 1))
     return (1 - as_parameter(beta)) / as_parameter(learning_rate)
-
-
-def positive(name: str, value: Any) -> Any:
-    """The parameter, refused where it is known and not above zero."""
-    require(name, value, "a number > 0", lambda number: number > 0)
-    return as_parameter(value)
-
-
-def require(name: str, value: Any, expected: str, holds: Any) -> None:
-    """Refuse a known value outside its range; one that is traced passes."""
-    # NumPy keeps what is known known while something else is being traced.
-    if not is_traced(value) and not bool(np.all(holds(np.asarray(value)))):
-        raise ValueError(explain(name, value, expected, "Pass the value that the paper or optax would take."))
 
 
 def unpack(state: State, form: Any) -> Any:

@@ -24,8 +24,8 @@ from separatrix._types import Function, Key, Scalar, State
 from separatrix.calculus._undefined import undefined
 from separatrix.calculus.methods.symplectic import ReversibleMethod
 from separatrix.optimization._ranges import nonnegative, positive
-from separatrix.optimization.descent import gradient
-from separatrix.optimization.kinetic import QuadraticKinetic, RelativisticKinetic
+from separatrix.optimization.hamiltonian.kinetic import QuadraticKinetic, RelativisticKinetic
+from separatrix.optimization.methods.descent import gradient
 from separatrix.systems._signature import as_pytree
 from separatrix.systems.flow import Flow
 from separatrix.systems.from_optax import require_trainable

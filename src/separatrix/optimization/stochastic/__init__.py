@@ -1,0 +1,1 @@
+"""Descent with noise: heat baths, stationary covariance, escapes."""

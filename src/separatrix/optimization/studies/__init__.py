@@ -1,0 +1,1 @@
+"""Landscapes, and phenomena of training with the truth beside them."""
