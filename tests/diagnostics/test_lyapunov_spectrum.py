@@ -289,6 +289,16 @@ class TestCautions:
         assert float(found.exponents[0]) == pytest.approx(0.5 * np.log(4 + 2 * 3.2 - 3.2**2), abs=1e-12)
         assert int(found.period) in (0, 2, 4) and found.cautions == ()
 
+    @pytest.mark.parametrize(("method", "miss"), [(sx.Euler(), 0.05), (None, 0.0)], ids=["Euler", "by default"])
+    def test_a_step_that_changes_volumes_is_told_and_rounding_is_not(self, method, miss):
+        # A rotation keeps areas; Euler's step multiplies them by 1 + h^2, so that the sum is ln(1 + h^2)/h.
+        turning = sx.as_flow(lambda x: jnp.stack([x[1], -x[0]]))
+        more = {} if method is None else {"method": method}
+        found = sx.lyapunov_spectrum(turning, jnp.ones(2), times=(0.0, 200.0), step_size=0.05, **more)
+        told = [caution for caution in found.cautions if "mean divergence" in caution]
+        assert len(told) == (1 if miss else 0)
+        assert float(found.sum_residual) == pytest.approx(np.log1p(0.05**2) / 0.05 if miss else 0.0, abs=1e-9)
+
     def test_an_orbit_that_breaks_says_so_and_keeps_its_batches(self):
         growing = sx.as_map(lambda x: jnp.stack([2.0 * x[0], 0.5 * x[1]]))
         found = sx.lyapunov_spectrum(growing, jnp.ones(2), steps=1440, transient=160)

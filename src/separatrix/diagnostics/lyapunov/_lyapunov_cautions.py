@@ -9,8 +9,9 @@ from separatrix.diagnostics.lyapunov._batch_means import drifts, lag_one, standa
 # Of a spread in lag-one correlations of 1/8, from 64 batches: four of them, less what is widened for anyway.
 _CORRELATED = 0.45
 _UNSETTLED = 0.1
-# Of the largest exponent: what the sum may miss by for a method that follows the flow.
-_SUM = 1e-4
+# Of the largest exponent, and of one over the step: what the sum may miss by for a method that follows the flow. The second
+# is for neutral systems, all of whose exponents are rounding.
+_SUM, _STEP = 1e-4, 1e-6
 
 
 def cautions_of(found: Any) -> tuple[str, ...]:
@@ -73,7 +74,8 @@ def _killed(found: Any) -> str:
 def _sum(found: Any) -> str:
     scale = np.sum(np.abs(found.exponents), axis=-1)
     spread = np.max(standard_error(found.batches), axis=-1)
-    if not np.any(np.abs(found.sum_residual) > np.maximum(_SUM * scale, spread)):
+    allowed = np.maximum(np.maximum(_SUM * scale, spread), _STEP / np.asarray(found.step_size))
+    if not np.any(np.abs(found.sum_residual) > allowed):
         return ""
     largest = float(np.nanmax(np.abs(found.sum_residual)))
     return f"the exponents miss the mean divergence by {largest:.2g} in their sum: take a shorter step"
