@@ -1,13 +1,14 @@
 """How well the stability instrument sees what it should: hits, false alarms and lead times on runs built to fail or not.
 
 Protocol. Networks 64-32-32-10 (tanh) on 512 handwritten digits, five keys a scenario, a reading every 20 steps. The truth
-of a run is read off its own losses at every step, without the instrument: it has *blown up* at the first step whose loss is
-not finite or more than ten times that of the start, and *spiked* where a loss is more than a fifth above the least before
-(of a single batch: three times). An alarm is an event of a kind that says the run is in danger. A hit is an event of the
-kind that the scenario is about; a false alarm is an alarm with no spike or blow-up within 100 steps after it, or two
-intervals before it. The rules were tuned on these scenarios with keys 0 to 4, where the level of a fifth was chosen too,
-after three times had shown no spike of a full batch at all. The table is of keys 100 to 104, run after the rules were
-fixed: other weights, examples and batches, but the same kinds of run. What it says of other kinds is nothing.
+of a run is read off its own losses at every step, without the instrument: it has *blown up* at the first step whose loss
+is not finite or more than ten times that of the start, and *spiked* where a loss is more than a fifth above the least
+before (of a single batch: three times). An alarm is an event of a kind that says the run is in danger. A hit is an event
+of the kind that the scenario is about; a false alarm is an alarm with no spike or blow-up within 100 steps after it, or
+two intervals before it. By chance as many would be false as there are steps without one so near, the last column. The
+rules were tuned on these scenarios with keys 0 to 4, where the level of a fifth was chosen too, after three times had
+shown no spike of a full batch at all. The table is of keys 100 to 104, run after the rules were fixed: other weights,
+examples and batches, but the same kinds of run. What it says of other kinds is nothing.
 """
 
 import sys
@@ -129,11 +130,16 @@ def judge(scenario: Scenario, monitor: Any, losses: np.ndarray) -> dict[str, Any
     )
     alarms = [event.step for event in monitor.events if event.kind in DANGER]
     # A bad batch is told after it came: what happened up to two intervals before an alarm counts too.
-    false = sum(not np.any((happened >= a - 2 * monitor.every) & (happened <= a + HORIZON)) for a in alarms)
+
+    def idle(step: int) -> bool:
+        return not np.any((happened >= step - 2 * monitor.every) & (happened <= step + HORIZON))
+
+    false, chance = sum(map(idle, alarms)), float(np.mean([idle(n) for n in range(len(losses))]))
     wanted = [event.step for event in monitor.events if event.kind == scenario.wanted]
     first = min(alarms, default=None)
     lead = None if first is None or not happened.size else int(happened[0]) - first
-    return {"hit": bool(wanted), "lead": lead, "false": false, "happened": int(happened.size)}
+    counts = {"happened": int(happened.size), "alarms": len(alarms), "false": false, "chance": chance}
+    return {"hit": bool(wanted), "lead": lead, **counts}
 
 
 def main(only: str = "") -> None:
@@ -156,16 +162,17 @@ def main(only: str = "") -> None:
                 )
         leads = [f["lead"] for f in found if f["lead"] is not None]
         hits = f"{sum(f['hit'] for f in found)}/{len(KEYS)}" if scenario.wanted else "-"
-        happened, false = (sum(f[name] for f in found) for name in ("happened", "false"))
+        happened, alarms, false = (sum(f[name] for f in found) for name in ("happened", "alarms", "false"))
         lead = float(np.median(leads)) if leads else None
-        rows.append([scenario.name, scenario.wanted or "nothing", hits, happened, lead, false])
+        chance = 100 * float(np.mean([f["chance"] for f in found]))
+        rows.append([scenario.name, scenario.wanted or "nothing", hits, happened, lead, alarms, false, chance])
     notes = (
         "Lead: median over keys of the steps from the first alarm to the first blow-up or spike; negative is too late."
     )
     report(
         "detections",
         "what the stability instrument notices",
-        ["scenario", "to notice", "hits", "spikes", "lead", "false alarms"],
+        ["scenario", "to notice", "hits", "spikes", "lead", "alarms", "false", "% false by chance"],
         rows,
         notes,
     )

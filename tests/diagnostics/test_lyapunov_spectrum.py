@@ -138,9 +138,9 @@ class TestKnownSystems:
     @pytest.mark.slow
     def test_lorenz_96(self):
         entry = sx.catalogue.entry("lorenz-96")
-        found = sx.lyapunov_spectrum(entry.build(), entry.start(), times=(0.0, 700.0), step_size=0.05)
+        found = sx.lyapunov_spectrum(entry.build(), entry.start(), times=(0.0, 1500.0), step_size=0.05)
         assert float(found.exponents[0]) == pytest.approx(1.69, abs=0.05)
-        # 13 are positive and the next is the one of time itself.
+        # 13 are positive and the next is the one of time itself. In a run of 700 the 13th is not told from t^2.
         assert float(found.exponents[12]) > float(found.standard_errors[12])
         assert abs(float(found.exponents[13])) < 2 * float(found.standard_errors[13])
         assert float(found.exponents[14]) < -2 * float(found.standard_errors[14])
