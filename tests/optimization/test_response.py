@@ -9,6 +9,7 @@ import pytest
 import separatrix as sx
 from separatrix.optimization.stability import edge_ratio, response
 from separatrix.optimization.stability.oscillation import oscillation, steps_until
+from separatrix.optimization.stability.response import linear_response
 
 RATE, B = 0.1, 0.9
 
@@ -49,6 +50,18 @@ def test_edge_of_an_unnamed_transformation_is_the_closed_form(name):
     assert found / (first * RATE) == pytest.approx(
         float(sx.stability_edge(function, learning_rate=RATE, **settings)), rel=LOOSE.get(name, 1e-12)
     )
+
+
+@pytest.mark.parametrize(
+    ("build", "momentum"),
+    [(optax.sgd, 0.0), (lambda h: optax.sgd(h, B), B), (optax.adam, B), (optax.adagrad, 0.0), (optax.rmsprop, 0.0)],
+    ids=["sgd", "momentum", "adam", "adagrad", "rmsprop"],
+)
+def test_growth_past_the_edge_and_drift_are_those_of_the_momentum(build, momentum):
+    # z^2 - (1 + b - l) z + b = 0 has dz/dl = 1/(1 - b) at z = -1, l = 2 + 2b; a constant gradient adds up to 1/(1 - b).
+    found = linear_response(build(RATE))
+    assert found.growth == pytest.approx(2 * (1 + momentum) / (1 - momentum), rel=1e-9)
+    assert found.drift == pytest.approx(1 / (1 - momentum), rel=1e-9)
 
 
 @pytest.mark.parametrize(

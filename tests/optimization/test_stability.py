@@ -134,11 +134,36 @@ def test_length_of_an_update_over_that_of_the_parameters(looks):
     assert np.isnan(monitor.report().updates[1])
 
 
+def valley(x, slope=0.3):
+    """(10 + s y) x^2/2 + 1/10: sharpness 10 + s y along x, which nothing but an alternation along x changes."""
+    return (10 + slope * x[1]) * x[0] ** 2 / 2 + 0.1
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_height_of_a_burst_is_told_before_it(momentum):
+    # Past the edge x alternates and grows, until the gradient in y, s x^2/2, has brought the sharpness below the edge.
+    slope, rate, growth = 0.3, 0.2, 2 * (1 + momentum) / (1 - momentum)
+    # Theory is of slow bursts, to first order in their rate: this one grows by 2 % a step.
+    ratio = 1 + 0.02 / growth
+    start = (1e-2, (ratio * (2 + 2 * momentum) / rate - 10) / slope)
+    optimizer = optax.sgd(rate, momentum)
+    early, _ = orbit(optimizer, start=start, loss=valley, steps=41, wide_every=1)
+    # |grad lambda~|^2 in the metric is (rate s)^2 rate for lambda~ = rate (10 + s y).
+    flattening = (rate * slope) ** 2 * rate / (1 - momentum) / (2 + 2 * momentum)
+    assert early.history.flattening == pytest.approx(flattening, rel=0.01)
+    monitor, losses = orbit(optimizer, start=start, loss=valley, steps=401)
+    rise = max(losses) - 0.1
+    assert rise == pytest.approx((1 + momentum) * 2 * growth * (ratio - 1) ** 2 / flattening, rel=0.1)
+    assert early.history.height() == pytest.approx(rise, rel=0.1)
+    told = [event for event in monitor.events if event.kind == "spike ahead"]
+    assert told and told[0].step < int(np.argmax(losses)) and "to turn at" in told[0].finding.cause
+
+
 def reading(loss, ratio=0.5):
     missing = jnp.asarray(jnp.nan)
     return Reading(
         jnp.asarray(ratio), jnp.asarray(0.0), missing, jnp.asarray(loss), missing, jnp.asarray(0.0), missing, missing,
-        missing, jnp.asarray(1),
+        missing, missing, jnp.asarray(1),
     )  # fmt: skip
 
 

@@ -19,8 +19,9 @@ _QUIET = 5
 class History:
     """Numbers of all readings, on the host, in the order of steps."""
 
-    def __init__(self, every: int, edge: float = float("nan")):
-        self.every, self.edge, self.batch_size, self.products, self.floor = every, edge, 0, 0, 0.0
+    def __init__(self, every: int, edge: float = float("nan"), growth: float = float("nan")):
+        self.every, self.edge, self.growth, self.batch_size, self.products = every, edge, growth, 0, 0
+        self.flattening, self.sharpening = float("nan"), 0.0
         self.steps: list[int] = []
         self.ratios: list[float] = []
         self.errors: list[float] = []
@@ -48,6 +49,8 @@ class History:
         self._watch_rises(step, float(reading.loss))
         self._average(float(reading.signal), float(reading.noise))
         self.products += int(reading.products)
+        if np.isfinite(float(reading.flattening)):
+            self.flattening = float(reading.flattening)
         self._append(
             step,
             float(reading.ratio),
@@ -59,6 +62,7 @@ class History:
             float(reading.update_ratio),
             swing,
         )
+        self._sharpen()
 
     def _watch_rises(self, step: int, loss: float) -> None:
         """Keep the largest rise of the loss over the least before it, from the losses noted since the last reading."""
@@ -69,6 +73,34 @@ class History:
             if self.least > 0 and value / self.least > self.rise:
                 self.rise, self.peak = value / self.least, n
             self.least = min(self.least, value)
+
+    def amplitude(self) -> float:
+        """c of the alternation at the newest reading, 0 where there is none."""
+        swing = self.swings[-1]
+        return swing.amplitude if swing.flip > 0 and np.isfinite(swing.amplitude) else 0.0
+
+    def _sharpen(self) -> None:
+        """Keep how fast the ratio rises by itself: its slope between two readings, where no alternation flattens."""
+        if len(self.ratios) < 2:
+            return
+        slope = (self.ratios[-1] - self.ratios[-2]) / self.every
+        if slope > 0 and self.flattening * self.amplitude() ** 2 / 2 < 0.1 * slope:
+            self.sharpening = slope
+
+    def height(self) -> float:
+        r"""The energy along v at which the alternation will turn, in units of the loss; NaN where b is not known.
+
+        With r = ratio - 1, (ln c)' = kappa r and r' = a - b c^2/2 keep kappa r^2/2 - a ln c + b c^2/4, so that r = 0 at
+        c*^2 = c^2 + (2 kappa r^2 + 4 a ln(c*/c))/b.
+        """
+        r, now = self.ratios[-1] - 1, self.amplitude()
+        if not now > 0 or not self.flattening > 0 or not np.isfinite(self.growth):
+            return np.nan
+        square = now**2 + 2 * self.growth * r**2 / self.flattening
+        for _ in range(3):  # the logarithm changes little
+            rest = 4 * self.sharpening * np.log(max(1.0, np.sqrt(square) / now)) / self.flattening
+            square = now**2 + 2 * self.growth * r**2 / self.flattening + rest
+        return self.edge * square / 2
 
     def broke(self, step: int) -> None:
         """Add a reading of parameters that are not finite."""

@@ -2,9 +2,10 @@ r"""What the readings mean: rules, each with its threshold and where the number 
 
 - edge of stability: the median of the last five ratios is within 15 % of 1, where training hovers (Cohen et al. 2021).
 - oscillation: the ratio is past 1, where the linearised run grows, and the run alternates along the top direction.
-- spike ahead: within two intervals the alternation will have raised the loss by a fifth, if it goes on; and it is a tenth
-  of the way there, or an earlier burst got half of it. Most bursts at the edge end by themselves long before that. Or: the
-  run starts at 1.1 of the edge, where descent grows by a fifth a step, and no reading could see it first.
+- spike ahead: within two intervals the alternation will have raised the loss by a fifth, and it will not turn before: past
+  the edge it grows, pushes the parameters to where the loss is flatter, and turns at a height that Damian, Nichani & Lee
+  (2023) give. Where that is not known: it has come a tenth of the way, or an earlier burst half of it. Or: the run starts
+  at 1.1 of the edge, where descent grows by a fifth a step, and no reading could see it first.
 - diverging: the ratio is past 2 at the start, or later while the loss rises: gradient descent finds a flatter place below
   4/lambda alone (Lewkowycz et al. 2020); or the loss is ten times that of the start.
 - catapult: launched past the edge, the loss rose by a fifth or more, and is now below where it was; so is the ratio.
@@ -93,14 +94,15 @@ def _past_the_edge(history: Any) -> list[Event]:
 
 
 def _forecast(history: Any, swing: Oscillation, cause: str, do: str) -> list[Event]:
-    """The alternation's own loss against that of the run."""
+    """The alternation's own loss against that of the run: when it will have raised it by a fifth, if it gets there."""
     energy = history.ratios[-1] * history.edge * swing.amplitude**2 / 2
-    left = steps_until((_RISEN - 1) * abs(history.losses[-1]), energy, swing.growth)
-    horizon = float(_HORIZON * history.every)
-    begun = energy > _BEGUN * (_RISEN - 1) * abs(history.losses[-1]) or _bursts(history)
-    if left > horizon or not begun:
+    level, horizon = (_RISEN - 1) * abs(history.losses[-1]), float(_HORIZON * history.every)
+    left, height = steps_until(level, energy, swing.growth), history.height()
+    gets_there = height > level if np.isfinite(height) else energy > _BEGUN * level or _bursts(history)
+    if left > horizon or not gets_there:
         return []
-    cause = f"{cause}, growing by {100 * (swing.growth - 1):.2g} % a step"
+    rise = f", to turn at {100 * height / abs(history.losses[-1]):.2g} % above the loss" if np.isfinite(height) else ""
+    cause = f"{cause}, growing by {100 * (swing.growth - 1):.2g} % a step{rise}"
     finding = Finding("steps until the oscillation raises the loss by a fifth", left, ">", horizon, cause, do)
     return [Event(history.steps[-1], "spike ahead", finding)]
 

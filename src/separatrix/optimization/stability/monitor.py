@@ -3,8 +3,8 @@ r"""`StabilityMonitor`: one line in a training loop.
 Every k steps it takes the preconditioned sharpness, warm-started, beside the optimiser's own edge; just before, it watches
 the coordinate along the last top direction for a few steps, to see whether the run alternates there. Where batches differ
 it also takes the gradients of both halves of one, for the noise scale. Every tenth reading takes the plain sharpness, the
-departure from gradient flow and the length of the update too. What it notices it keeps as events; `report` says what they
-mean.
+departure from gradient flow, the length of the update, and how fast an alternation would flatten the loss, which says how
+high a burst will rise. What it notices it keeps as events; `report` says what they mean.
 """
 
 import dataclasses
@@ -68,6 +68,7 @@ class StabilityMonitor:
     ('spike ahead', 20)
 
     **Reference:** Cohen et al., *Gradient descent on neural networks typically occurs at the edge of stability* (2021);
+    Damian, Nichani & Lee, *Self-stabilization* (2023), section 4, for the height of a burst;
     Cohen et al., *Adaptive gradient methods at the edge of stability* (2022); Lewkowycz et al., *The large learning rate
     phase of deep learning* (2020); McCandlish et al., *An empirical model of large-batch training* (2018).
     """
@@ -101,7 +102,7 @@ class StabilityMonitor:
             got = "no linear response to a small gradient"
             do = "Signs have no edge: lower the learning rate in time instead. Of a wrapper, pass what it wraps."
             raise ValueError(explain("StabilityMonitor: optimizer", got, "an optimiser with an edge", do))
-        self.history.edge = float(self.optimizer.edge)
+        self.history.edge, self.history.growth = float(self.optimizer.edge), float(self.optimizer.linear.growth)
 
     @property
     def events(self) -> list[Event]:

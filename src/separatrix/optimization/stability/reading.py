@@ -4,6 +4,8 @@ r"""One reading of the instrument.
     sharpness      lambda_1 of the plain Hessian
     departure      |d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|): how far a step leaves gradient flow, in parts of the step
     update ratio   |x' - x| / |x|: how far a step goes, in parts of the parameters
+    flattening b   an alternation of amplitude c along v lowers the ratio by b c^2/2 a step: it pushes the parameters down
+                   the slope of the sharpness, b = (G(1)/R) |grad lambda~|^2 / e, the length in the metric and across v
     noise scale    tr Sigma / |g|^2 in examples: with batches far smaller the noise, not the slope, moves the parameters
 
 Each is a few products with the Hessian on one batch, or the gradients of its two halves. A direction from the reading
@@ -32,7 +34,7 @@ class Reading(eqx.Module):
     - `ratio`, `ratio_error`: preconditioned sharpness over the edge, and a bound on its error.
     - `sharpness`: of the plain Hessian. `loss`. `update_ratio`: of the next step, in parts of the parameters.
     - `response`: mean of ln(1/d): how far the optimiser moves for a gradient, in logarithms.
-    - `departure`: from gradient flow. `signal`, `noise`: unbiased estimates of |g|^2 and of tr Sigma.
+    - `departure`: from gradient flow. `flattening`: b. `signal`, `noise`: unbiased estimates of |g|^2 and of tr Sigma.
     - `products`: Hessian-vector products taken.
     """
 
@@ -43,6 +45,7 @@ class Reading(eqx.Module):
     update_ratio: Float[Array, ""]
     response: Float[Array, ""]
     departure: Float[Array, ""]
+    flattening: Float[Array, ""]
     signal: Float[Array, ""]
     noise: Float[Array, ""]
     products: Int[Array, ""]
@@ -99,7 +102,7 @@ def _take(
     covector = jax.tree.map(lambda d, v: d * v[0], metric, steep.vectors)
     products, dtype = steep.products, steep.eigenvalues.dtype
     missing = jnp.full((), jnp.nan, dtype)
-    found, sharpness, departure, ratio = (steep, covector), missing, missing, missing
+    found, sharpness, departure, ratio, flattening = (steep, covector), missing, missing, missing, missing
     if wide:
         plain = steep if before is None else before.plain
         plain = curvature(objective, parameters, start=plain, guard=int(before is None), **settings)
@@ -107,6 +110,8 @@ def _take(
         gradient, departure = _departure(objective, parameters, key, metric)
         whole = norm(parameters)
         ratio = norm(optimizer.change(n, gradient, inner, parameters, key)) / jnp.where(whole > 0, whole, 1)
+        slope = _slope_of_sharpness(objective, parameters, key, metric, jax.tree.map(lambda v: v[0], steep.vectors))
+        flattening = optimizer.linear.drift * slope / optimizer.edge
         found = Direction(steep, _alone(plain), beside, covector)
     signal, noise = _noise(parts, parameters) if parts is not None else (missing, missing)
     logs = jax.tree.map(lambda d: -jnp.sum(jnp.log(d)), metric)
@@ -119,6 +124,7 @@ def _take(
         ratio,
         sum(jax.tree.leaves(logs), start=jnp.zeros((), dtype)) / size,
         departure,
+        flattening,
         signal,
         noise,
         products,
@@ -142,6 +148,17 @@ def _departure(objective: Objective, parameters: State, key: Key | None, metric:
     scaled, plain = (jax.tree.map(lambda v, d: v / jnp.sqrt(d), tree, metric) for tree in (bent, gradient))
     size = norm(plain)
     return gradient, norm(scaled) / (2 * jnp.where(size > 0, size, 1))
+
+
+def _slope_of_sharpness(objective: Objective, parameters: State, key: Key | None, metric: State, v: State) -> Any:
+    """|grad v^T H v|^2 in the metric, without the part along v, which an alternation averages away."""
+
+    def bend(x: State) -> Any:
+        slope = lambda y: jax.jvp(lambda z: objective(z, key=key), (y,), (v,))[1]  # noqa: E731
+        return jax.jvp(slope, (x,), (v,))[1]
+
+    gradient = jax.grad(bend)(parameters)
+    return dot(gradient, jax.tree.map(lambda g, d: g / d, gradient, metric)) - dot(gradient, v) ** 2
 
 
 def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:

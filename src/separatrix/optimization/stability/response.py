@@ -11,10 +11,14 @@ alternating gradient brings it exactly back: -2 = l G(-1), G(z) = R + C (z - A)^
     edge:   largest eigenvalue of |R|^{1/2} H |R|^{1/2}  =  2 R / G(-1) =: e.
 
 The ratio e belongs to the momentum alone: 2 for gradient descent, 2 + 2b for heavy ball and Adam, and so on. It is measured
-once, on one coordinate; R is measured in each check, by one derivative of the update, at the cost of no gradient.
+once, on one coordinate, and with it two more numbers of G: past the edge the alternation grows by kappa ln(l/l*) nats a
+step, and a gradient that stays moves the parameters by G(1)/R first responses a step. R is measured in each check, by one
+derivative of the update, at the cost of no gradient.
+
+    kappa = 2/(1 + 2 G'(-1)/G(-1)),        2 for gradient descent, 2 (1 + b)/(1 - b) for heavy ball.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +35,14 @@ _WARM = 64
 _MIXES = 1e-3
 # A gradient small against those before it, and the relative deviation from linearity past which there is no response.
 _SMALL, _BENDS = 1.7e-4, 0.1
+
+
+class Linear(NamedTuple):
+    """Of the linear response: the edge e, the growth kappa past it, and the drift G(1)/R."""
+
+    edge: float
+    growth: float
+    drift: float
 
 
 def update_of(transformation: Any, gradient: State, inner: Any, parameters: State, value: Any = None) -> Any:
@@ -82,12 +94,17 @@ def edge_ratio(transformation: Any) -> float:
     **Reference:** Cohen et al., *Adaptive gradient methods at the edge of stability* (2022), section 3, for the frozen
     preconditioner; the transfer function is that of Lessard, Recht & Packard (2016), section 3.
     """
+    return linear_response(transformation).edge
+
+
+def linear_response(transformation: Any) -> Linear:
+    """Edge, growth past it and drift of an optax transformation; errors as of `edge_ratio`."""
     x = jnp.ones(1)
     try:
         inner = transformation.init(x)
         for n in range(_WARM):
             _, inner = update_of(transformation, x * (-1.0) ** n, inner, x)
-        ratio = float(_alternating(transformation, inner, x))
+        found = _alternating(transformation, inner, x)
         mixing, bend = _beyond_elementwise(transformation)
     except (TypeError, ValueError, AttributeError) as error:
         got = f"an update that fails on one parameter alone ({str(error).splitlines()[0][:80]})"
@@ -97,7 +114,7 @@ def edge_ratio(transformation: Any) -> float:
         got = f"an update in which {100 * mixing:.2g} % of a parameter's response goes to others"
         do = "It has no diagonal metric, so no edge to compare with: watch plain curvature(...) instead."
         raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do))
-    return ratio if bend < _BENDS else np.nan
+    return found if bend < _BENDS else Linear(np.nan, np.nan, np.nan)
 
 
 def _beyond_elementwise(transformation: Any) -> tuple[float, float]:
@@ -125,8 +142,8 @@ def _beyond_elementwise(transformation: Any) -> tuple[float, float]:
     return float(mixed / own), float(np.linalg.norm(gap) / np.linalg.norm(linear))
 
 
-def _alternating(transformation: Any, inner: Any, x: Array) -> Any:
-    """2 R/G(-1) from the linearisation (A, B, C, R) of the update at a frozen state."""
+def _alternating(transformation: Any, inner: Any, x: Array) -> Linear:
+    """2 R/G(-1), kappa and G(1)/R from the linearisation (A, B, C, R) of the update at a frozen state."""
     arrays, structure = jax.tree.flatten(inner)
     moving = [i for i, leaf in enumerate(arrays) if is_inexact(leaf)]
 
@@ -143,10 +160,16 @@ def _alternating(transformation: Any, inner: Any, x: Array) -> Any:
     first, _ = push(jnp.ones_like(x), [jnp.zeros_like(leaf) for leaf in frozen])
     impulse = [jnp.zeros_like(leaf) for leaf in frozen]
     matrix, forcing, reading = _state_space(push, impulse, zero)
-    # The alternating steady state d solves -d = A d + B: the response is G(-1) = R + C d.
-    steady = np.linalg.solve(-np.eye(len(matrix)) - matrix, forcing) if len(matrix) else np.zeros(0)
-    total = float(first[0]) + float(reading @ steady)
-    return 2 * float(first[0]) / total if total else np.nan
+    # The alternating steady state d solves -d = A d + B: the response is G(-1) = R + C d. G'(z) = -C (z - A)^{-2} B.
+    one, direct = np.eye(len(matrix)), float(first[0])
+    steady = np.linalg.solve(-one - matrix, forcing) if len(matrix) else forcing
+    slope = -float(reading @ np.linalg.solve(-one - matrix, steady)) if len(matrix) else 0.0
+    total = direct + float(reading @ steady)
+    # What only adds up (Adagrad's squares) is not driven, so that least squares leave it out.
+    resting = np.linalg.lstsq(one - matrix, forcing, rcond=None)[0] if len(matrix) else forcing
+    if not total or not direct:
+        return Linear(np.nan, np.nan, np.nan)
+    return Linear(2 * direct / total, 2 / (1 + 2 * slope / total), (direct + float(reading @ resting)) / direct)
 
 
 def _state_space(push: Any, moments: list[Any], zero: Array) -> tuple[Any, Any, Any]:

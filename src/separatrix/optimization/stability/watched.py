@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from separatrix._tree import dot, subtract
 from separatrix._types import Function, Key, State
+from separatrix.optimization.methods.descent import GradientDescent
 from separatrix.optimization.stability.edges import preconditioner, stability_edge
-from separatrix.optimization.stability.response import edge_ratio, response, update_of
+from separatrix.optimization.stability.response import Linear, linear_response, response, update_of
 from separatrix.systems.from_optax import OptaxMap
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import parameters_of
@@ -95,7 +96,12 @@ class OfTransformation(eqx.Module):
     """Metric and edge of an optax transformation."""
 
     transformation: Any = eqx.field(static=True)
-    edge: float = eqx.field(static=True)
+    linear: Linear = eqx.field(static=True)
+
+    @property
+    def edge(self) -> float:
+        """The largest stable curvature in this metric."""
+        return self.linear.edge
 
     def metric(self, inner: Any, parameters: State) -> State:
         """d = 1/|R| at an optimiser state."""
@@ -123,6 +129,12 @@ class OfMap(eqx.Module):
     map: Any
     edge: float = eqx.field(static=True, default=2.0)
 
+    @property
+    def linear(self) -> Linear:
+        """Growth and drift are known of gradient descent alone."""
+        known = isinstance(self.map, GradientDescent)
+        return Linear(self.edge, 2.0, 1.0) if known else Linear(self.edge, float("nan"), float("nan"))
+
     def metric(self, inner: Any, parameters: State) -> State:
         """d times the largest stable curvature over 2, so that the edge is 2."""
         diagonal = preconditioner(self.map, inner)
@@ -145,6 +157,6 @@ def watched(optimizer: Any) -> Any:
     if isinstance(optimizer, OptaxMap):
         optimizer = optimizer.transformation
     if hasattr(optimizer, "update") and hasattr(optimizer, "init"):
-        return OfTransformation(optimizer, edge_ratio(optimizer))
+        return OfTransformation(optimizer, linear_response(optimizer))
     stability_edge(optimizer)  # says so where the method has none
     return OfMap(optimizer)
