@@ -2,8 +2,8 @@ r"""One pair followed along a run: a product says whether the vector from before
 
     theta = q^T A q,    r = A q - theta q,    |lambda - theta| <= min(|r|, |r|^2/gap),
 
-the gap being what the last search saw. Where the bound is too wide the search takes over from q and A q. What it needs
-(room, a linearisation) is made only then: it would cost as much as the product.
+the gap being what the last search saw. This is done leaf by leaf. Where the bound is too wide the search takes over from q
+and A q, in coordinates; what it needs (room, a linearisation) is made only then: it would cost as much as the product.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def follow(task: Task, start: State, sign: Any, wanted: Wanted) -> tuple[Pairs, 
     """The largest pair of sign times the matrix from a vector near it, and |grad L|."""
     length = norm(start)
     sound = (length > 0) & jnp.isfinite(length)
-    q = jax.lax.cond(sound, lambda: unit(start), lambda: unit(wanted.chance(0)))
+    q = jax.lax.cond(sound, lambda: unit(start), lambda: task.tree(unit(wanted.chance(0))))
     gradient, image = task.product(q)
     image = jax.tree.map(lambda w: sign * w, image)
     value = dot(q, image)
@@ -37,7 +37,8 @@ def follow(task: Task, start: State, sign: Any, wanted: Wanted) -> tuple[Pairs, 
 
     def searched() -> Pairs:
         multiply, _ = task.products()
-        return resumed(lambda v: jax.tree.map(lambda w: sign * w, multiply(v)), q, image, wanted)
+        pairs = resumed(lambda v: sign * multiply(v), task.vector(q), task.vector(image), wanted)
+        return pairs._replace(vectors=jax.vmap(task.tree)(pairs.vectors))
 
     # A product that is not finite is the answer: there is nothing to search.
     return jax.lax.cond(near | ~jnp.isfinite(value), confirmed, searched), norm(gradient)

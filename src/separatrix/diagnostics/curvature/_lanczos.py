@@ -14,9 +14,6 @@ the second (Kato and Temple) with the first pair that is not wanted, the guard, 
 guard, with the gap that an earlier search saw. No bound on
 residuals says that an eigenvalue found is the outermost: the guard has to be accurate too, roughly, before the search ends,
 for a Krylov space finds outer eigenvalues first.
-
-Vectors are trees of real arrays: one vector of all coordinates would have to be put together and taken apart in every
-product, which costs more than the algebra.
 """
 
 from collections.abc import Callable
@@ -96,7 +93,7 @@ def _begun(rows: State, images: State, wanted: Wanted) -> _Space:
     """The space of the vectors given and their images, with room for more."""
     room, given = wanted.room, jax.tree.leaves(rows)[0].shape[0]
     projected = jax.vmap(lambda q: jax.vmap(lambda w: dot(q, w))(images))(rows)
-    size, dtype = jnp.asarray(given), projected.dtype
+    size, dtype = jnp.asarray(given, int), projected.dtype
 
     def placed(q: Array, w: Array) -> Array:
         return jnp.zeros((room, 2, *q.shape[1:]), q.dtype).at[:given, 0].set(q).at[:given, 1].set(w)
@@ -201,7 +198,7 @@ def _restart(space: _Space, size: int) -> _Space:
     kept = _sums(space.mix[:, :size], space.rows, space.size)
     rows = jax.tree.map(lambda leaf, some: leaf.at[:size].set(some), space.rows, kept)
     values = jnp.where(jnp.arange(space.values.shape[0]) < size, space.values, 0)
-    return space._replace(rows=rows, projected=jnp.diag(values), size=jnp.asarray(size))
+    return space._replace(rows=rows, projected=jnp.diag(values), size=jnp.asarray(size, int))
 
 
 def _size(tree: State) -> int:

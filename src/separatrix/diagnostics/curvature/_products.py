@@ -25,11 +25,7 @@ MATRICES = ("hessian", "gauss_newton")
 
 
 class Task(eqx.Module):
-    """An objective at parameters: all that its curvature depends on, as a tree of arrays.
-
-    Directions are trees of real arrays: of the parameters' form where they are real and of one precision, else one vector
-    of their real coordinates.
-    """
+    """An objective at parameters: all that its curvature depends on, as a tree of arrays."""
 
     objective: Any
     parameters: Any
@@ -43,78 +39,78 @@ class Task(eqx.Module):
         return jax.eval_shape(lambda: as_vector(self.parameters)).shape[0]
 
     @property
+    def dtype(self) -> Any:
+        """Of the coordinates."""
+        return jax.eval_shape(lambda: as_vector(self.parameters)).dtype
+
+    @property
     def real(self) -> bool:
-        """Whether the parameters are their own directions."""
+        """Whether all parameters are real, of one precision: then a tree of them is as good as their coordinates."""
         kinds = {jnp.result_type(leaf) for leaf in jax.tree.leaves(self.parameters)}
         return len(kinds) == 1 and jnp.issubdtype(kinds.pop(), jnp.floating)
 
-    @property
-    def dtype(self) -> Any:
-        """Of the real coordinates."""
-        return jax.eval_shape(lambda: as_vector(self.parameters)).dtype
+    def vector(self, tree: State) -> Array:
+        """Coordinates. Put in place one by one: XLA fuses a concatenation with all that is done before and after it, entry
+        by entry, which costs more than a product.
+        """
+        if not self.real:
+            return as_vector(tree)
+        place, whole = 0, jnp.zeros(self.size, self.dtype)
+        for leaf in jax.tree.leaves(tree):
+            whole = jax.lax.dynamic_update_slice(whole, leaf.ravel(), (place,))
+            place += leaf.size
+        return whole
 
-    def direction(self, tree: State) -> State:
-        """From the form of the parameters."""
-        return tree if self.real else as_vector(tree)
-
-    def tree(self, direction: State) -> State:
-        """To the form of the parameters."""
-        return direction if self.real else from_vector(direction, self.parameters)
-
-    def random(self, key: Key) -> State:
-        """A normal direction."""
-        like = jax.eval_shape(lambda: self.direction(self.parameters))
-        leaves, structure = jax.tree.flatten(like)
-        keys = jax.random.split(key, len(leaves))
-        drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-        return jax.tree.unflatten(structure, drawn)
+    def tree(self, vector: Array) -> State:
+        """From coordinates."""
+        return from_vector(vector, self.parameters)
 
     def scaled(self, tree: State) -> State:
-        """D^(-1/2) v."""
-        if self.metric is None:
-            return tree
-        return jax.tree.map(lambda v, d: v / jnp.sqrt(d), tree, self.direction(self.metric))
+        """D^(-1/2) v, of trees."""
+        return tree if self.metric is None else jax.tree.map(lambda v, d: v / jnp.sqrt(d), tree, self.metric)
 
     def unscaled(self, tree: State) -> State:
-        """D^(1/2) v."""
-        if self.metric is None:
-            return tree
-        return jax.tree.map(lambda v, d: v * jnp.sqrt(d), tree, self.direction(self.metric))
+        """D^(1/2) v, of trees."""
+        return tree if self.metric is None else jax.tree.map(lambda v, d: v * jnp.sqrt(d), tree, self.metric)
 
-    def loss(self, direction: State) -> Any:
-        """L of directions."""
-        return self.objective(self.tree(direction), key=self.key)
+    def coordinates(self, tree: State) -> Array:
+        """D^(1/2) v in coordinates."""
+        return self.vector(self.unscaled(tree)) if self.real else as_vector(tree) * self._root()
 
-    def products(self) -> tuple[Callable[[State], State], State]:
-        """Linearise: v -> A v, and the gradient."""
-        gradient, multiply = self._gauss_newton() if self.matrix == "gauss_newton" else self._hessian()
-        return lambda v: self.scaled(multiply(self.scaled(v))), gradient
+    def from_coordinates(self, vector: Array) -> State:
+        """The inverse: a tree."""
+        return self.scaled(self.tree(vector)) if self.real else self.tree(vector / self._root())
 
-    def product(self, vector: State) -> tuple[State, State]:
-        """The gradient and one product: for the Hessian at a lower cost than linearising."""
+    def products(self) -> tuple[Callable[[Array], Array], Array]:
+        """Linearise: v -> A v, and the gradient, in coordinates."""
+        if self.real:
+            gradient, push = self._linearised(self.parameters, lambda x: x)
+            return lambda v: self.vector(self.scaled(push(self.from_coordinates(v)))), self.vector(gradient)
+        gradient, push = self._linearised(as_vector(self.parameters), self.tree)
+        return lambda v: push(v / self._root()) / self._root(), gradient
+
+    def _root(self) -> Any:
+        return 1 if self.metric is None else jnp.sqrt(as_vector(self.metric))
+
+    def product(self, tree: State) -> tuple[State, State]:
+        """The gradient and one product, of trees: for the Hessian at a lower cost than linearising."""
         if self.matrix == "gauss_newton":
-            multiply, gradient = self.products()
-            return gradient, multiply(vector)
-        point = self.direction(self.parameters)
-        gradient, image = jax.jvp(jax.grad(self.loss), (point,), (self.scaled(vector),))
+            gradient, push = self._linearised(self.parameters, lambda x: x)
+            return gradient, self.scaled(push(self.scaled(tree)))
+        slope = jax.grad(lambda x: self.objective(x, key=self.key))
+        gradient, image = jax.jvp(slope, (self.parameters,), (self.scaled(tree),))
         return gradient, self.scaled(image)
 
-    def flat(self) -> tuple[Callable[[Array], Array], Array]:
-        """The same as `products` for vectors of all coordinates."""
-        multiply, gradient = self.products()
+    def gradient(self) -> Array:
+        """grad L in coordinates."""
+        return jax.grad(lambda v: self.objective(self.tree(v), key=self.key))(as_vector(self.parameters))
 
-        def on_vector(vector: Array) -> Array:
-            return as_vector(multiply(from_vector(vector, gradient)))
-
-        return on_vector, as_vector(gradient)
-
-    def _hessian(self) -> Any:
-        return jax.linearize(jax.grad(self.loss), self.direction(self.parameters))
-
-    def _gauss_newton(self) -> Any:
+    def _linearised(self, point: State, restore: Callable[[State], State]) -> tuple[State, Callable[[State], State]]:
+        """The gradient at a point, and products with the plain matrix."""
+        if self.matrix == "hessian":
+            return jax.linearize(jax.grad(lambda x: self.objective(restore(x), key=self.key)), point)
         outputs, loss = self.objective.split(key=self.key)
-        point = self.direction(self.parameters)
-        values, push = jax.linearize(lambda v: outputs(self.tree(v)), point)
+        values, push = jax.linearize(lambda x: outputs(restore(x)), point)
         pull = jax.linear_transpose(push, point)
         slope, bend = jax.linearize(jax.grad(loss), values)
         return pull(slope)[0], lambda v: pull(bend(push(v)))[0]

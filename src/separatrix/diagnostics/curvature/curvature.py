@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._errors import explain
-from separatrix._tree import norm
 from separatrix._types import State
 from separatrix.diagnostics.curvature._follow import follow
 from separatrix.diagnostics.curvature._lanczos import Pairs, Wanted, leading
@@ -180,22 +179,22 @@ def _search(
     tol, limit, gap = numbers
 
     # A fixed key: the start only has to have a part in every direction, and the same call should give the same answer.
-    def chance(i: Any) -> State:
-        return task.random(jax.random.fold_in(jax.random.key(0), i))
+    def chance(i: Any) -> Array:
+        return jax.random.normal(jax.random.fold_in(jax.random.key(0), i), (task.size,), task.dtype)
 
     wanted = Wanted(count, kept, room, tol, limit, gap, chance)
+    if kept == 1 and start is not None and task.real:
+        first = task.unscaled(jax.tree.map(lambda leaf: leaf[0], start))
+        pairs, length = follow(task, first, sign, wanted)
+        return pairs, jax.vmap(task.scaled)(pairs.vectors), length
     if start is None:
         # As many vectors as pairs are wanted: a single one sees each multiple eigenvalue but once.
-        first = jax.vmap(chance)(task.size + jnp.arange(count))
+        vectors = jax.vmap(chance)(task.size + jnp.arange(count))
     else:
-        first = jax.vmap(lambda vector: task.unscaled(task.direction(vector)))(start)
-    if kept == 1 and start is not None:
-        pairs, length = follow(task, jax.tree.map(lambda leaf: leaf[0], first), sign, wanted)
-    else:
-        multiply, gradient = task.products()
-        pairs = leading(lambda v: jax.tree.map(lambda w: sign * w, multiply(v)), first, wanted)
-        length = norm(gradient)
-    return pairs, jax.vmap(lambda vector: task.tree(task.scaled(vector)))(pairs.vectors), length
+        vectors = jax.vmap(task.coordinates)(start)
+    multiply, gradient = task.products()
+    pairs = leading(lambda v: sign * multiply(v), vectors, wanted)
+    return pairs, jax.vmap(task.from_coordinates)(pairs.vectors), jnp.linalg.norm(gradient)
 
 
 def _vectors(start: Any, task: Task, kept: int) -> State:

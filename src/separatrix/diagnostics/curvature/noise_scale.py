@@ -19,7 +19,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix.diagnostics._coordinates import as_vector
 from separatrix.diagnostics.curvature._products import Task, check_count, task_of
 from separatrix.diagnostics.result import Result, Row
 
@@ -105,7 +104,7 @@ def noise_scale(
 @eqx.filter_jit
 def _noise_scale(task: Task, count: int, size: int) -> NoiseScale:
     def gradient(key: Any) -> Array:
-        return as_vector(jax.grad(eqx.tree_at(lambda t: t.key, task, key).loss)(task.direction(task.parameters)))
+        return eqx.tree_at(lambda t: t.key, task, key).gradient()
 
     gradients = jax.lax.map(gradient, jax.random.split(task.key, count))
     mean = jnp.mean(gradients, axis=0)

@@ -138,7 +138,7 @@ def spectral_density(
 
 @eqx.filter_jit
 def _density(task: Task, key: Any, probes: int, steps: int, width: Any) -> SpectralDensity:
-    multiply, gradient = task.flat()
+    multiply, gradient = task.products()
 
     def quadrature(z: Array) -> tuple[Array, Array]:
         diagonal, beside = tridiagonal(multiply, z / jnp.linalg.norm(z), steps)

@@ -110,7 +110,7 @@ def trace(
 
 @eqx.filter_jit
 def _trace(task: Task, key: Any, sketch: int, samples: int) -> Trace:
-    multiply, gradient = task.flat()
+    multiply, gradient = task.products()
     many = lambda rows: jax.lax.map(multiply, rows)  # noqa: E731
     first, second = jax.random.split(key)
 

@@ -22,7 +22,7 @@ from separatrix._types import Function
 from separatrix.optimization.stability.history import History
 from separatrix.optimization.stability.judge import judge
 from separatrix.optimization.stability.oscillation import oscillation
-from separatrix.optimization.stability.reading import along, take
+from separatrix.optimization.stability.reading import along, nowhere, take
 from separatrix.optimization.stability.report import Event, StabilityReport
 from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
 from separatrix.systems.from_optax import OptimizerState
@@ -144,8 +144,9 @@ class StabilityMonitor:
         if not (self.direction is not None or bool(self.optimizer.ready(inner, parameters))):
             return None
         wide = self.direction is None or len(self.history.steps) % self.wide_every == 0
+        before = nowhere(parameters, self.tol) if self.direction is None else self.direction
         reading, self.direction = take(
-            objective, parts, self.optimizer, parameters, inner, key, self.direction, jnp.asarray(step), wide, self.tol
+            objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), wide, self.tol
         )
         self.history.add(step, reading, swing, batch_size)
         self._tell(judge(self.history))

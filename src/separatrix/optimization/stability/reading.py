@@ -19,13 +19,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from separatrix._tree import dot, norm
+from separatrix._tree import dot, float_dtype, norm
 from separatrix._types import Key, State
 from separatrix.diagnostics.curvature.curvature import Curvature, curvature
 from separatrix.systems.objective import Objective
 
-# A warm search takes one to three products: room for more would cost more to clear than they do.
-_ROOM = 4
+# A warm search takes one to three products: room for many would cost more to clear than they do.
+_ROOM = 6
 
 
 class Reading(eqx.Module):
@@ -65,6 +65,28 @@ class Direction(eqx.Module):
     covector: State
 
 
+def nowhere(parameters: State, tol: float) -> Direction:
+    """A direction to start from where none is known: random, so that the first reading is a wide one like all others."""
+    leaves, structure = jax.tree.flatten(parameters)
+    size, dtype = sum(leaf.size for leaf in leaves), float_dtype(parameters)
+
+    def random(seed: int) -> State:
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        drawn = [jax.random.normal(k, (1, *leaf.shape), leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(structure, drawn)
+
+    def unknown(vectors: State, preconditioned: bool) -> Curvature:
+        one, none = jnp.full(1, jnp.nan, dtype), jnp.full((), jnp.nan, dtype)
+        count, ended = jnp.zeros((), int), jnp.zeros((), bool)
+        return Curvature(
+            one, one, one, vectors, none, none, count, ended, float(tol), "hessian", "largest", size, preconditioned
+        )
+
+    vectors = random(0)
+    covector = jax.tree.map(lambda leaf: leaf[0], vectors)
+    return Direction(unknown(vectors, True), unknown(vectors, False), random(1), covector)
+
+
 def take(
     objective: Objective,
     parts: Any,
@@ -72,7 +94,7 @@ def take(
     parameters: State,
     inner: Any,
     key: Key | None,
-    before: Any,
+    before: Direction,
     n: Any,
     wide: bool,
     tol: float,
@@ -94,18 +116,17 @@ def _take(
 ) -> tuple[Reading, Any]:  # fmt: skip
     """The reading, and the direction found or, of a narrow one, its first and last part."""
     metric = optimizer.metric(inner, parameters)
-    settings = {"key": key, "tol": tol, "max_products": 40, "basis": _ROOM}
     # With a guard a search sees whether another direction has overtaken; without, it may end after a product.
-    start = _with_second(before.steep.vectors, before.beside) if isinstance(before, Direction) else before
-    steep = curvature(objective, parameters, preconditioner=metric, start=start, guard=int(wide), **settings)
+    settings = {"key": key, "tol": tol, "max_products": 40, "basis": _ROOM, "guard": int(wide)}
+    start = _both(before.steep.vectors, before.beside) if wide else before
+    steep = curvature(objective, parameters, preconditioner=metric, start=start, **settings)
     beside, steep = jax.tree.map(lambda leaf: leaf[1:], steep.vectors), _alone(steep)
     covector = jax.tree.map(lambda d, v: d * v[0], metric, steep.vectors)
     products, dtype = steep.products, steep.eigenvalues.dtype
     missing = jnp.full((), jnp.nan, dtype)
     found, sharpness, departure, ratio, flattening = (steep, covector), missing, missing, missing, missing
     if wide:
-        plain = steep if before is None else before.plain
-        plain = curvature(objective, parameters, start=plain, guard=int(before is None), **settings)
+        plain = curvature(objective, parameters, start=_both(before.plain.vectors, steep.vectors), **settings)
         sharpness, products = plain.sharpness, products + plain.products + 1
         gradient, departure = _departure(objective, parameters, key, metric)
         whole = norm(parameters)
@@ -132,7 +153,7 @@ def _take(
     return reading, found
 
 
-def _with_second(vectors: State, beside: State) -> State:
+def _both(vectors: State, beside: State) -> State:
     return jax.tree.map(lambda v, b: jnp.concatenate([v, b]), vectors, beside)
 
 
