@@ -14,9 +14,9 @@ import jaxlib.version
 import pytest
 from jaxtyping import install_import_hook
 
-# Most of the time goes to compiling programs that run once. Without the compiler's later passes and its newer emitters it
-# takes a third. A flag that a release does not know ends the process, so that the others are for the releases they were
-# tried with.
+# Most of the time goes to compiling programs that run once. Without the compiler's later passes it is nearly halved, and
+# without its newer emitters again. A flag that a release does not know ends the process: these are for the releases they
+# were tried with.
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if jaxlib.version.__version_info__[:2] == (0, 10):
     FLAGS += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"

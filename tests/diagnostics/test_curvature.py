@@ -6,6 +6,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 import separatrix as sx
 
@@ -116,6 +117,31 @@ def test_one_product_follows_a_pair_whose_gap_is_known():
     # Without a gap the residual alone bounds the error, and the search goes on.
     again = sx.curvature(moved, jnp.ones(100), start=found.vectors[:1], guard=0, tol=0.01)
     assert int(again.products) > 1 and 9 - float(again.sharpness) < 0.01 * 9
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "gauss_newton"])
+@pytest.mark.parametrize("end", ["largest", "smallest"])
+def test_a_pair_is_followed_at_either_end_of_either_matrix(matrix, end):
+    # Smaller weights, a metric of its own: the dense pencil (A, d) is the truth.
+    objective, settings = net(), {"matrix": matrix, "end": end, "tol": 1e-8}
+    metric = jax.tree.map(lambda leaf: 0.5 + jnp.abs(leaf), objective.initial)
+    here = jax.tree.map(lambda leaf: 0.98 * leaf, objective.initial)
+    before = sx.curvature(objective, objective.initial, preconditioner=metric, **settings)
+    found = sx.curvature(objective, here, preconditioner=metric, start=before, guard=0, **settings)
+    flat, restore = jax.flatten_util.ravel_pytree(here)
+    if matrix == "hessian":
+        full = jax.hessian(lambda v: objective(restore(v)))(flat)
+    else:
+        outputs, loss = objective.split()
+        jacobian = jax.jacobian(lambda v: outputs(restore(v)).ravel())(flat)
+        shape = outputs(here).shape
+        full = jacobian.T @ jax.hessian(lambda o: loss(o.reshape(shape)))(outputs(here).ravel()) @ jacobian
+    truth = scipy.linalg.eigh(np.asarray(full), np.diag(jax.flatten_util.ravel_pytree(metric)[0]), eigvals_only=True)
+    off = abs(float(found.sharpness) - truth[-1 if end == "largest" else 0])
+    assert off <= float(found.errors[0]) + 1e-12 * truth[-1]
+    # The Gauss-Newton matrix is singular: no accuracy relative to 0 is reached there, and the answer says so.
+    singular = (matrix, end) == ("gauss_newton", "smallest")
+    assert bool(found.converged) != singular and (singular or float(found.errors[0]) <= 1e-8 * truth[-1])
 
 
 def test_a_metric_on_complex_parameters_measures_both_coordinates():

@@ -22,7 +22,11 @@ def follow(task: Task, start: State, sign: Any, wanted: Wanted) -> tuple[Pairs, 
     """The largest pair of sign times the matrix from a vector near it, and |grad L|."""
     length = norm(start)
     sound = (length > 0) & jnp.isfinite(length)
-    q = jax.lax.cond(sound, lambda: unit(start), lambda: task.tree(unit(wanted.chance(0))))
+
+    def random() -> State:
+        return task.tree(unit(wanted.chance(0)))
+
+    q = jax.lax.cond(sound, lambda: jax.tree.map(lambda v: v / length, start), random)
     gradient, image = task.product(q)
     image = jax.tree.map(lambda w: sign * w, image)
     value = dot(q, image)

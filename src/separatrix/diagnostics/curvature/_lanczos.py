@@ -11,9 +11,9 @@ confirm them. A full basis is replaced by its leading Ritz vectors. An eigenvalu
     |lambda_i - theta_i| <= min(|r_i|, sum_j |r_j|^2 / gap),      gap = theta_i - theta_(k+1) - |r_(k+1)|,
 
 the second (Kato and Temple) with the first pair that is not wanted, the guard, at the top of its own error bar; without a
-guard, with the gap that an earlier search saw. No bound on
-residuals says that an eigenvalue found is the outermost: the guard has to be accurate too, roughly, before the search ends,
-for a Krylov space finds outer eigenvalues first.
+guard, with the gap that an earlier search saw, and then it is an estimate. No bound on residuals says that an eigenvalue
+found is the outermost: the guard has to be accurate too, roughly, before the search ends, for a Krylov space finds outer
+eigenvalues first.
 """
 
 from collections.abc import Callable
@@ -23,21 +23,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from separatrix._tree import dot, norm
-from separatrix._types import State
-
-Multiply = Callable[[State], State]
-Chance = Callable[[Any], State]
+Multiply = Callable[[Array], Array]
+Chance = Callable[[Any], Array]
 # Residual of a guard over its value. Measured along training of two small networks: without this condition a cold start
 # stopped at the second eigenvalue in one call of ten; at 0.1 and at 0.3 in none, for two products more.
 _LOOSE = 0.1
 
 
 class Pairs(NamedTuple):
-    """Ritz pairs: the wanted ones first, then those kept to go on from (vectors: a tree with a leading axis)."""
+    """Ritz pairs: the wanted ones first, then those kept to go on from. Vectors are rows, or a tree with a leading axis."""
 
     values: Array
-    vectors: State
+    vectors: Any
     residuals: Array
     errors: Array
     products: Array
@@ -65,7 +62,7 @@ class Wanted(NamedTuple):
 class _Space(NamedTuple):
     """A basis Q with its images A Q, T = Q^T A Q, and what they say."""
 
-    rows: State  # leaves (m, 2, ...): q_i and A q_i
+    rows: Array  # (m, 2, n): q_i and A q_i
     projected: Array  # (m, m)
     size: Array
     products: Array
@@ -73,42 +70,37 @@ class _Space(NamedTuple):
     mix: Array  # (m, m), a column y_i for each
     residuals: Array  # (b,)
     errors: Array  # (k,)
-    direction: State
+    direction: Array  # (n,)
     converged: Array
 
 
-def leading(multiply: Multiply, start: State, wanted: Wanted) -> Pairs:
-    """The largest eigenvalues that are wanted, from vectors to begin with (a leading axis of s)."""
+def leading(multiply: Multiply, start: Array, wanted: Wanted) -> Pairs:
+    """The largest eigenvalues that are wanted, from vectors to begin with, shape (s, n)."""
     rows = orthonormal(start, wanted.chance)
     return _searched(_begun(rows, jax.lax.map(multiply, rows), wanted), multiply, wanted)
 
 
-def resumed(multiply: Multiply, q: State, image: State, wanted: Wanted) -> Pairs:
+def resumed(multiply: Multiply, q: Array, image: Array, wanted: Wanted) -> Pairs:
     """The same from one unit vector whose image is known."""
-    rows, images = (jax.tree.map(lambda leaf: leaf[None], tree) for tree in (q, image))
-    return _searched(_begun(rows, images, wanted), multiply, wanted)
+    return _searched(_begun(q[None], image[None], wanted), multiply, wanted)
 
 
-def _begun(rows: State, images: State, wanted: Wanted) -> _Space:
+def _begun(rows: Array, images: Array, wanted: Wanted) -> _Space:
     """The space of the vectors given and their images, with room for more."""
-    room, given = wanted.room, jax.tree.leaves(rows)[0].shape[0]
-    projected = jax.vmap(lambda q: jax.vmap(lambda w: dot(q, w))(images))(rows)
-    size, dtype = jnp.asarray(given, int), projected.dtype
-
-    def placed(q: Array, w: Array) -> Array:
-        return jnp.zeros((room, 2, *q.shape[1:]), q.dtype).at[:given, 0].set(q).at[:given, 1].set(w)
-
-    projected = jnp.zeros((room, room), dtype).at[:given, :given].set((projected + projected.T) / 2)
-    first, none = jax.tree.map(lambda q: q[0], rows), jnp.full(room, jnp.nan, dtype)
+    room, (given, n), size = wanted.room, rows.shape, jnp.asarray(rows.shape[0], int)
+    whole = jnp.zeros((room, 2, n), rows.dtype).at[:given, 0].set(rows).at[:given, 1].set(images)
+    projected = rows @ images.T
+    projected = jnp.zeros((room, room), rows.dtype).at[:given, :given].set((projected + projected.T) / 2)
+    none = jnp.full(room, jnp.nan, rows.dtype)
     return _Space(
-        jax.tree.map(placed, rows, images), projected, size, size, *_ritz(projected, size), none[: wanted.kept],
-        none[: wanted.pairs], first, jnp.zeros((), bool),
+        whole, projected, size, size, *_ritz(projected, size), none[: wanted.kept], none[: wanted.pairs], rows[0],
+        jnp.zeros((), bool),
     )  # fmt: skip
 
 
 def _searched(space: _Space, multiply: Multiply, wanted: Wanted) -> Pairs:
     """Extend a space until its pairs are accurate."""
-    room, kept, n = wanted.room, wanted.kept, _size(space.direction)
+    room, kept, n = wanted.room, wanted.kept, space.direction.shape[0]
 
     def go_on(space: _Space) -> Any:
         return ~space.converged & (space.products < wanted.limit) & jnp.isfinite(space.values[0]) & (space.size < n)
@@ -123,7 +115,7 @@ def _searched(space: _Space, multiply: Multiply, wanted: Wanted) -> Pairs:
     count = wanted.pairs
     # Ritz values lie below eigenvalues, so that of two gaps the smaller is nearer to the truth.
     gap = jnp.fmin((values[count - 1] - values[count]) / jnp.abs(values[count - 1]), wanted.gap)
-    vectors = jax.tree.map(lambda leaf: leaf[:, 0], _sums(space.mix[:, :kept], space.rows, space.size))
+    vectors = _sums(space.mix[:, :kept], space.rows, space.size)[:, 0]
     return Pairs(values[:kept], vectors, space.residuals, space.errors, space.products, converged, gap)
 
 
@@ -132,8 +124,8 @@ def _judged(space: _Space, wanted: Wanted) -> _Space:
     count, kept, tol = wanted.pairs, wanted.kept, wanted.tol
     values = space.values[:kept]
     sums = _sums(space.mix[:, :kept], space.rows, space.size)
-    left = jax.vmap(lambda value, pair: jax.tree.map(lambda leaf: leaf[1] - value * leaf[0], pair))(values, sums)
-    residuals = jax.vmap(norm)(left)
+    left = sums[:, 1] - values[:, None] * sums[:, 0]
+    residuals = jnp.linalg.norm(left, axis=1)
     errors = errors_of(space.values, residuals, space.size, count, wanted.gap)
     floor = rounding(jnp.nanmax(jnp.abs(space.values)))
     # The pairs kept beside need be known only roughly: that what was found is outermost, and by how much.
@@ -142,11 +134,7 @@ def _judged(space: _Space, wanted: Wanted) -> _Space:
     # A pair that is not there yet (NaN) is the worst of all, and where no residual is left the space is invariant. In both
     # cases go on from somewhere else.
     worst = jnp.argmax(excess)
-    ahead = jax.lax.cond(
-        residuals[worst] > floor,
-        lambda: jax.tree.map(lambda leaf: leaf[worst], left),
-        lambda: wanted.chance(space.products),
-    )
+    ahead = jax.lax.cond(residuals[worst] > floor, lambda: left[worst], lambda: wanted.chance(space.products))
     return space._replace(
         residuals=residuals,
         errors=errors,
@@ -164,7 +152,7 @@ def _extended(space: _Space, multiply: Multiply) -> _Space:
     """One more vector with its image, and the Ritz pairs of the larger space."""
     last, size, q = space.size, space.size + 1, space.direction
     image = multiply(q)
-    rows = jax.tree.map(lambda leaf, a, b: leaf.at[last].set(jnp.stack([a, b])), space.rows, q, image)
+    rows = space.rows.at[last].set(jnp.stack([q, image]))
     line = _dots(rows, image, size)
     projected = space.projected.at[last].set(line).at[:, last].set(line)
     values, mix = _ritz(projected, size)
@@ -195,70 +183,52 @@ def errors_of(values: Array, residuals: Array, size: Array, count: int, gap: Any
 
 def _restart(space: _Space, size: int) -> _Space:
     """Keep the leading Ritz vectors: their residuals all point along the one direction that comes next."""
-    kept = _sums(space.mix[:, :size], space.rows, space.size)
-    rows = jax.tree.map(lambda leaf, some: leaf.at[:size].set(some), space.rows, kept)
+    rows = space.rows.at[:size].set(_sums(space.mix[:, :size], space.rows, space.size))
     values = jnp.where(jnp.arange(space.values.shape[0]) < size, space.values, 0)
     return space._replace(rows=rows, projected=jnp.diag(values), size=jnp.asarray(size, int))
 
 
-def _size(tree: State) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def _row(rows: State, i: Any) -> State:
-    """q_i."""
-    return jax.tree.map(lambda leaf: leaf[i, 0], rows)
-
-
-def _dots(rows: State, vector: State, size: Array) -> Array:
+def _dots(rows: Array, vector: Array, size: Array) -> Array:
     """<q_i, v> for i < size: what is not in use is not read."""
-    leaf = jax.tree.leaves(rows)[0]
-    zero = jnp.zeros(leaf.shape[0], leaf.dtype)
-    return jax.lax.fori_loop(0, size, lambda i, out: out.at[i].set(dot(_row(rows, i), vector)), zero)
+    zero = jnp.zeros(rows.shape[0], rows.dtype)
+    return jax.lax.fori_loop(0, size, lambda i, out: out.at[i].set(jnp.vdot(rows[i, 0], vector)), zero)
 
 
-def _sums(mix: Array, rows: State, size: Array) -> State:
-    """sum_(i < size) mix[i, j] rows_i, a leading axis for the columns j."""
-
-    def add(i: Any, out: State) -> State:
-        return jax.tree.map(lambda sums, leaf: sums + jnp.tensordot(mix[i], leaf[i], 0), out, rows)
-
-    zero = jax.tree.map(lambda leaf: jnp.zeros((mix.shape[1], *leaf.shape[1:]), leaf.dtype), rows)
-    return jax.lax.fori_loop(0, size, add, zero)
+def _sums(mix: Array, rows: Array, size: Array) -> Array:
+    """sum_(i < size) mix[i, j] rows_i, a row for each column j."""
+    zero = jnp.zeros((mix.shape[1], *rows.shape[1:]), rows.dtype)
+    return jax.lax.fori_loop(0, size, lambda i, out: out + mix[i][:, None, None] * rows[i][None], zero)
 
 
-def _orthogonal(vector: State, rows: State, size: Array) -> State:
+def _orthogonal(vector: Array, rows: Array, size: Array) -> Array:
     """A unit vector orthogonal to q_i, i < size: Gram-Schmidt, twice."""
 
-    def remove(i: Any, v: State) -> State:
-        q = _row(rows, i % size)
-        part = dot(q, v)
-        return jax.tree.map(lambda a, b: a - part * b, v, q)
+    def remove(i: Any, v: Array) -> Array:
+        q = rows[i % size, 0]
+        return v - jnp.vdot(q, v) * q
 
     return unit(jax.lax.fori_loop(0, 2 * size, remove, unit(vector)))
 
 
-def unit(vector: State) -> State:
+def unit(vector: Array) -> Array:
     """v/|v|, and 0 for 0."""
-    length = norm(vector)
-    return jax.tree.map(lambda leaf: leaf / jnp.where(length > 0, length, 1), vector)
+    length = jnp.linalg.norm(vector)
+    return vector / jnp.where(length > 0, length, 1)
 
 
-def orthonormal(vectors: State, chance: Chance) -> State:
+def orthonormal(vectors: Array, chance: Chance) -> Array:
     """Gram-Schmidt; a vector that is dependent, zero or not finite is replaced by a random one."""
 
-    def add(i: Any, rows: State) -> State:
-        one = unit(jax.tree.map(lambda leaf: leaf[i], vectors))
-        left = jnp.sqrt(jnp.maximum(dot(one, one) - jnp.sum(_dots(rows, one, i) ** 2), 0))
+    def add(i: Any, rows: Array) -> Array:
+        one = unit(vectors[i])
+        left = jnp.sqrt(jnp.maximum(jnp.sum(one**2) - jnp.sum(_dots(rows, one, i) ** 2), 0))
         vector = jax.lax.cond(left > 1e-3, lambda: one, lambda: chance(i))  # not NaN either
-        return jax.tree.map(lambda leaf, v: leaf.at[i, 0].set(v), rows, _orthogonal(vector, rows, i))
+        return rows.at[i, 0].set(_orthogonal(vector, rows, i))
 
-    count = jax.tree.leaves(vectors)[0].shape[0]
-    rows = jax.lax.fori_loop(0, count, add, jax.tree.map(lambda leaf: jnp.zeros_like(leaf)[:, None], vectors))
-    return jax.tree.map(lambda leaf: leaf[:, 0], rows)
+    return jax.lax.fori_loop(0, vectors.shape[0], add, jnp.zeros_like(vectors)[:, None])[:, 0]
 
 
-def tridiagonal(multiply: Callable[[Array], Array], start: Array, steps: int) -> tuple[Array, Array]:
+def tridiagonal(multiply: Multiply, start: Array, steps: int) -> tuple[Array, Array]:
     """Diagonal (m,) and off-diagonal (m - 1,) of T = Q^T A Q by Lanczos with full reorthogonalisation, twice.
 
     Where the space is exhausted the off-diagonal is zero, and what follows is apart.

@@ -27,7 +27,8 @@ _ENDS = ("largest", "smallest")
 class Curvature(Result):
     r"""Eigenpairs at one end of a spectrum, the outermost first.
 
-    - `eigenvalues`, shape (k,); `errors`: bounds on how far they are off; `residuals`: |H v - lambda v| of unit v.
+    - `eigenvalues`, shape (k,); `errors`: bounds on how far they are off, without a guard estimates.
+    - `residuals`: |H v - lambda v| of unit v.
     - `vectors`: the eigenvectors and those kept to go on from, in the form of the parameters with a leading axis.
     - `gap`: from the last pair to the next eigenvalue as far as the search saw it, over the last eigenvalue's size.
     - `gradient_norm`: |grad L| there. `products`: how many products with the matrix it took. `converged`: to `tol`.

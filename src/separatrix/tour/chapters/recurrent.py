@@ -182,21 +182,7 @@ def _edge_of_chaos(say: Say) -> Section:
     radius = float(sx.spectral_radius(weight))
     grid = np.geomspace(0.6, 3.0, 60)
     theory = np.array([sx.recurrent.mean_field_exponent(g) for g in grid])
-    fig, (left, right) = figure(2)
-    plot_curves(
-        {"mean field": (grid, theory)}, x="gain", y="largest exponent, nats a step", axes=left, title="four nets"
-    )
-    form = {"fmt": "o", "markersize": 3, "color": COLOURS[1]}
-    for row, error in zip(values, errors, strict=True):
-        left.errorbar(gains, row, 2 * error, **form)
-    left.axhline(0.0, color="0.3", linewidth=0.8)
-    near = gains <= 1.25
-    fine = np.linspace(0.6, 1.2, 60)
-    line = {"ln(gain x spectral radius)": (fine, np.log(fine * radius))}
-    plot_curves(line, x="gain", y="largest exponent, nats a step", axes=right, title="one net, near the edge")
-    right.errorbar(gains[near], values[0, near], 2 * errors[0, near], label="measured", **form)
-    right.axvline(1 / radius, color="0.3", linestyle="--", linewidth=1, label="1 / spectral radius")
-    right.legend(fontsize=8, loc="lower right")
+    fig = _draw_edge_of_chaos(gains, values, errors, (grid, theory), radius)
     text = f"""
         Below gain 1 a random net falls to rest, and what is left of it is the one matrix g J: its exponent is the
         logarithm of the spectral radius of that matrix. As N grows the radius tends to g, so rest ends at g = 1; for
@@ -232,6 +218,23 @@ def _edge_of_chaos(say: Say) -> Section:
     )
     code = source(_exponents_of_networks)
     return Section("The edge of chaos", text, equation, fig, caption, code, checks)
+
+
+def _draw_edge_of_chaos(gains: Any, values: Any, errors: Any, theory: Any, radius: float) -> Any:
+    """Measured exponents beside mean field, and near the edge beside the spectral radius."""
+    fig, (left, right) = figure(2)
+    form = {"fmt": "o", "markersize": 3, "color": COLOURS[1]}
+    plot_curves({"mean field": theory}, x="gain", y="largest exponent, nats a step", axes=left, title="four nets")
+    for row, error in zip(values, errors, strict=True):
+        left.errorbar(gains, row, 2 * error, **form)
+    left.axhline(0.0, color="0.3", linewidth=0.8)
+    near, fine = gains <= 1.25, np.linspace(0.6, 1.2, 60)
+    line = {"ln(gain x spectral radius)": (fine, np.log(fine * radius))}
+    plot_curves(line, x="gain", y="largest exponent, nats a step", axes=right, title="one net, near the edge")
+    right.errorbar(gains[near], values[0, near], 2 * errors[0, near], label="measured", **form)
+    right.axvline(1 / radius, color="0.3", linestyle="--", linewidth=1, label="1 / spectral radius")
+    right.legend(fontsize=8, loc="lower right")
+    return fig
 
 
 def _product_of_gaussian_matrices(size: int, gain: float) -> tuple[Any, float]:
