@@ -15,6 +15,7 @@ eigenvalues are taken by orthogonal iteration and never from the product itself,
 beside large ones.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -43,6 +44,8 @@ from separatrix.diagnostics.branches._parameter import Family, cast
 _SWEEPS = 32
 # Digits of small multipliers that a product of neighbouring factors may lose.
 _MIXED = 1e4
+# A basis has settled where it turns by less than this from sweep to sweep.
+_SPLIT = 1e-9
 # A mesh is left as it is while no interval has more than so many times its share of the error.
 _UNEVEN = 1.5
 # max T h |Df| of an interval on which four Gauss points give exp to 1e-5, and how often intervals are halved for it.
@@ -336,21 +339,25 @@ def product_spectrum(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not np.max(np.linalg.cond(pairs)) < _MIXED:
             break
         factors = pairs
-    basis, before = np.eye(d), np.full(d, np.inf)
-    for _ in range(_SWEEPS if d > 1 else 1):
+    basis = np.eye(d)
+    for _ in range(_SWEEPS):
         first, matrix, scale = basis, np.eye(d), 0.0
         for factor in factors:
             basis, triangle = np.linalg.qr(factor @ basis)
             matrix = triangle @ matrix
             size = float(np.max(np.abs(matrix))) or 1.0
             matrix, scale = matrix / size, scale + float(np.log(size))
-        values = np.linalg.eigvals((first.T @ basis) @ matrix).astype(complex)
-        with np.errstate(divide="ignore"):
-            logarithms = np.maximum(np.log(np.abs(values)) + scale, -745.0)
-        # Every basis gives the eigenvalues; a settled one gives the small ones to their own digits.
-        change, before = np.max(np.abs(np.sort(logarithms) - before)), np.sort(logarithms)
-        if change <= 1e-10:
+        turn = first.T @ basis
+        # Where the basis has settled its turn is block diagonal, up to rounding that large factors would carry to small ones.
+        splits = [k for k in range(1, d) if np.max(np.abs(turn[k:, :k])) <= _SPLIT]
+        sizes = np.abs(np.diagonal(matrix))
+        if all(k in splits or sizes[k - 1] <= _MIXED * sizes[k] for k in range(1, d)):
             break
+    ranges = [slice(a, b) for a, b in itertools.pairwise([0, *splits, d])]
+    diagonal = [turn[block, block] @ matrix[block, block] for block in ranges]
+    values = np.concatenate([np.linalg.eigvals(block).astype(complex) for block in diagonal])
+    with np.errstate(divide="ignore"):
+        logarithms = np.maximum(np.log(np.abs(values)) + scale, -745.0)
     values = np.exp(np.clip(logarithms, -700, 700)) * np.exp(1j * np.angle(values))
     order = np.lexsort((-np.imag(values), -logarithms))
     return values[order], logarithms[order]
