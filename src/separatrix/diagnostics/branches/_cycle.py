@@ -348,7 +348,7 @@ def product_spectrum(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             size = float(np.max(np.abs(matrix))) or 1.0
             matrix, scale = matrix / size, scale + float(np.log(size))
         turn = first.T @ basis
-        # Where the basis has settled its turn is block diagonal, up to rounding that large factors would carry to small ones.
+        # Where the basis has settled its turn is block diagonal, up to rounding, which must not carry large to small.
         splits = [k for k in range(1, d) if np.max(np.abs(turn[k:, :k])) <= _SPLIT]
         sizes = np.abs(np.diagonal(matrix))
         if all(k in splits or sizes[k - 1] <= _MIXED * sizes[k] for k in range(1, d)):
