@@ -188,10 +188,9 @@ def _jacobian(finder: Finder, point: np.ndarray, begin: Any) -> Jacobian:
 
 def _speeds(finder: Finder, points: np.ndarray, begin: Any, apart: Any) -> np.ndarray:
     """|f| or |F(x) - x|, each at its own time."""
-    numbers = jnp.arange(len(points))
-
-    def image(point: Any, number: Any) -> Any:
-        return _jacobian(finder, points[0], begin + number * apart).image(point)
-
-    images = np.asarray(jax.vmap(image)(jnp.asarray(points), numbers))
+    # Numbers of steps of a map stay whole; times of a flow take the dtype of its own.
+    moments = np.asarray(begin) + np.arange(len(points)) * np.asarray(apart)
+    when = jnp.asarray(moments) if finder.run.is_map else jnp.asarray(moments, finder.run.span[0].dtype)
+    image = lambda point, moment: _jacobian(finder, points[0], moment).image(point)  # noqa: E731
+    images = np.asarray(jax.vmap(image)(jnp.asarray(points), when))
     return np.linalg.norm(images - points if finder.run.is_map else images, axis=1)
