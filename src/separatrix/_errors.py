@@ -11,9 +11,11 @@ from collections.abc import Iterable
 
 # What a message shows, and what is compared to find near names, of lists that may be as long as a file.
 _SHOWN = 20
+_ALL = 100
 _COMPARED = 5_000
 _LONGEST = 80
 _NEAR = 0.6  # difflib's own ratio of a match
+_MARGIN = 0.1
 
 
 class SeparatrixError(Exception):
@@ -76,7 +78,9 @@ def unknown(what: str, name: object, known: Iterable[str], do: str, of: str = "o
     """
     names = list(known)
     shown = repr(name) if len(repr(name)) <= _LONGEST else f"{repr(name)[:_LONGEST]}..."
-    return explain(what, shown, f"{of} {listed(names)}", did_you_mean(name, names) or do)
+    meant = did_you_mean(name, names)
+    most = _ALL if not meant and len(names) <= _ALL else _SHOWN
+    return explain(what, shown, f"{of} {listed(names, most)}", meant or do)
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -87,12 +91,25 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     >>> did_you_mean("Bread", ["break", "bead", "tree"])
     "Did you mean 'bead' or 'break'?"
     """
-    folded = {_folded(other): other for other in itertools.islice(known, _COMPARED)}
-    near = [folded[close] for close in difflib.get_close_matches(_folded(name)[:_LONGEST], folded, 3, _NEAR)]
-    return f"Did you mean {_either(near)}?" if near else ""
+    near = nearest(name, known)
+    return f"Did you mean {either(map(repr, near))}?" if near else ""
 
 
-def listed(names: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> list[str]:
+    """The known names that are nearest to one that is none of them, at most three, and all about as near."""
+    folded, meant = {_folded(other): other for other in itertools.islice(known, _COMPARED)}, _folded(name)[:_LONGEST]
+    near = difflib.get_close_matches(meant, folded, 3, _NEAR)
+    likeness = [difflib.SequenceMatcher(None, close, meant).ratio() for close in near]
+    return [folded[close] for close, like in zip(near, likeness, strict=True) if like > likeness[0] - _MARGIN]
+
+
+def either(choices: Iterable[str]) -> str:
+    """Choices in words: `a`, `a or b`, `a, b or c`."""
+    *first, last = choices
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def listed(names: Iterable[str], most: int = _SHOWN) -> str:
     """Names as a list in a message: all of them, or the first and how many there are.
 
     **Example:**
@@ -101,14 +118,9 @@ def listed(names: Iterable[str]) -> str:
     '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ... (1000 in all)'
     """
     every = list(names)
-    shown = ", ".join(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in every[:_SHOWN])
-    return shown if len(every) <= _SHOWN else f"{shown}, ... ({len(every)} in all)"
+    shown = ", ".join(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in every[:most])
+    return shown if len(every) <= most else f"{shown}, ... ({len(every)} in all)"
 
 
 def _folded(name: object) -> str:
     return str(name).lower().replace("_", "-")
-
-
-def _either(names: list[str]) -> str:
-    *first, last = map(repr, names)
-    return f"{', '.join(first)} or {last}" if first else last
