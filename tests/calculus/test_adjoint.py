@@ -103,5 +103,5 @@ def test_rows_that_are_not_the_states_are_refused():
 def test_a_batch_is_refused_as_such():
     system = sx.as_map(lambda x: 0.5 * x)
     path = jax.vmap(lambda x: sx.evolve(system, x, steps=2))(jnp.ones(3))
-    with pytest.raises(ValueError, match="jax.vmap"):
+    with pytest.raises(ValueError, match=r"jax\.vmap"):
         sx.adjoint(system, path)

@@ -66,3 +66,9 @@ class NearIdentityMap(Map):
         """Return (n h, h) in a dtype."""
         step_size = jnp.asarray(self.step_size, dtype)
         return jnp.asarray(n).astype(dtype) * step_size, step_size
+
+
+def step_ratio(map: NearIdentityMap, first: NearIdentityMap, like: Any) -> Any:
+    """h_i/h_1, by which a map that runs beside another advances in its time, in the dtype of `like`."""
+    dtype = jnp.result_type(like)
+    return jnp.asarray(map.step_size, dtype) / jnp.asarray(first.step_size, dtype)
