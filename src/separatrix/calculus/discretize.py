@@ -11,14 +11,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype
-from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix._types import Key, Scalar, State
 from separatrix.calculus._undefined import undefined
 from separatrix.calculus.methods.base import FlowMethod, Method, SDEMethod
 from separatrix.calculus.methods.symplectic import ReversibleMethod
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
-from separatrix.systems.map import InvertibleMap, NearIdentityMap
+from separatrix.systems.map import InvertibleNearIdentityMap, NearIdentityMap
 from separatrix.systems.sde import SDE
 
 
@@ -33,7 +32,7 @@ class Discretization(NearIdentityMap):
         return self.method.advance(self.system, t, state, step_size, key=key)
 
 
-class ReversibleDiscretization(NearIdentityMap, InvertibleMap):
+class ReversibleDiscretization(InvertibleNearIdentityMap):
     """A discretisation that is undone in closed form."""
 
     system: Flow
@@ -43,8 +42,7 @@ class ReversibleDiscretization(NearIdentityMap, InvertibleMap):
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         return self.method.advance(self.system, t, state, step_size, key=key)
 
-    def inverse_step(self, n: StepIndex, state: State) -> State:
-        t, step_size = self.clock(n, float_dtype(state))
+    def retreat(self, t: Scalar, state: State, step_size: Scalar) -> State:
         return self.method.retreat(self.system, t, state, step_size)
 
 
