@@ -25,6 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Shaped
 
 from separatrix._errors import explain
@@ -149,10 +150,12 @@ def diffusion_limit(
     """
     if not isinstance(map, NearIdentityMap):
         raise undefined("diffusion_limit", map, "a random NearIdentityMap", "Write it with as_near_identity.")
-    if order not in (1, 2):
+    if isinstance(order, bool) or order not in (1, 2):
         raise ValueError(explain("diffusion_limit: order", order, "1 or 2", "Pass order=2 for the modified drift."))
-    if samples < 2:
-        raise ValueError(explain("diffusion_limit: samples", samples, "at least 2", "A covariance needs a spread."))
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 2:
+        raise ValueError(
+            explain("diffusion_limit: samples", samples, "a whole number, at least 2", "A covariance needs a spread.")
+        )
     _check_covariance(covariance, samples)
     mean = limit(map) if order == 1 else modified(map, 1)
     return DiffusionLimit(map, mean, jax.random.split(key, samples), covariance, order)
