@@ -16,15 +16,22 @@ def noisy(n, x, key=None):
     return jnp.stack([x[0] * x[1] + 0.01 * jnp.asarray(n, x.dtype) * x[1], jnp.sin(x[0]) + draw * x[1] ** 2])
 
 
-def test_end_of_a_trajectory_is_its_event():
-    # x' = -x^2 from 1 is 1/(1 + t): dx(1)/dx(0) = 1/(1 + 1)^2, wherever the interval asked for ends.
+# x' = -x^2 from 1 is 1/(1 + t), with dx(t)/dx(0) = 1/(1 + t)^2: options of a run to 3, and where it ends.
+ENDS = {
+    "an event in t": ({"event": lambda t, x: t - 1.0}, 1.0),
+    "an event in x, the end alone kept": ({"event": lambda x: x - 0.4, "save": "last"}, 1.5),
+    "rows that stop before the end": ({"save": [0.5, 1.0]}, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_end_is_where_the_trajectory_ended(name):
+    options, end = ENDS[name]
     flow = sx.as_flow(lambda x: -(x**2))
-    path = sx.evolve(
-        flow, jnp.array(1.0), times=(0.0, 3.0), event=lambda t, x: t - 1.0, dense=True, rtol=1e-10, atol=1e-12
-    )  # fmt: skip
-    costate = sx.evolve(sx.adjoint(flow, path), jnp.array(1.0), times=(0.0, 1.0), rtol=1e-9, atol=1e-11)
+    path = sx.evolve(flow, jnp.array(1.0), times=(0.0, 3.0), dense=True, rtol=1e-10, atol=1e-12, **options)
+    costate = sx.evolve(sx.adjoint(flow, path), jnp.array(1.0), times=(0.0, end), rtol=1e-9, atol=1e-11)
     # Interpolation of order four at these steps: 1e-8.
-    assert float(costate.final) == pytest.approx(0.25, abs=1e-8)
+    assert float(costate.final) == pytest.approx((1 + end) ** -2, abs=1e-8)
 
 
 def test_costate_of_a_flow_from_a_late_start_with_a_running_cost():

@@ -100,18 +100,18 @@ def adjoint(system: System, trajectory: Trajectory, *, key: Key | None = None, c
     if trajectory.interpolation is None:
         expected, do = "one with an interpolation", "Evolve the flow with dense=True."
         raise ValueError(explain("adjoint of a flow", "a trajectory of saved states only", expected, do))
-    return AdjointFlow(system, trajectory.interpolation, _end(trajectory), cost, sound)
+    return AdjointFlow(system, trajectory.interpolation, trajectory.last_time, cost, sound)
 
 
 def _adjoint_map(map: Map, trajectory: Trajectory, key: Key | None, cost: Function | None, sound: Any) -> AdjointMap:
     rows = trajectory.times.shape[0]
     length = rows - 1
     forms = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves(trajectory.states)]
-    complete = forms == [jnp.shape(leaf) for leaf in jax.tree.leaves(trajectory.final)]
+    complete = forms == [jnp.shape(leaf) for leaf in jax.tree.leaves(trajectory.last)]
     taken = trajectory.stats.get("steps", length)
     last = jax.tree.map(lambda leaf: leaf[-1], trajectory.states) if complete else None
-    known = not is_traced(taken, last, trajectory.final)
-    if length < 1 or not complete or (known and (int(taken) != length or not eqx.tree_equal(last, trajectory.final))):
+    known = not is_traced(taken, last, trajectory.last)
+    if length < 1 or not complete or (known and (int(taken) != length or not eqx.tree_equal(last, trajectory.last))):
         got, expected = f"{rows} rows saved of {taken} steps", "every state of the orbit, and the states themselves"
         raise ValueError(explain("adjoint of a map", got, expected, 'Evolve the map with save="all".'))
     first = trajectory.stats.get("start", 0)
@@ -124,18 +124,10 @@ def _require_end(trajectory: Trajectory) -> Any:
     if jnp.ndim(outcome.code):
         do = "Take the adjoint of each: jax.vmap over the function that evolves and pulls back."
         raise ValueError(explain("adjoint", f"{outcome.code.shape} trajectories", "one", do))
-    sound = (outcome == "completed") | (outcome == "event")
-    if not is_traced(sound) and not bool(sound):
-        expected = "a trajectory that came to its end"
-        raise ValueError(
-            explain("adjoint", f"one that ended as {outcome}", expected, f"Mend it first: {outcome.advice}.")
-        )
-    return sound
-
-
-def _end(trajectory: Trajectory) -> Any:
-    """The time at which it ended."""
-    return jnp.where(trajectory.outcome == "event", trajectory.outcome.at, trajectory.times[-1])
+    if not is_traced(outcome) and not bool(outcome.reached):
+        expected, do = "a trajectory that came to its end", f"Mend it first: {outcome.advice}."
+        raise ValueError(explain("adjoint", f"one that ended as {outcome.name}", expected, do))
+    return outcome.reached
 
 
 def _pull(function: Function, cost: Function | None, clock: Any, point: State, costate: State) -> State:
