@@ -36,7 +36,7 @@ def test_the_end_is_where_the_trajectory_ended(name):
 
 def test_costate_of_a_flow_from_a_late_start_with_a_running_cost():
     def field(t, x):
-        return jnp.stack([x[1] - 0.3 * x[0] ** 2, -jnp.sin(x[0]) + 0.2 * x[0] * x[1] + jnp.cos(t)])
+        return jnp.stack([x[1] - 0.3 * x[0] ** 2, -jnp.sin(t * x[0]) + 0.2 * x[0] * x[1] + jnp.cos(t)])
 
     def cost(t, x):
         return t * jnp.sum(x**3)

@@ -227,7 +227,7 @@ def test_from_init_the_equation_follows_the_method_at_order_two(name):
 
 def test_on_a_constant_gradient_the_schedule_is_its_equation_to_the_last_digit():
     slope, h, steps = jnp.array([2.0, -0.5]), 0.1, 12
-    line = lambda x: slope @ x  # noqa: E731
+    line = lambda x: slope @ x
     method, flow = sx.Nesterov(line, h**2), sx.HighResolutionNesterov(line, h**2)
     orbit = sx.evolve(method, method.init(STATE.position), steps=steps).states.position
     np.testing.assert_allclose(orbit[-1] - orbit[0], -(h**2) * slope * (steps**2 + 7 * steps) / 8, rtol=1e-12)

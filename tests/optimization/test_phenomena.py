@@ -85,7 +85,7 @@ def test_boundary_of_a_quadratic_is_where_step_sizes_meet_two_over_the_curvature
 
 def test_fates_have_their_names():
     bowl = sx.Quadratic(jnp.array([1.0, 4.0]))
-    plane = lambda a, b: LayerwiseDescent(bowl, jnp.stack([a, b / 4]))  # noqa: E731
+    plane = lambda a, b: LayerwiseDescent(bowl, jnp.stack([a, b / 4]))
     # Step size times curvature: 0 and 2 keep |x| for ever, 1 +- 1/2 trains, above 2 grows by (1 - a)^2 a step.
     found = sx.trainability(plane, jnp.ones(2), first=[0.0, 0.5, 1.5, 2.0, 2.1, 3.0], second=[0.0, 2.0, 2.1], steps=60)
     trained, stalled, diverging = "trained", "stalled", "diverging"

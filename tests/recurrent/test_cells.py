@@ -113,15 +113,15 @@ class TestRandomNetwork:
         """Both means by adaptive quadrature in y = s z, where neither the bend nor the tail is missed."""
 
         def mean(function, s):
-            density = lambda y: function(y) * np.exp(-((y / s) ** 2) / 2) / (s * np.sqrt(np.pi / 2))  # noqa: E731
+            density = lambda y: function(y) * np.exp(-((y / s) ** 2) / 2) / (s * np.sqrt(np.pi / 2))
             end = min(40.0, 12 * s)
             return scipy.integrate.quad(density, 0, end, points=[end / 50, end / 8], epsabs=0, epsrel=1e-13, limit=500)[
                 0
             ]
 
-        square = lambda y: np.cosh(y) ** -2.0  # noqa: E731
+        square = lambda y: np.cosh(y) ** -2.0
         # E tanh^2 = 1 - E sech^2; below s = 1 directly, where that would cancel.
-        power = lambda s: mean(lambda y: np.tanh(y) ** 2, s) if s < 1 else 1 - mean(square, s)  # noqa: E731
+        power = lambda s: mean(lambda y: np.tanh(y) ** 2, s) if s < 1 else 1 - mean(square, s)
         s = scipy.optimize.brentq(lambda s: gain * np.sqrt(power(s)) / s - 1, 1e-3, gain, xtol=1e-15, rtol=1e-14)
         exact = np.log(gain) + 0.5 * np.log(mean(lambda y: square(y) ** 2, s))
         assert sx.recurrent.mean_field_exponent(gain) == pytest.approx(exact, abs=1e-12)
