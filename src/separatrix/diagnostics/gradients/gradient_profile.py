@@ -24,8 +24,8 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays
 from separatrix._types import Key
 from separatrix.calculus.adjoint import AdjointFlow, adjoint
+from separatrix.diagnostics._checks import check_count
 from separatrix.diagnostics._coordinates import as_vector
-from separatrix.diagnostics.curvature._products import check_count
 from separatrix.diagnostics.gradients._log_svd import NEVER, log_singular_values, unit
 from separatrix.diagnostics.gradients._transport import FlowTransport, MapTransport, Sweep, start_of
 from separatrix.diagnostics.result import Result, Row
