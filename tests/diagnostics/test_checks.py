@@ -5,14 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import separatrix as sx
 from separatrix.diagnostics._checks import (
     check_count,
     check_key,
     check_number,
     checked_state,
-    known_where,
-    reached_its_end,
 )
 
 
@@ -64,14 +61,3 @@ def test_states():
             checked_state("q: state", bad)
     with pytest.raises(TypeError, match=r"state\[1\]\n  got function"):
         checked_state("q: state", (1.0, lambda x: x))
-
-
-def test_an_event_is_an_end_and_a_break_is_none():
-    fall = sx.as_flow(lambda x: -jnp.ones_like(x))
-    landed = sx.evolve(fall, jnp.array([0.5]), times=(0.0, 2.0), event=lambda x: x[0])
-    broke = sx.evolve(sx.as_flow(lambda x: x**2), jnp.array([1.0]), times=(0.0, 2.0))
-    done = sx.evolve(fall, jnp.array([0.5]), times=(0.0, 2.0))
-    assert [bool(reached_its_end(path.outcome)) for path in (landed, broke, done)] == [True, False, True]
-    tree = {"x": jnp.ones(2), "n": jnp.asarray(3)}
-    assert np.isnan(known_where(False, tree)["x"]).all() and int(known_where(False, tree)["n"]) == 3
-    assert known_where(True, tree)["x"].tolist() == [1.0, 1.0]

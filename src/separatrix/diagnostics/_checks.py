@@ -17,7 +17,6 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays, is_inexact, is_traced
 from separatrix._types import State
 from separatrix.systems.from_optax import finite_part
-from separatrix.systems.trajectory import OutcomeKind
 
 
 def checked_state(what: str, state: Any) -> State:
@@ -91,15 +90,3 @@ def check_key(what: str, key: Any, *, needed: bool = False) -> None:
     if not (typed or raw):
         got = f"an array of keys {key.shape}" if isinstance(key, jax.Array) else repr(key)
         raise TypeError(explain(f"{what}: key", got, "one PRNG key", "Pass key=jax.random.key(0)."))
-
-
-def reached_its_end(outcome: Any) -> Any:
-    """Whether an evolution came to the end that was asked for: its span, or its event."""
-    return outcome.completed | (outcome.code == int(OutcomeKind.EVENT))
-
-
-def known_where(good: Any, tree: State) -> State:
-    """The tree where `good` holds, NaN in its floating-point leaves elsewhere."""
-    return jax.tree.map(
-        lambda leaf: jnp.where(good, leaf, jnp.asarray(jnp.nan, leaf.dtype)) if is_inexact(leaf) else leaf, tree
-    )

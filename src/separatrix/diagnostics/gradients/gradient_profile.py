@@ -22,16 +22,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced, poison
 from separatrix._types import Key
 from separatrix.calculus.adjoint import AdjointFlow, adjoint
-from separatrix.diagnostics._checks import check_count, check_key, checked_state, known_where, reached_its_end
+from separatrix.diagnostics._checks import check_count, check_key, checked_state
 from separatrix.diagnostics._coordinates import as_vector
 from separatrix.diagnostics.gradients._leading import BLOCKS, leading
 from separatrix.diagnostics.gradients._log_svd import NEVER, log_singular_values, unit
 from separatrix.diagnostics.gradients._transport import FlowTransport, MapTransport, Sweep, start_of
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
-from separatrix.systems.trajectory import OutcomeKind, Trajectory
+from separatrix.systems.trajectory import Trajectory
 
 # Up to here the block is the whole space.
 _WHOLE = 64
@@ -193,24 +194,26 @@ def gradient_profile(
     if not isinstance(trajectory, Trajectory):
         got, do = type(trajectory).__name__, "Pass what evolve(system, state, ...) returned."
         raise TypeError(explain("gradient_profile: trajectory", got, "a Trajectory", do))
-    back: Any = adjoint(system, trajectory, key=key)
+    back: Any = adjoint(system, _with_all_rows(trajectory), key=key)
     final = trajectory.final
     if cotangent is not None:
         cotangent = _form_checked(checked_state("gradient_profile: cotangent", cotangent), final)
     if isinstance(back, AdjointFlow):
-        first, last = trajectory.times[0], _end_of(trajectory)
+        first, last = trajectory.times[0], trajectory.last_time.astype(trajectory.times.dtype)
         grid = first + (last - first) * jnp.linspace(0, 1, intervals + 1, dtype=trajectory.times.dtype)
         back = eqx.tree_at(lambda flow: flow.end, back, last)
         found = _profile(lambda b: FlowTransport(back, grid, b, 1e-9), grid, final, cotangent, count, sweeps)
     else:
         found = _profile(lambda b: MapTransport(back, b), trajectory.times, final, cotangent, count, sweeps)
-    return known_where(reached_its_end(trajectory.outcome), found)
+    return poison(trajectory.outcome.reached, found)
 
 
-def _end_of(trajectory: Trajectory) -> Array:
-    """The time at which a flow's trajectory ended: that of its event, if one came true."""
-    last, at = trajectory.times[-1], trajectory.outcome.at
-    return jnp.where(trajectory.outcome == OutcomeKind.EVENT, at.astype(last.dtype), last)
+def _with_all_rows(trajectory: Trajectory) -> Trajectory:
+    """A run that broke counts as whole: its rows past the break are NaN, and so is all that is made of them."""
+    if is_traced(trajectory) or bool(trajectory.outcome.reached):
+        return trajectory
+    stats = {**trajectory.stats, "steps": jnp.asarray(len(trajectory) - 1)}
+    return eqx.tree_at(lambda path: path.stats, trajectory, stats)
 
 
 def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: int, sweeps: int) -> GradientProfile:
