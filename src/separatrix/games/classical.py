@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from separatrix._types import Key, Scalar, State
 from separatrix.games.game import Game
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 
 
@@ -26,6 +27,8 @@ class Bilinear(Game):
 
     - `matrix`: A, shape (n, m) for players of shapes (n,) and (m,); a number for players of equal shape.
 
+    **Raises:** `ValueError` for values that are not finite.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -34,6 +37,9 @@ class Bilinear(Game):
     """
 
     matrix: Any = eqx.field(default=1.0, converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.finite("Bilinear: matrix", self.matrix, "Leave it out for 1.")
 
     def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
         x, y = players
@@ -49,6 +55,8 @@ class DiracGAN(Game):
 
     - `penalty`: gamma >= 0, the weight of R1. Critically damped at 1.
 
+    **Raises:** `ValueError` for a negative penalty.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -60,6 +68,9 @@ class DiracGAN(Game):
     """
 
     penalty: Any = eqx.field(default=0.0, converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.nonnegative("DiracGAN: penalty", self.penalty, "Leave it out for none.")
 
     def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
         theta, psi = players

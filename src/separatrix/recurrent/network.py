@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from separatrix._errors import explain
 from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.map import Map
 
@@ -44,7 +44,7 @@ def random_network(size: int, gain: Any, *, key: Key, dtype: Any = None) -> Rand
 
     **Returns:** a `RandomNetwork`, a `Map` on vectors of length N.
 
-    **Raises:** `ValueError` for a size below 1.
+    **Raises:** `TypeError` or `ValueError` for a size that is not a whole number of at least 1, or a negative gain.
 
     **Example:** below g = 1 all activity dies out.
 
@@ -56,8 +56,8 @@ def random_network(size: int, gain: Any, *, key: Key, dtype: Any = None) -> Rand
     **Reference:** Sompolinsky, Crisanti & Sommers, *Chaos in random neural networks*, PRL 61 (1988), for the flow;
     Molgedey, Schuchhardt & Schuster, *Suppressing chaos in neural networks by noise*, PRL 69 (1992), for the map.
     """
-    if size < 1:
-        raise ValueError(explain("random_network: size", size, "at least one unit", "Pass how many units."))
+    _ranges.whole("random_network: size", size, "Pass at least one unit.")
+    _ranges.nonnegative("random_network: gain", gain, "Take about 1, the edge of chaos.")
     weight = jax.random.normal(key, (size, size), dtype) * size**-0.5
     return RandomNetwork(weight, as_parameter(gain))
 
@@ -71,6 +71,8 @@ def mean_field_exponent(gain: float) -> float:
 
     **Returns:** lambda in nats a step, to about 1e-9.
 
+    **Raises:** `ValueError` for a gain that is not positive.
+
     **Example:** at rest the network is its linear part, with exponent ln g.
 
     >>> import separatrix as sx
@@ -82,6 +84,7 @@ def mean_field_exponent(gain: float) -> float:
     **Reference:** Molgedey, Schuchhardt & Schuster (1992), without noise; Poole et al., *Exponential expressivity in deep
     neural networks through transient chaos* (2016), equations 3 and 8.
     """
+    _ranges.positive("mean_field_exponent: gain", gain, "Take about 1, the edge of chaos.")
     z, weight = np.polynomial.hermite_e.hermegauss(201)
     weight = weight / weight.sum()
 
