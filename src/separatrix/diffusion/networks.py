@@ -38,7 +38,9 @@ class Conditioning(eqx.Module):
         if label is None:
             return hidden
         if self.labels is None:
-            raise ValueError(explain("score network: label", "a label", "none, without classes", "Build it with classes=."))
+            raise ValueError(
+                explain("score network: label", "a label", "none, without classes", "Build it with classes=.")
+            )
         # What is no label gives NaN, where plain indexing would take another one's vector.
         place, count = jnp.asarray(label).astype(int), self.labels.shape[0]
         return hidden + self.labels.at[jnp.where(place < 0, count, place)].get(mode="fill", fill_value=jnp.nan)
@@ -54,7 +56,7 @@ class ScoreMLP(eqx.Module):
       below it gives NaN.
     - `key`: of the initial weights. `dtype`: float32 by default.
 
-    **Raises:** `TypeError` or `ValueError` for sizes that are not whole numbers of at least 1.
+    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1.
 
     **Example:**
 
@@ -104,7 +106,7 @@ class ScoreMixer(eqx.Module):
     - `shape`: (H, W), divisible by `patch`. `patch`: p. `channels`, `depth`: width and number of blocks.
     - `classes`, `key`, `dtype`: as in `ScoreMLP`.
 
-    **Raises:** `TypeError` or `ValueError` for sizes that are not whole numbers of at least 1, or a patch that does not
+    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1, or a patch that does not
     divide the image.
 
     **Example:**

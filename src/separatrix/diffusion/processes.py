@@ -223,7 +223,7 @@ def alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Flo
 
     - `steps`: how many, at least 2. `first`, `last`: beta_1 and beta_steps, between 0 and 1.
 
-    **Raises:** `ValueError` or `TypeError` for values outside these ranges.
+    **Raises:** `ValueError` for values outside these ranges.
 
     **Example:**
 

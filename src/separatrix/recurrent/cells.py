@@ -32,7 +32,7 @@ class Elman(eqx.Module):
       starts at zero.
     - `dtype`: of the weights; JAX's default float if None.
 
-    **Raises:** `TypeError` or `ValueError` for sizes that are not whole numbers of at least 1.
+    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1.
 
     **Example:**
 

@@ -44,7 +44,7 @@ def random_network(size: int, gain: Any, *, key: Key, dtype: Any = None) -> Rand
 
     **Returns:** a `RandomNetwork`, a `Map` on vectors of length N.
 
-    **Raises:** `TypeError` or `ValueError` for a size that is not a whole number of at least 1, or a negative gain.
+    **Raises:** `ValueError` for a size that is not a whole number of at least 1, or a negative gain.
 
     **Example:** below g = 1 all activity dies out.
 

@@ -37,7 +37,7 @@ class SequenceClassifier(eqx.Module):
     Called with inputs of shape (T, input_size), it returns shape (classes,): NaN where the state stops being finite on the
     way.
 
-    **Raises:** `TypeError` for a cell without `hidden_size`; `TypeError` or `ValueError` for classes that are not a whole
+    **Raises:** `TypeError` for a cell without `hidden_size`; `ValueError` for classes that are not a whole
     number of at least 1.
 
     **Example:**

@@ -216,7 +216,9 @@ def _require_cost(name: str, matrix: Any, sign: str, holds: Function) -> None:
     """Refuse the matrix of a cost that is not symmetric, or has an eigenvalue of the wrong sign."""
     size = float(np.max(np.abs(matrix), initial=0.0))
     if not np.allclose(matrix, matrix.T, rtol=0, atol=1e-10 * size):
-        raise ValueError(explain(f"lqr: {name}", "a matrix that is not symmetric", "a symmetric one", "Take (M + M^T)/2."))
+        raise ValueError(
+            explain(f"lqr: {name}", "a matrix that is not symmetric", "a symmetric one", "Take (M + M^T)/2.")
+        )
     least = float(np.min(np.linalg.eigvalsh(matrix)))
     if not holds(least, 1e-12 * size):
         do = "A cost must not reward what it weighs."

@@ -40,8 +40,7 @@ class Monomials(eqx.Module):
 
     A library is a function (d,) -> (p,) with `names`, the variables, and `labels`, its p terms.
 
-    **Raises:** `ValueError` for no names, a name given twice, or a negative degree; `TypeError` for a degree that is no
-    whole number.
+    **Raises:** `ValueError` for no names, a name given twice, or a degree that is negative or no whole number.
 
     **Example:**
 
@@ -58,14 +57,13 @@ class Monomials(eqx.Module):
 
     def __init__(self, names: Sequence[str], degree: int):
         self.names = tuple(names)
-        if not isinstance(degree, int) or isinstance(degree, bool):
-            raise TypeError(explain("Monomials: degree", repr(degree), "a whole number >= 0", 'Pass ("x", "y"), 3.'))
         if len(set(self.names)) < len(self.names):
             do = "Give each variable a name of its own."
             raise ValueError(explain("Monomials: names", ", ".join(self.names), "different names", do))
         if not self.names or degree < 0:
             got, do = f"{len(self.names)} names and degree {degree}", 'Pass for example ("x", "y"), 3.'
             raise ValueError(explain("Monomials", got, "at least one name and a degree >= 0", do))
+        degree = _ranges.whole("Monomials: degree", degree, 'Pass for example ("x", "y"), 3.', least=0)
         factors = [
             chosen
             for total in range(degree + 1)

@@ -124,7 +124,7 @@ def augment(x: Inexact[Array, "*batch width"], extra: int) -> Inexact[Array, "*b
 
     **Returns:** shape (..., d + extra).
 
-    **Raises:** `TypeError` or `ValueError` for another number of dimensions.
+    **Raises:** `ValueError` for another number of dimensions.
 
     **Example:**
 

@@ -85,7 +85,7 @@ def segments(times: Any, states: Any, length: int) -> Segments:
     **Returns:** `Segments`, with T - length of them for each orbit: data for `fit` with `trajectory_loss`.
 
     **Raises:** `ValueError` for shapes that do not fit, values that are not finite, instants that are not evenly spaced, or
-    another length; `TypeError` for a length that is no whole number.
+    another length.
 
     **Example:**
 
@@ -121,7 +121,7 @@ def trajectory_loss(flow_of: Function, *, substeps: int = 1, method: Any = None)
 
     **Returns:** l(model, batch) for `fit`, with a batch of `Segments`. It is NaN if a segment does not get to its end.
 
-    **Raises:** `ValueError` for less than one substep; `TypeError` for substeps that are no whole number.
+    **Raises:** `ValueError` for substeps that are not a whole number of at least 1.
 
     **Example:** the rate of an exponential decay.
 

@@ -47,10 +47,9 @@ def ordered(what: str, low: Any, high: Any, do: str, *, strictly: bool = False) 
 def whole(what: str, value: Any, do: str, *, least: int = 1, most: int | None = None) -> int:
     """Return a whole number in its range as an int."""
     expected = f"a whole number >= {least}" if most is None else f"{least} to {most}"
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(explain(what, repr(value), expected, do))
-    if value < least or (most is not None and value > most):
-        raise ValueError(explain(what, value, expected, do))
+    counted = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not counted or value < least or (most is not None and value > most):
+        raise ValueError(explain(what, value if counted else repr(value), expected, do))
     return int(value)
 
 

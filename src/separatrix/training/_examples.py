@@ -1,5 +1,6 @@
 """Examples: a tree of arrays whose first axis counts them."""
 
+import weakref
 from typing import Any
 
 import jax
@@ -8,6 +9,9 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import is_inexact, is_traced
+
+# Arrays of JAX that were looked at and are finite: they cannot change, and are not looked at again while they live.
+_SOUND: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 def examples_of(data: Any, what: str) -> tuple[Any, int]:
@@ -28,9 +32,10 @@ def examples_of(data: Any, what: str) -> tuple[Any, int]:
     return jax.tree.map(jnp.asarray, data), counts.pop()
 
 
-def check_batch_size(batch_size: int | None, count: int, what: str) -> None:
+def check_batch_size(batch_size: Any, count: int, what: str) -> None:
     """Refuse a batch that is empty or larger than the data."""
-    if batch_size is not None and not 1 <= batch_size <= count:
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (whole and 1 <= batch_size <= count):
         do = "Take a smaller batch, or batch_size=None for all."
         raise ValueError(explain(what, batch_size, f"1 to {count}, the number of examples", do))
 
@@ -43,10 +48,12 @@ def draw(key: Any, data: Any, batch_size: int) -> Any:
 
 
 def _require_finite(leaf: Any, what: str) -> None:
-    if is_traced(leaf) or not is_inexact(leaf):
+    if is_traced(leaf) or not is_inexact(leaf) or _SOUND.get(id(leaf)) is leaf:
         return
     values = np.asarray(leaf)
     if not np.isfinite(values).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         do = "Drop or fill missing values first."
-        raise ValueError(explain(f"{what}{list(index)}", float(values[index]), "a finite number", do))
+        raise ValueError(explain(f"{what}{list(index)}", values[index], "a finite number", do))
+    if isinstance(leaf, jax.Array):
+        _SOUND[id(leaf)] = leaf
