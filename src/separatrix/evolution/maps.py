@@ -17,12 +17,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from separatrix._errors import explain
-from separatrix._tree import all_finite, float_dtype, is_inexact, is_traced, where
+from separatrix._tree import all_finite, float_dtype, is_inexact, is_traced, poison, where
 from separatrix._types import Function, Key, State
 from separatrix.evolution._checks import check_step_form
-from separatrix.evolution._rows import blank_unless
 from separatrix.evolution._save import Save, saved_steps, take_rows
-from separatrix.evolution.memory import checkpointed_scan, iterate_map
+from separatrix.evolution.memory import checkpointed_scan, iterate_reversibly
 from separatrix.systems.from_optax import finite_part
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.trajectory import Trajectory, finite_until
@@ -67,7 +66,9 @@ def evolve_map(
     targets = saved_steps(save.at, start, steps)
     if memory == "reversible":
         return _reversible(map, state, steps, key, save, start, targets)
-    orbit = Orbit(state, jnp.asarray(start), jnp.asarray(True))
+    # Only a traced state may be broken from the start: a known one was looked at.
+    whole = all_finite(finite_part(state)) if is_traced(state) else jnp.asarray(True)
+    orbit = Orbit(state, jnp.asarray(start), whole)
     stride = _stride(targets - start, steps)
     traced = is_traced(map, state, key, save.fn)
     pieces = [_first_row(save.fn, state)]
@@ -82,9 +83,15 @@ def evolve_map(
             break
     rows = _pad(_concatenate(pieces), int(targets[-1] - start) // stride + 1)
     rows = take_rows(rows, (targets - start) // stride)
-    ended = finite_until(orbit.alive, _times(map, orbit.n + 1, orbit.state))
+    return _trajectory(map, orbit, rows, targets, start, whole)
+
+
+def _trajectory(map: Map, orbit: Orbit, rows: PyTree, targets: np.ndarray, start: int, whole: Any) -> Trajectory:
+    """What an orbit gave; it broke at the first step whose result is not finite, or was never whole."""
+    ended = finite_until(orbit.alive, _times(map, jnp.where(whole, orbit.n + 1, orbit.n), orbit.state))
     stats = {"steps": orbit.n - start, "start": jnp.asarray(start)}
-    return Trajectory(_times(map, targets, state), rows, orbit.state, ended, stats)
+    times, last_time = _times(map, targets, orbit.state), _times(map, orbit.n, orbit.state)
+    return Trajectory(times, rows, orbit.state, last_time, ended, stats)
 
 
 @eqx.filter_jit
@@ -106,12 +113,14 @@ def _run(
     def row(orbit: Orbit, _: Any) -> tuple[Orbit, PyTree]:
         inner = memory if rows == 1 else "linear"
         orbit, _ = step(orbit, None) if stride == 1 else checkpointed_scan(step, orbit, length=stride, memory=inner)
-        return orbit, blank_unless(orbit.alive, fn(orbit.state))
+        return orbit, (orbit.alive, jax.tree.map(jnp.asarray, fn(orbit.state)))
 
     if rows == 1:
-        orbit, only = row(orbit, None)
-        return orbit, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], only)
-    return checkpointed_scan(row, orbit, length=rows, memory=memory)
+        orbit, (alive, only) = row(orbit, None)
+        return orbit, jax.tree.map(lambda leaf: leaf[None], poison(alive, only))
+    orbit, (alive, kept) = checkpointed_scan(row, orbit, length=rows, memory=memory)
+    # Rows of a frozen orbit are blanked all at once, and only if there are any.
+    return orbit, jax.lax.cond(orbit.alive, lambda alive, kept: kept, jax.vmap(poison), alive, kept)
 
 
 def _stride(offsets: np.ndarray, steps: int) -> int:
@@ -198,8 +207,8 @@ def _reversible(
                 'Keep the end only, or take memory="sqrt".',
             )
         )
-    final = iterate_map(map, state, steps, key=key, start=start, memory="reversible")
-    good = all_finite(final)
-    ended = finite_until(good, _times(map, start + steps, state))
-    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], save.fn(final))
-    return Trajectory(_times(map, targets, state), rows, final, ended, {"steps": jnp.asarray(steps)})
+    state, n = iterate_reversibly(map, state, steps, key=key, start=start)
+    whole = all_finite(finite_part(state))
+    orbit = Orbit(state, n, (n == start + steps) & whole)
+    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], poison(orbit.alive, save.fn(state)))
+    return _trajectory(map, orbit, rows, targets, start, whole)
