@@ -33,7 +33,7 @@ OPTIMISERS = {
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_the_first_step_breaks_where_the_loss_is_not_finite_but_its_gradient_is(name):
     """log x from -1: NaN, with the slope -1, along which every optimiser would walk on."""
-    with pytest.warns(RuntimeWarning, match=r"(?s)fit: training diverged.*at step 1,"):
+    with pytest.warns(RuntimeWarning, match=r"(?s)fit: training diverged.*at step 1;"):
         found = sx.fit(logarithm, OPTIMISERS[name], initial=jnp.array(-1.0), steps=6, every=2)
     assert found.outcome.name == "non_finite" and found.stopped_at == 1
     np.testing.assert_array_equal(found.model, -1.0)
@@ -44,7 +44,7 @@ def test_the_first_step_breaks_where_the_loss_is_not_finite_but_its_gradient_is(
 def test_an_infinite_loss_with_a_finite_slope_breaks_too():
     """1/x^2 at 1e-200 is infinite; with the slope cut off the step would be finite."""
     clipped = optax.chain(optax.clip(1.0), optax.sgd(0.1))
-    with pytest.warns(RuntimeWarning, match="at step 1,"):
+    with pytest.warns(RuntimeWarning, match="at step 1;"):
         found = sx.fit(lambda x: 1 / x**2, clipped, initial=jnp.array(1e-200), steps=3)
     np.testing.assert_array_equal(found.model, 1e-200)
 
@@ -57,7 +57,7 @@ def test_the_step_that_meets_the_break_is_named_and_the_model_before_it_kept():
         path.append(x)
     taken = len(path) - 1
     for optimizer in (optax.sgd(1.0), lambda loss: sx.GradientDescent(loss, 1.0)):
-        with pytest.warns(RuntimeWarning, match=f"at step {taken + 1},"):
+        with pytest.warns(RuntimeWarning, match=f"at step {taken + 1};"):
             found = sx.fit(logarithm, optimizer, initial=jnp.array(3.0), steps=taken + 5, every=1)
         assert found.stopped_at == taken + 1
         np.testing.assert_allclose(found.model, path[-1], rtol=1e-12)
@@ -66,10 +66,10 @@ def test_the_step_that_meets_the_break_is_named_and_the_model_before_it_kept():
 
 
 def test_a_loss_that_is_not_finite_after_the_last_step_is_no_completion():
-    with pytest.warns(RuntimeWarning, match="at step 1,"):
+    with pytest.warns(RuntimeWarning, match="at step 1;"):
         found = sx.fit(logarithm, optax.sgd(1.0), initial=jnp.array(0.3), steps=1)
     assert found.outcome.name == "non_finite" and found.stopped_at == 1
-    with pytest.warns(RuntimeWarning, match="at step 8,"):
+    with pytest.warns(RuntimeWarning, match="at step 8;"):
         again = sx.fit(logarithm, lambda loss: sx.GradientDescent(loss, 1.0), initial=jnp.array(0.3), steps=1, start=7)
     assert again.stopped_at == 8
 
@@ -84,14 +84,14 @@ def test_the_batch_that_breaks_is_named():
     batches = [jax.random.randint(jax.random.split(jax.random.fold_in(KEY, n))[0], (4,), 0, 60) for n in range(90)]
     first = next(n for n, batch in enumerate(batches) if 13 in batch)
     assert first > 0
-    with pytest.warns(RuntimeWarning, match=f"at step {first + 1},"):
+    with pytest.warns(RuntimeWarning, match=f"at step {first + 1};"):
         found = sx.fit(loss, optax.sgd(0.1), data, initial=jnp.array(1.0), steps=90, batch_size=4, key=KEY)
     np.testing.assert_allclose(found.model, 0.8**first, rtol=1e-12)
 
 
 def test_one_player_of_a_game_breaks_it():
     game = (lambda p: p[0] * p[1], lambda p: jnp.log(p[1]) - p[0] * p[1])
-    with pytest.warns(RuntimeWarning, match="at step 1,"):
+    with pytest.warns(RuntimeWarning, match="at step 1;"):
         found = sx.fit(game, sx.Players(optax.sgd(0.1)), initial=(jnp.array(1.0), jnp.array(-2.0)), steps=5)
     assert [float(x) for x in found.model] == [1.0, -2.0]
 
@@ -99,7 +99,7 @@ def test_one_player_of_a_game_breaks_it():
 def test_an_optimiser_that_passes_over_bad_gradients_still_does():
     """optax.apply_if_finite holds still for two steps, then lets the third through, which breaks."""
     patient = optax.apply_if_finite(optax.sgd(0.1), 2)
-    with pytest.warns(RuntimeWarning, match="at step 3,"):
+    with pytest.warns(RuntimeWarning, match="at step 3;"):
         sx.fit(logarithm, patient, initial=jnp.array(-1.0), steps=6)
 
 
@@ -117,7 +117,7 @@ def test_a_finite_loss_is_what_it_was_bit_for_bit():
 
 
 def test_throwing_says_the_step():
-    with pytest.raises(Diverged, match=r"(?s)training diverged.*at step 1,"):
+    with pytest.raises(Diverged, match=r"(?s)training diverged.*at step 1;"):
         sx.fit(logarithm, optax.sgd(0.1), initial=jnp.array(-1.0), steps=3, throw=True)
 
 
@@ -128,5 +128,5 @@ def test_narrow_floats_train_with_x64_on(dtype):
         found = sx.fit(lambda x: jnp.sum(x**2), optimizer, initial=jnp.array([1.0, -3.0], dtype), steps=5)
         assert found.model.dtype == dtype and found.losses.dtype == dtype
         np.testing.assert_array_equal(found.model.astype(float), np.array([1.0, -3.0]) / 32)
-    with pytest.warns(RuntimeWarning, match="at step 1,"):
+    with pytest.warns(RuntimeWarning, match="at step 1;"):
         sx.fit(logarithm, optax.adam(0.1), initial=-jnp.ones((), dtype), steps=2)

@@ -96,6 +96,7 @@ def sample(
     earliest: Any = 1e-3,
     dtype: Any = None,
     save: Any = "last",
+    throw: bool = False,
 ) -> Trajectory:
     r"""Draw from the prior and run the process back to data.
 
@@ -108,7 +109,7 @@ def sample(
       which chooses its own.
     - `method`: `EulerMaruyama()` by default; any method for SDEs runs the reverse SDE, any for flows (`Heun()`, a diffrax
       solver) the probability flow.
-    - `dtype`: of the state; JAX's default float. `save`: as in `evolve`.
+    - `dtype`: of the state; JAX's default float. `save`, `throw`: as in `evolve`.
 
     **Returns:** a `Trajectory` in the reversed clock; the samples are its `final`, NaN where it broke on the way.
 
@@ -139,9 +140,10 @@ def sample(
     end = process.horizon - earliest
     if isinstance(method, SDEMethod):
         backwards: Any = reverse(process, horizon=process.horizon, score=score)
-        return evolve(backwards, start, times=(0.0, end), steps=steps, method=method, key=path_key, save=save)
+        settings = {"steps": steps, "method": method, "save": save, "throw": throw}
+        return evolve(backwards, start, times=(0.0, end), key=path_key, **settings)
     flow = reverse(probability_flow(process, score), horizon=process.horizon)
-    return evolve(flow, start, times=(0.0, end), steps=steps, method=method, save=save)
+    return evolve(flow, start, times=(0.0, end), steps=steps, method=method, save=save, throw=throw)
 
 
 def _steps(steps: int | None, method: Any) -> int | None:

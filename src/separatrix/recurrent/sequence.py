@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype
+from separatrix._tree import float_dtype, poison
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
 from separatrix.systems import _ranges
@@ -120,8 +120,7 @@ class Writing(Map):
         logits = logits / jnp.asarray(self.temperature, logits.dtype)
         drawn = jnp.argmax(logits) if key is None else jax.random.categorical(key, logits)
         # A symbol cannot be NaN: where there is no law to draw from, the state says so for it.
-        sound = jnp.all(jnp.isfinite(logits))
-        hidden = jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), hidden)
+        hidden = poison(jnp.all(jnp.isfinite(logits)), hidden)
         return hidden, drawn.astype(jnp.result_type(symbol))
 
 
@@ -171,7 +170,7 @@ def generate(
     **Returns:** the symbols written, shape (steps,), without the prompt.
 
     **Raises:** `ValueError` for an empty prompt, a known symbol outside [0, K), no steps, or a temperature that is not
-    positive; at run time, where a state or a logit stops being finite, for there is no symbol that could say so.
+    positive; `Diverged` where a state or a logit stops being finite, for there is no symbol that could say so.
 
     **Example:** the same key writes the same text.
 
@@ -194,8 +193,8 @@ def generate(
     if prompt.size > 1:
         hidden = evolve(from_cell(model.cell, model.encode(prompt[:-1])), hidden, save="last").final
     loop = Writing(model, as_parameter(temperature))
-    path = evolve(loop, (hidden, prompt[-1]), steps=steps, key=key, save=_symbol)
-    return eqx.error_if(path.states[1:], ~path.outcome.completed, "generate: a state or a logit is not finite")
+    # There is no symbol that could say that the state or a logit is not finite.
+    return evolve(loop, (hidden, prompt[-1]), steps=steps, key=key, save=_symbol, throw=True).states[1:]
 
 
 def exposed(state: State) -> Any:

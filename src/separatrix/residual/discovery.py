@@ -193,7 +193,7 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
     algorithm = ThresholdedLeastSquares(terms, velocities, jnp.asarray(threshold, terms.dtype))
     first = algorithm.init()
     path = evolve(algorithm, first, steps=count, save="last") if bool(all_finite(first)) else None
-    if path is None or not bool(path.outcome.completed):
+    if path is None or not bool(path.outcome.reached):
         do = "Scale the variables, drop terms that depend on each other, or give more points."
         raise Diverged(explain("discover", "least squares without a finite solution", "finite coefficients", do))
     error, size = (float(jnp.linalg.norm(v)) for v in (velocities - terms @ path.final, velocities))

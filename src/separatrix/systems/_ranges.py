@@ -5,14 +5,34 @@ count is static, and is always looked at. Nothing outside its range, and no NaN,
 comparison holds, never that its opposite fails.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import is_traced
+from separatrix._tree import is_inexact, is_traced
+
+# Arrays of JAX that were looked at and are finite: they cannot change, and are not looked at again while they live. So data
+# are checked where they come in, and not at each of the evolutions that they go through.
+_SOUND: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def first_not_finite(leaf: Any) -> tuple[Any, tuple[int, ...]] | None:
+    """The first NaN or infinity of an array, and its index; None if there is none, or none to be seen while tracing."""
+    if is_traced(leaf) or not is_inexact(leaf) or _SOUND.get(id(leaf)) is leaf:
+        return None
+    values = np.asarray(leaf)
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        return values[index], index
+    if isinstance(leaf, jax.Array):
+        _SOUND[id(leaf)] = leaf
+    return None
 
 
 def finite(what: str, value: Any, do: str) -> None:

@@ -1,6 +1,5 @@
 """Examples: a tree of arrays whose first axis counts them."""
 
-import weakref
 from typing import Any
 
 import jax
@@ -8,10 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import is_inexact, is_traced
-
-# Arrays of JAX that were looked at and are finite: they cannot change, and are not looked at again while they live.
-_SOUND: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+from separatrix.systems import _ranges
 
 
 def examples_of(data: Any, what: str) -> tuple[Any, int]:
@@ -28,7 +24,10 @@ def examples_of(data: Any, what: str) -> tuple[Any, int]:
         do = "Put the examples on the first axis."
         raise ValueError(explain(what, got, "arrays of one length >= 1", do))
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
-        _require_finite(leaf, f"{what}{jax.tree_util.keystr(path)}")
+        found = _ranges.first_not_finite(leaf)
+        if found is not None:
+            name, do = f"{what}{jax.tree_util.keystr(path)}{list(found[1])}", "Drop or fill missing values first."
+            raise ValueError(explain(name, found[0], "a finite number", do))
     return jax.tree.map(jnp.asarray, data), counts.pop()
 
 
@@ -45,15 +44,3 @@ def draw(key: Any, data: Any, batch_size: int) -> Any:
     count = jax.tree.leaves(data)[0].shape[0]
     chosen = jax.random.randint(key, (batch_size,), 0, count)
     return jax.tree.map(lambda leaf: leaf[chosen], data)
-
-
-def _require_finite(leaf: Any, what: str) -> None:
-    if is_traced(leaf) or not is_inexact(leaf) or _SOUND.get(id(leaf)) is leaf:
-        return
-    values = np.asarray(leaf)
-    if not np.isfinite(values).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        do = "Drop or fill missing values first."
-        raise ValueError(explain(f"{what}{list(index)}", values[index], "a finite number", do))
-    if isinstance(leaf, jax.Array):
-        _SOUND[id(leaf)] = leaf

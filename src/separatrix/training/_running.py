@@ -25,8 +25,8 @@ def run(map: Map, state: State, measure: Any, every: int, settings: dict[str, An
     path = evolve(map, state, save=Save(every, measure), **settings)
     rows = path.states
     if settings["steps"] % every:
-        rows = append(rows, blank_unless(path.outcome.completed, measured(measure, path.final)))
-    return path.final, rows, path.outcome
+        rows = append(rows, blank_unless(path.outcome.completed, measured(measure, path.last)))
+    return path.last, rows, path.outcome
 
 
 @eqx.filter_jit

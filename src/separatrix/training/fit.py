@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 
 from separatrix._errors import Diverged, explain
 from separatrix._types import Function
 from separatrix.systems.from_optax import from_optax
 from separatrix.systems.map import Map
-from separatrix.systems.trajectory import Outcome
+from separatrix.systems.trajectory import Outcome, OutcomeKind, outcome
 from separatrix.training._binding import (
     Measure as Measure,
     bind,
@@ -130,11 +131,13 @@ def _tell(last: Any, stopped: Any, ended: Outcome, throw: bool) -> Any:
     if stopped is None:
         return last
     do = "Lower the learning rate, clip gradients, or go on from `state`, the last finite one."
+    # While tracing a break has one kind and no number yet.
+    kind, at = OutcomeKind.NON_FINITE, f" at step {stopped}" if isinstance(stopped, int) else ""
+    with jax.ensure_compile_time_eval():
+        got = f"{kind.name.lower()}{at}; {outcome(kind).advice}"
+    message = explain("fit: training diverged", got, "finite losses and states", do)
     if not isinstance(stopped, int):
-        message = explain("fit: training diverged", "a loss or a state that is not finite", "finite ones", do)
         return eqx.error_if(last, ~ended.completed, message) if throw else last
-    got = f"a loss or a state that is not finite at step {stopped}"
-    message = explain("fit: training diverged", got, "finite ones", do)
     if throw:
         raise Diverged(message)
     warnings.warn(message, RuntimeWarning, stacklevel=3)

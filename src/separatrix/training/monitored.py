@@ -79,9 +79,9 @@ def _piece(map: Map, state: State, monitor: Any, first: int, end: int, key: Key 
     path = evolve(map, state, steps=quiet, start=first, key=key, save="last")
     coordinate = monitor.coordinate
     if not bool(path.outcome.completed):
-        return path.final, path.outcome, first + int(path.stats["steps"])
+        return path.last, path.outcome, first + int(path.stats["steps"])
     save = "last" if coordinate is None else Save(1, coordinate)
-    path = evolve(map, path.final, steps=end - first - quiet, start=first + quiet, key=key, save=save)
+    path = evolve(map, path.last, steps=end - first - quiet, start=first + quiet, key=key, save=save)
     if coordinate is not None:
         monitor.note(path.states)
-    return path.final, path.outcome, first + quiet + int(path.stats["steps"])
+    return path.last, path.outcome, first + quiet + int(path.stats["steps"])

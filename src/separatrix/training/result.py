@@ -59,7 +59,8 @@ class Fit(eqx.Module):
         measured = np.asarray(self.steps)
         last = -1 if stopped < 0 else max(0, int(np.searchsorted(measured, stopped)) - 1)
         ends = ", ".join(f"{name} {_short(v, 0)} -> {_short(v, last)}" for name, v in self.metrics.items())
-        return f"Fit({how}; {measured[-1]} steps; {ends})"
+        told = f"; {self.outcome.advice}" if self.outcome.advice else ""
+        return f"Fit({how}; {measured[-1]} steps; {ends}{told})"
 
 
 def _short(values: Any, row: int) -> str:
