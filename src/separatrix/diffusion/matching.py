@@ -14,7 +14,7 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import is_traced
-from separatrix._types import Key, Scalar
+from separatrix._types import Checked, Key, Scalar
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.systems import _ranges
 from separatrix.systems._signature import Frozen, as_pytree
@@ -52,7 +52,7 @@ class DenoisingScoreMatching(eqx.Module):
     Abbeel (2020), equation 14; Ho & Salimans, *Classifier-free diffusion guidance* (2022), algorithm 1.
     """
 
-    process: NoisingProcess
+    process: Checked[NoisingProcess]
     earliest: Scalar = eqx.field(default=1e-3, converter=as_parameter)
     drop: Scalar = eqx.field(default=0.1, converter=as_parameter)
 
@@ -102,7 +102,7 @@ class LearnedScore(eqx.Module):
         return -((1 + weight) * wanted - weight * plain) / sigma
 
 
-def score_of(process: NoisingProcess, network: Any, labels: Any = None, guidance: Any = 0.0) -> LearnedScore:
+def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None, guidance: Any = 0.0) -> LearnedScore:
     r"""Return the score that a denoising network has learned, for `reverse`, `probability_flow` and `sample`.
 
         score(t, x) = -e(t, x)/sigma(t)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from separatrix._errors import explain
-from separatrix._types import Key, Scalar
+from separatrix._types import Checked, Key, Scalar
 from separatrix.systems import _ranges
 
 _FEATURES = 32
@@ -73,7 +73,8 @@ class ScoreMLP(eqx.Module):
     classes: int | None = eqx.field(static=True)
 
     def __init__(
-        self, size: int, width: int = 128, depth: int = 2, classes: int | None = None, *, key: Key,
+        self, size: Checked[int], width: Checked[int] = 128, depth: Checked[int] = 2, classes: Checked[int | None] = None,
+        *, key: Key,
         dtype: Any = jnp.float32,
     ):  # fmt: skip
         _check_sizes("ScoreMLP", classes, size=size, width=width, depth=depth)
@@ -128,8 +129,8 @@ class ScoreMixer(eqx.Module):
     classes: int | None = eqx.field(static=True)
 
     def __init__(
-        self, shape: tuple[int, int], patch: int = 2, channels: int = 64, depth: int = 3, classes: int | None = None, *,
-        key: Key, dtype: Any = jnp.float32,
+        self, shape: tuple[int, int], patch: Checked[int] = 2, channels: Checked[int] = 64, depth: Checked[int] = 3,
+        classes: Checked[int | None] = None, *, key: Key, dtype: Any = jnp.float32,
     ):  # fmt: skip
         sizes = dict(zip(("height", "width"), shape, strict=True))
         _check_sizes("ScoreMixer", classes, **sizes, patch=patch, channels=channels, depth=depth)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, scale
-from separatrix._types import Key, Operator, Scalar, State
+from separatrix._types import Checked, Key, Operator, Scalar, State
 from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.sde import SDE
@@ -216,7 +216,7 @@ class Brownian(NoisingProcess):
         return jnp.zeros_like(t), jnp.ones_like(t)
 
 
-def alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Float[Array, "steps"]:
+def alpha_bar(steps: Checked[int] = 1000, first: float = 1e-4, last: float = 0.02) -> Float[Array, "steps"]:
     r"""Return the products alpha_bar_n = prod_{i <= n} (1 - beta_i) of a linear schedule, n = 1, ..., steps.
 
     **Arguments:**

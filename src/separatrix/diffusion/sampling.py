@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, scale
-from separatrix._types import Key, Scalar, Score, State
+from separatrix._types import Checked, Key, Scalar, Score, State
 from separatrix.calculus import probability_flow, reverse
 from separatrix.calculus.methods import EulerMaruyama
 from separatrix.calculus.methods.base import FlowMethod, SDEMethod
@@ -86,12 +86,12 @@ def denoised(process: NoisingProcess, score: Score, t: Any, state: Array) -> Arr
 
 
 def sample(
-    process: NoisingProcess,
+    process: Checked[NoisingProcess],
     score: Any,
     key: Key,
     shape: tuple[int, ...],
     *,
-    steps: int | None = None,
+    steps: Checked[int | None] = None,
     method: Any = None,
     earliest: Any = 1e-3,
     dtype: Any = None,
@@ -146,7 +146,7 @@ def sample(
     return evolve(flow, start, times=(0.0, end), steps=steps, method=method, save=save, throw=throw)
 
 
-def _steps(steps: int | None, method: Any) -> int | None:
+def _steps(steps: Any, method: Any) -> int | None:
     """How many steps of a method; none for a solver that chooses its own."""
     if isinstance(method, SDEMethod | FlowMethod):
         do = "Leave it out for 200: without a step the prior itself would be the sample."

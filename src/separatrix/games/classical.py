@@ -20,6 +20,10 @@ from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 
 
+def _as_matrix(matrix: Any) -> Any:
+    return jnp.asarray(matrix) if isinstance(matrix, list | tuple) else as_parameter(matrix)
+
+
 class Bilinear(Game):
     """L_1 = x^T A y = -L_2.
 
@@ -36,7 +40,7 @@ class Bilinear(Game):
     [6.0, -6.0]
     """
 
-    matrix: Any = eqx.field(default=1.0, converter=as_parameter)
+    matrix: Any = eqx.field(default=1.0, converter=_as_matrix)
 
     def __check_init__(self) -> None:
         _ranges.finite("Bilinear: matrix", self.matrix, "Leave it out for 1.")

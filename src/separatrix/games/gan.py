@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain
-from separatrix._types import Key, Scalar
+from separatrix._types import Checked, Key, Scalar
 from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter, require_key
 
@@ -53,7 +53,7 @@ class GAN(eqx.Module):
     loss: str = eqx.field(static=True)
     penalty: Scalar
 
-    def __init__(self, latent_size: int, loss: Any = "non_saturating", penalty: Any = 0.0):
+    def __init__(self, latent_size: Checked[int], loss: Any = "non_saturating", penalty: Any = 0.0):
         if loss not in LOSSES:
             raise ValueError(explain("GAN: loss", repr(loss), f"one of {', '.join(LOSSES)}", "Leave it out."))
         _ranges.nonnegative("GAN: penalty", penalty, "Leave it out for none.")
@@ -77,7 +77,7 @@ class GAN(eqx.Module):
                 own = jnp.mean(soft(-fake))
         return own, jnp.mean(soft(-values)) + jnp.mean(soft(fake)) + regularity
 
-    def sample(self, generator: Any, key: Key, count: int) -> Any:
+    def sample(self, generator: Any, key: Key, count: Checked[int]) -> Any:
         """Return `count` >= 1 generated examples, in the dtype of the generator's parameters."""
         _ranges.whole("GAN.sample: count", count, "Say how many to draw.")
         dtype = jax.tree.leaves(eqx.filter(generator, eqx.is_inexact_array))[0].dtype

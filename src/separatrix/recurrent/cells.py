@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
-from separatrix._types import Key, Scalar
+from separatrix._types import Checked, Key, Scalar
 from separatrix.systems import _ranges
 
 
@@ -50,7 +50,7 @@ class Elman(eqx.Module):
     input_size: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
 
-    def __init__(self, input_size: int, hidden_size: int, *, key: Key, dtype: Any = None):
+    def __init__(self, input_size: Checked[int], hidden_size: Checked[int], *, key: Key, dtype: Any = None):
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
             _ranges.whole(f"Elman: {name}", size, "Pass how many.")
         of_input, of_state = jax.random.split(key)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.map import Map
@@ -34,7 +34,7 @@ class RandomNetwork(Map):
         return jnp.tanh(jnp.asarray(self.gain, state.dtype) * (self.weight @ state))
 
 
-def random_network(size: int, gain: Any, *, key: Key, dtype: Any = None) -> RandomNetwork:
+def random_network(size: Checked[int], gain: Any, *, key: Key, dtype: Any = None) -> RandomNetwork:
     r"""Make the map x -> tanh(g J x) with J_ij ~ N(0, 1/N).
 
     **Arguments:**

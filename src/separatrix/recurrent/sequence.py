@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, poison
-from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
 from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
@@ -52,7 +52,7 @@ class SequenceClassifier(eqx.Module):
     readout: eqx.nn.Linear
     initial: Any
 
-    def __init__(self, cell: Any, classes: int, *, key: Key):
+    def __init__(self, cell: Any, classes: Checked[int], *, key: Key):
         classes = _ranges.whole("SequenceClassifier: classes", classes, "Say how many classes there are.")
         self.cell, self.readout, self.initial = cell, *_ends(cell, classes, key)
 
@@ -157,7 +157,7 @@ def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
 
 
 def generate(
-    model: LanguageModel, prompt: Any, steps: int, *, key: Key | None = None, temperature: Any = 1.0
+    model: LanguageModel, prompt: Any, steps: Checked[int], *, key: Key | None = None, temperature: Any = 1.0
 ) -> Int[Array, " steps"]:
     r"""Let a language model write on: evolve the closed loop.
 

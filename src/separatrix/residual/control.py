@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 
 from separatrix._errors import explain
-from separatrix._types import Function, Scalar, State
+from separatrix._types import Checked, Function, Scalar, State
 from separatrix.calculus import close_loop
 from separatrix.calculus.methods import RK4
 from separatrix.evolution import evolve
@@ -120,7 +120,7 @@ def policy_loss(
     cost: Function,
     *,
     horizon: float,
-    steps: int,
+    steps: Checked[int],
     terminal: Function | None = None,
     method: Any = None,
 ) -> Function:

@@ -23,7 +23,7 @@ import numpy as np
 
 from separatrix._errors import Diverged, explain
 from separatrix._tree import all_finite
-from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix._types import Checked, Function, Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
 from separatrix.systems import _ranges
 from separatrix.systems.flow import Flow
@@ -55,7 +55,7 @@ class Monomials(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     exponents: tuple[tuple[int, ...], ...] = eqx.field(static=True)
 
-    def __init__(self, names: Sequence[str], degree: int):
+    def __init__(self, names: Sequence[str], degree: Checked[int]):
         self.names = tuple(names)
         if len(set(self.names)) < len(self.names):
             do = "Give each variable a name of its own."

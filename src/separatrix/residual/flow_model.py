@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from separatrix._errors import explain
-from separatrix._types import Function
+from separatrix._types import Checked, Function
 from separatrix.calculus.methods import Euler, Method
 from separatrix.evolution import evolve
 from separatrix.systems import _ranges
@@ -64,7 +64,7 @@ class FlowModel(eqx.Module):
     encoder: Function = eqx.field(converter=as_pytree)
     flow: Flow
     readout: Function = eqx.field(converter=as_pytree)
-    depth: int | None = eqx.field(static=True, default=8)
+    depth: Checked[int | None] = eqx.field(static=True, default=8)
     method: Any = eqx.field(default_factory=Euler)
     horizon: float = eqx.field(static=True, default=1.0)
 
@@ -93,7 +93,7 @@ class FlowModel(eqx.Module):
         return self.readout(self.hidden(x, save="last").final)
 
 
-def with_depth(model: FlowModel, depth: int | None, method: Any = None) -> FlowModel:
+def with_depth(model: FlowModel, depth: Checked[int | None], method: Any = None) -> FlowModel:
     """Return the same weights evolved with another depth, and method.
 
     **Arguments:**

@@ -18,7 +18,7 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import add, is_traced
-from separatrix._types import Function, Scalar, State
+from separatrix._types import Checked, Function, Scalar, State
 from separatrix.calculus.methods import RK4
 from separatrix.evolution import evolve
 from separatrix.systems import _ranges
@@ -74,7 +74,7 @@ def universal(known: Flow | Function, unknown: Flow | Function) -> Universal:
     return Universal(*(part if isinstance(part, Flow) else as_flow(part) for part in (known, unknown)))
 
 
-def segments(times: Any, states: Any, length: int) -> Segments:
+def segments(times: Any, states: Any, length: Checked[int]) -> Segments:
     """Cut orbits into all their segments of a length, overlapping.
 
     **Arguments:**
@@ -111,7 +111,7 @@ def segments(times: Any, states: Any, length: int) -> Segments:
     return Segments(jnp.tile(times[places], (orbits, 1)), pieces)
 
 
-def trajectory_loss(flow_of: Function, *, substeps: int = 1, method: Any = None) -> Function:
+def trajectory_loss(flow_of: Function, *, substeps: Checked[int] = 1, method: Any = None) -> Function:
     """Return the multiple-shooting loss l(model, segments): the mean squared distance of evolved and observed states.
 
     **Arguments:**

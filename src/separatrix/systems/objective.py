@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain
-from separatrix._types import Function, Key, Scalar, State
+from separatrix._types import Checked, Function, Key, Scalar, State
 from separatrix.systems._signature import accepts_key, as_pytree
 
 
@@ -35,7 +35,7 @@ class FunctionObjective(Objective):
         return self.function(parameters, key=key) if self.takes_key else self.function(parameters)
 
 
-def as_objective(function: Function) -> Objective:
+def as_objective(function: Checked[Function]) -> Objective:
     """Wrap a function L(parameters) or L(parameters, *, key) as an `Objective`.
 
     **Arguments:**

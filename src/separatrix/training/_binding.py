@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype
-from separatrix._types import Function, State
+from separatrix._types import State
 from separatrix.systems import _ranges
 from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
 from separatrix.systems.objective import Objective, as_objective
@@ -101,7 +101,7 @@ def measure_of(objective: Objective, key: Any, metrics: Any, rest: Any) -> Measu
     return Measure(objective, fixed, {name: as_pytree(f) for name, f in _checked(metrics)}, freeze(rest))
 
 
-def _checked(metrics: Any) -> list[tuple[str, Function]]:
+def _checked(metrics: Any) -> list[tuple[str, Any]]:
     if metrics is None:
         return []
     if not isinstance(metrics, Mapping) or not all(isinstance(name, str) for name in metrics):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
+from separatrix._types import Checked
 from separatrix.systems import _ranges
 
 
@@ -31,7 +32,7 @@ def examples_of(data: Any, what: str) -> tuple[Any, int]:
     return jax.tree.map(jnp.asarray, data), counts.pop()
 
 
-def check_batch_size(batch_size: Any, count: int, what: str) -> None:
+def check_batch_size(batch_size: Checked[int | None], count: int, what: str) -> None:
     """Refuse a batch that is empty or larger than the data."""
     whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
     if batch_size is not None and not (whole and 1 <= batch_size <= count):

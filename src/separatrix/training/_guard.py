@@ -1,9 +1,10 @@
 r"""A loss that is not finite breaks the step that meets it.
 
-    l*(theta) = l(theta) c,     c = 1 where l is finite, NaN where not.
+    l*(theta) = c l(theta) + (c - 1) theta_1,     c = 1 where l is finite, NaN where not.
 
-So value and gradient are those of l, bit for bit, or both NaN; and with them what any optimiser makes of them. A clip or
-a finite slope of an infinite loss would let the run go on, and say that it completed.
+So value and gradient are those of l, bit for bit, or both NaN; and with them what any optimiser makes of them. A clip,
+a sign, a finite slope of an infinite loss, or no slope at all would let the run go on, and say that it completed. theta_1
+is the smallest array of the parameters, of each player in a game.
 """
 
 from typing import Any
@@ -26,13 +27,26 @@ class Guarded(Objective):
 
     def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
         loss = self.objective(parameters, key=key)
-        return jax.tree.map(poison, require_scalar(loss) if self.alone else loss)
+        if self.alone:
+            loss = require_scalar(loss)
+        players = parameters if isinstance(parameters, tuple) and not self.alone else (parameters,)
+        touched = [min(_inexact(player), key=jnp.size) for player in players if _inexact(player)]
+        return jax.tree.map(lambda own: poison(own, touched), loss)
 
 
-def poison(loss: Any) -> Any:
-    """A loss; where it is not finite NaN, and so is its derivative."""
+def poison(loss: Any, touched: list[Any]) -> Any:
+    """A loss; where it is not finite NaN, and so is its derivative in what is touched."""
     loss = jnp.asarray(loss)
-    return loss * jnp.where(jnp.isfinite(loss), 1, jnp.nan).astype(loss.dtype) if is_inexact(loss) else loss
+    if not is_inexact(loss):
+        return loss
+    factor = jnp.where(jnp.isfinite(loss), 1, jnp.nan).astype(loss.dtype)
+    return loss * factor + sum(
+        jnp.sum((factor - 1).astype(leaf.dtype) * leaf).real.astype(loss.dtype) for leaf in touched
+    )
+
+
+def _inexact(tree: State) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(tree) if is_inexact(leaf) and jnp.size(leaf)]
 
 
 def guarded(map: Map) -> Map:

@@ -19,7 +19,7 @@ import equinox as eqx
 import jax
 
 from separatrix._errors import Diverged, explain
-from separatrix._types import Function
+from separatrix._types import Checked, Function
 from separatrix.systems.from_optax import from_optax
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Outcome, OutcomeKind, outcome
@@ -39,18 +39,18 @@ from separatrix.training.result import Fit as Fit
 
 
 def fit(
-    objective: Function | Sequence[Function],
+    objective: Checked[Function | Sequence[Function]],
     optimizer: Any,
     data: Any = None,
     *,
     initial: Any = None,
-    steps: Any,
-    batch_size: Any = None,
+    steps: Checked[int],
+    batch_size: Checked[int | None] = None,
     key: Any = None,
-    metrics: Mapping[str, Function] | None = None,
-    every: int | None = None,
+    metrics: Checked[Mapping[str, Function] | None] = None,
+    every: Checked[int | None] = None,
     state: Any = None,
-    start: int = 0,
+    start: Checked[int] = 0,
     progress: Function | None = None,
     monitor: Any = None,
     throw: bool = False,

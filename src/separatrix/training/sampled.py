@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from separatrix._types import Function, Key, State
+from separatrix._types import Checked, Function, Key, State
 from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
 from separatrix.systems.objective import Objective
 from separatrix.training._examples import check_batch_size, draw, examples_of
@@ -51,7 +51,7 @@ class OfModel(Objective):
         return self.function(model, key=key) if self.takes_key else self.function(model)
 
 
-def sampled(function: Function, data: Any, *, batch_size: Any = None, model: Any = None) -> Sampled:
+def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = None, model: Any = None) -> Sampled:
     r"""Make an objective of a loss on a batch, and data.
 
     **Arguments:**

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from separatrix._errors import explain
-from separatrix._types import Function, Key, Scalar, State
+from separatrix._types import Checked, Function, Key, Scalar, State
 from separatrix.systems import _ranges
 from separatrix.systems._signature import Frozen, as_pytree, freeze
 from separatrix.systems.objective import Objective
@@ -49,7 +49,7 @@ class Supervised(Objective):
         outputs = lambda parameters: jax.vmap(self.model(parameters))(inputs)  # noqa: E731
         return outputs, lambda predictions: jnp.mean(jax.vmap(self.loss)(predictions, targets))
 
-    def on(self, data: Any = None, batch_size: Any = None) -> "Supervised":
+    def on(self, data: Any = None, batch_size: Checked[int | None] = None) -> "Supervised":
         """Return the same loss on other data, or with another batch size; what is None stays."""
         examples = {"inputs": self.inputs, "targets": self.targets}
         if data is not None:
@@ -72,7 +72,9 @@ class Supervised(Objective):
         return draw(key, (self.inputs, self.targets), self.batch_size)
 
 
-def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size: Any = None) -> Supervised:
+def supervised(
+    model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size: Checked[int | None] = None
+) -> Supervised:
     r"""Make an objective of a model, data and a loss.
 
     **Arguments:**
