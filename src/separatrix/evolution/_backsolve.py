@@ -64,11 +64,11 @@ def _backward(solved: Solved, cotangent: Any, perturbed: Any, traced: Any, plan:
     end = solved.carry.t
     good = save_times <= end
     times = jnp.where(good, save_times, end)
-    y = (solved.carry.x, bars.final, jax.tree.map(jnp.zeros_like, parameters))
-    later = jnp.concatenate([times[1:], end[None]])
-    states = jax.tree.map(lambda row, last: _where_rows(good, row, last), solved.rows, solved.carry.x)
-    y, _ = jax.lax.scan(between, y, (later, times, states, bars.rows), reverse=True)
-    first = times[0] if save_times.shape[0] else end
+    y, first = (solved.carry.x, bars.final, jax.tree.map(jnp.zeros_like, parameters)), end
+    if save_times.shape[0]:
+        later, first = jnp.concatenate([times[1:], end[None]]), times[0]
+        states = jax.tree.map(lambda row, last: _where_rows(good, row, last), solved.rows, solved.carry.x)
+        y, _ = jax.lax.scan(between, y, (later, times, states, bars.rows), reverse=True)
     nothing = jax.tree.map(jnp.zeros_like, x)
     (_, costate, gradient), _ = between(y, (first, t0, x, nothing))
     _, _, p0, p1, ps = perturbed

@@ -137,8 +137,8 @@ def check_word(value: Any, words: tuple[str, ...], what: str) -> None:
         raise ValueError(explain(what, repr(value), f"one of {known}", f'Leave it out for "{words[0]}".'))
 
 
-def check_times(times: Any, dtype: Any, what: str = "evolve") -> Any:
-    """Return times in the dtype of the state, as a NumPy array if they are known: at least two, finite, increasing.
+def check_times(times: Any, dtype: Any = None, what: str = "evolve") -> Any:
+    """Return times in a dtype (that of the state), as a NumPy array if they are known: at least two, finite, increasing.
 
     Inside a trace every `jnp` operation gives a tracer, so what is to be looked at stays with NumPy.
     """
@@ -153,6 +153,7 @@ def check_times(times: Any, dtype: Any, what: str = "evolve") -> Any:
         )
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(explain(f"{what}: times", f"dtype {array.dtype}", "real times", "Pass real numbers."))
+    dtype = array.dtype if dtype is None else dtype
     if not isinstance(array, np.ndarray):
         return array.astype(dtype)
     check_finite(array, f"{what}: times")

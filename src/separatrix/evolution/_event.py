@@ -53,7 +53,12 @@ def as_event(function: Any, t: Any, x: State) -> Event:
         raise TypeError(explain("evolve: event", repr(function), "a function g(x) or g(t, x)", "Pass a function."))
     takes_time = positional_count(function, (1, 2), "g(x) or g(t, x)") == 2
     held = as_pytree(function)
-    value = eqx.filter_eval_shape(held, t, x) if takes_time else eqx.filter_eval_shape(held, x)
+    try:
+        value = eqx.filter_eval_shape(held, t, x) if takes_time else eqx.filter_eval_shape(held, x)
+        value = eqx.filter_eval_shape(jnp.asarray, value)
+    except (TypeError, ValueError) as error:
+        expected, do = "one real number that changes sign, or one boolean", "Return for example x[0]."
+        raise TypeError(explain("evolve: event", f"a function that fails: {error}", expected, do)) from error
     shape, dtype = getattr(value, "shape", ()), jnp.result_type(getattr(value, "dtype", type(value)))
     if not (jnp.issubdtype(dtype, jnp.floating) or dtype == jnp.bool_) or shape != ():
         raise ValueError(
@@ -110,12 +115,12 @@ def locate(event: Any, stepper: Stepper, seen: Watched) -> Any:
     return jnp.where(left > 0, seen.low, at) if event.boolean else at
 
 
-def follow_root(event: Event, velocity: Any, at: Any, x: State) -> tuple[Any, State]:
+def follow_root(event: Any, velocity: Any, at: Any, x: State) -> tuple[Any, State]:
     """(t*, x(t*)) with the derivatives of the root, from the time found and the path at that time held fixed.
 
     One step of Newton from the root itself: its value is zero and its derivative that of the implicit function.
     """
-    if event.boolean:
+    if event.boolean or velocity is None:
         return _constant((at, x))
     at = jax.lax.stop_gradient(at)
     value = event(at, x)

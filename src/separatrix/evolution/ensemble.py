@@ -144,7 +144,7 @@ def _adaptive(
         return form.flatten(eqx.combine(own, shared).velocity(t, form.restore(x)))
 
     closed = eqx.filter_closure_convert(velocity, first, t0, form.flatten(state))
-    stepper = stepper_of(how.method, MemberField(closed, first), control, t0, form.flatten(state))
+    stepper = stepper_of(how, MemberField(closed, first), control, t0, form.flatten(state))
     batch = Batch(closed, own, jax.vmap(form.flatten)(states), (t0, t1, saved))
     plan = Loop(stepper, control, Span(t0, t1, how.max_steps), saved, kept=KEPT.get(how.gradient, 0))
     if how.gradient == "forward":

@@ -65,26 +65,31 @@ def evolve_continuous(
     # All that the velocity depends on comes out into leaves, so that no gradient misses anything.
     velocity = eqx.filter_closure_convert(lambda t, x: form.flatten(_drift(system, how)(t, form.restore(x))), t0, x)
     field = velocity if isinstance(system, Flow) else _terms(system, velocity, x, key, span, control)
-    stepper = stepper_of(how.method, field, control, t0, x)
+    stepper = stepper_of(how, field, control, t0, x)
     field = stepper.along(field) if isinstance(system, Flow) else field
-    watched = None if event is None else Restored(event, form, event.boolean)
+    watched = None if event is None else _watched(event, form, t0, x)
     kept = how.max_steps if how.dense else KEPT.get(how.gradient, 0)
     plan = Plan(stepper, control, span, saved, watched, kept, how.dense)
     solved = _solved(field, x, plan, how)
     path = interpolation(solved, stepper, t0, form) if how.dense else None
-    end = _end(solved, event, velocity if isinstance(system, Flow) else None, form)
+    end = _end(solved, watched, velocity if isinstance(system, Flow) else None, form)
     return read_trajectory(solved, end, saved, fn, form, stepper, path)
 
 
-class Restored(eqx.Module):
+class Watched(eqx.Module):
     """An event on states as the loop holds them."""
 
-    event: Event
-    form: Form
+    condition: Any
     boolean: bool = eqx.field(static=True)
 
     def __call__(self, t: Any, x: Any) -> Any:
-        return self.event(t, self.form.restore(x))
+        return self.condition(t, x)
+
+
+def _watched(event: Event, form: Form, t: Any, x: Any) -> Watched:
+    """The event, with all that it depends on in its leaves."""
+    condition = eqx.filter_closure_convert(lambda t, x: event(t, form.restore(x)), t, x)
+    return Watched(condition, event.boolean)
 
 
 def _solved(field: Any, x: Any, plan: Plan, how: Solve) -> Solved:
@@ -113,11 +118,15 @@ def without_gradient(plan: Plan) -> Plan:
     return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, plan)
 
 
-def stepper_of(method: Any, field: Any, control: Control, t: Any, x: Any) -> Stepper:
+def stepper_of(how: Solve, field: Any, control: Control, t: Any, x: Any) -> Stepper:
     """A solver of diffrax as the loop sees it."""
+    method = how.method
     if can_run(method) and not isinstance(field, diffrax.MultiTerm):
         tableau = tableau_of(method)
         return ExplicitPair(dataclasses.replace(tableau, rolled=count_operations(field, t, x) > _LONG))
+    if how.gradient == "forward" and hasattr(method, "scan_kind"):
+        # By default the loops inside a step are made for reverse mode, and have no forward one.
+        method = eqx.tree_at(lambda m: m.scan_kind, method, "lax", is_leaf=lambda leaf: leaf is None)
     return BySolver(with_tolerances(method, control.rtol, control.atol))
 
 
@@ -150,14 +159,13 @@ def _terms(sde: SDE, drift: Any, x: State, key: Key | None, span: Span, control:
     return diffrax.MultiTerm(diffrax.ODETerm(Velocity(drift)), diffrax.ControlTerm(Velocity(diffusion), path))
 
 
-def _end(solved: Solved, event: Event | None, velocity: Any, form: Form) -> tuple[Any, State]:
+def _end(solved: Solved, event: Watched | None, velocity: Any, form: Form) -> tuple[Any, State]:
     """(the time reached, the state there), those of an event with the derivatives of its root."""
     t, x = solved.carry.t, solved.carry.x
     if event is None:
         return t, form.restore(x)
     happened = solved.carry.code == int(OutcomeKind.EVENT)
-    restored = Restored(event, form, event.boolean)
-    at, there = follow_root(restored, velocity, t, x)
+    at, there = follow_root(event, velocity, t, x)
     x = jax.tree.map(lambda moved, still: jnp.where(happened, moved, still), there, x)
     return jnp.where(happened, at, t), form.restore(x)
 
