@@ -142,7 +142,7 @@ def with_spectral_radius(matrix: Any, radius: Any) -> Array:
     **Reference:** Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001).
     """
     _ranges.nonnegative("with_spectral_radius: radius", radius, "Take a radius near 1.")
-    before = spectral_radius(matrix)
+    before = jnp.asarray(spectral_radius(matrix))
     _ranges.positive("with_spectral_radius: spectral radius of the matrix", before, "Draw another matrix.")
     factor = jnp.asarray(radius, before.dtype) / before
     matrix = jnp.asarray(matrix)

@@ -45,7 +45,7 @@ def run_monitored(
         raise TypeError(explain("fit: monitor", "a run that is being traced", "one whose numbers are known", do))
     monitor.attach(watched)
     steps, start, key, progress = (settings[name] for name in ("steps", "start", "key", "progress"))
-    numbers, end = schedule(start, steps, every), start + steps
+    numbers, end, n = schedule(start, steps, every), start + steps, start
     rows = {start: measured(measure, state)}
     ended = evolve(map, state, steps=0, start=start, key=key, save="last").outcome
     for first in range(start, end, monitor.every):
@@ -57,7 +57,7 @@ def run_monitored(
             break
         if n in numbers:
             rows[n] = measured(measure, state)
-    monitor.watch(n if steps else end, state, key)
+    monitor.watch(n, state, key)
     blank = blank_unless(False, rows[start])
     kept = [rows.get(int(number), blank) for number in numbers]
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept), ended
