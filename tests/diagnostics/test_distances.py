@@ -73,7 +73,7 @@ def test_mmd_is_its_definition_whatever_the_blocks(kernel, block, monkeypatch):
 
 def test_error_of_mmd_is_the_jackknife_by_leaving_out():
     x, y = normals([0.5, 0, 0], (12, 9))
-    measure = lambda x, y: float(sx.energy_distance(x, y, key=KEY, permutations=0).value)  # noqa: E731
+    measure = lambda x, y: float(sx.energy_distance(x, y, key=KEY, permutations=0).value)
     without = [[measure(np.delete(x, i, 0), y) for i in range(12)], [measure(x, np.delete(y, i, 0)) for i in range(9)]]
     expected = np.sqrt(11 * np.var(without[0]) + 8 * np.var(without[1]))
     assert float(sx.energy_distance(x, y, key=KEY, permutations=0).error) == pytest.approx(expected, rel=1e-9)

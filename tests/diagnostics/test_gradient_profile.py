@@ -86,7 +86,7 @@ def test_a_costate_is_the_gradient_of_the_loss():
     cell = sx.Elman(3, 8, key=jax.random.key(0))
     driven = sx.from_cell(cell, jax.random.normal(jax.random.key(1), (5, 3)))
     start = 0.3 * jnp.ones(8)
-    loss = lambda x: jnp.sum(jnp.sin(x))  # noqa: E731
+    loss = lambda x: jnp.sum(jnp.sin(x))
     path = sx.evolve(driven, start)
     found = sx.gradient_profile(driven, path, jax.grad(loss)(path.final), count=8)
     gradient = jax.grad(lambda x: loss(sx.evolve(driven, x).final))(start)

@@ -108,7 +108,7 @@ def test_a_broken_value_has_no_derivative_unless_it_is_masked():
     """The gradient of a loss on a broken run is not finite; masked members of a batch contribute nothing."""
     ends = lambda a: jax.vmap(lambda x: sx.evolve(BLOW, a * x, times=(0.0, 2.0), save="last", rtol=1e-9).final)(
         jnp.array([1.0, -1.0])
-    )  # noqa: E731
+    )
     assert not np.isfinite(jax.grad(lambda a: ends(a).sum())(1.0))
     masked = jax.grad(lambda a: jnp.where(jnp.isfinite(ends(a)), ends(a), 0.0).sum())(1.0)
     # x = -a / (1 + 2 a): its derivative at a = 1 is -1/9.

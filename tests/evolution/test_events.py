@@ -45,7 +45,7 @@ def test_an_event_that_depends_on_time_and_on_a_parameter():
     """x = e^-t meets a e^{-2 t} c at t* = ln(a c): dt*/dc = 1/c, and x* = 1/(a c) changes by -1/(a c^2)."""
     end = lambda c: sx.evolve(
         DECAY, jnp.array(1.0), times=(-0.2, 9.0), rtol=1e-10, event=lambda t, x: x - c * jnp.exp(-2.0 * t)
-    )  # noqa: E731
+    )
     # From x(-0.2) = 1: x = e^{-(t + 0.2)}, so t* = ln c + 0.2.
     path = end(3.0)
     np.testing.assert_allclose(path.outcome.at, np.log(3.0) + 0.2, rtol=1e-8)
@@ -58,7 +58,7 @@ def test_an_event_after_more_steps_than_are_kept():
 
     def at(w):
         flow = sx.as_flow(lambda s: jnp.stack([s[1], -w * w * s[0], s[2] * 0 + 1.0]))
-        zero = lambda s: s[2] - 200.0 / w  # noqa: E731
+        zero = lambda s: s[2] - 200.0 / w
         return sx.evolve(flow, jnp.array([1.0, 0.0, 0.0]), times=(0.0, 400.0), rtol=1e-8, event=zero).final[1]
 
     value, slope = jax.value_and_grad(at)(2.0)

@@ -77,7 +77,7 @@ def test_any_order_is_its_equation_of_second_order():
 
 def test_energy_of_the_family_never_grows():
     """D_h(x*, z) + C t^p (L - L*) on a convex function that is flat at its minimum; with it L - L* <= E(0)/(C t^p)."""
-    loss = lambda x: jnp.sum(jnp.log(jnp.cosh(x)) ** 2)  # noqa: E731
+    loss = lambda x: jnp.sum(jnp.log(jnp.cosh(x)) ** 2)
     order, constant, times = 3.0, 0.25, jnp.linspace(0.0, 6.0, 61)
     flow = sx.BregmanFlow(loss, order, constant)
     path = sx.evolve(flow, flow.init(jnp.array([2.0, -1.0])), times=times, **TIGHT).states
@@ -90,7 +90,7 @@ def test_energy_of_the_family_never_grows():
 def test_energy_on_the_simplex_never_grows():
     """The same with the entropy: D_h is the relative entropy of x* to softmax(dual), and x stays on the simplex."""
     target = jnp.array([0.2, 0.5, 0.3])
-    loss = lambda x: 2.0 * jnp.sum((x - target) ** 2)  # noqa: E731
+    loss = lambda x: 2.0 * jnp.sum((x - target) ** 2)
     times, dual = jnp.linspace(0.0, 10.0, 51), jnp.array([3.0, -1.0, 0.0])
     flow = sx.BregmanFlow(loss, 2.0, 0.25, jax.nn.softmax)
     path = sx.evolve(flow, flow.init(jax.nn.softmax(dual), dual), times=times, **TIGHT).states
@@ -182,7 +182,7 @@ def test_the_equation_of_the_other_method_is_a_whole_order_off(name):
 
 def test_schedule_of_nesterov_by_its_clock():
     """Step n stands at t = (n + 3/2) h: with that clock the gap is of order 2, without it of order 1."""
-    pair = lambda h: (sx.Nesterov(steep, h**2), sx.HighResolutionNesterov(steep, h**2))  # noqa: E731
+    pair = lambda h: (sx.Nesterov(steep, h**2), sx.HighResolutionNesterov(steep, h**2))
     assert order_of_gap(pair, late=1.5) == pytest.approx(2.0, abs=0.15)
     assert order_of_gap(pair) == pytest.approx(1.0, abs=0.15)
 

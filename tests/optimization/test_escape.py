@@ -15,8 +15,8 @@ KEY = jax.random.key(0)
 
 def exact_passage(temperature, target=1.0):
     """(1/T) int_{-1}^{b} e^{L(y)/T} int_{-inf}^{y} e^{-L(z)/T} dz dy for the double well, from -1 to b."""
-    loss = lambda x: (x**2 - 1) ** 2 / 4  # noqa: E731
-    inner = lambda y: scipy.integrate.quad(lambda z: np.exp((loss(y) - loss(z)) / temperature), -3, y)[0]  # noqa: E731
+    loss = lambda x: (x**2 - 1) ** 2 / 4
+    inner = lambda y: scipy.integrate.quad(lambda z: np.exp((loss(y) - loss(z)) / temperature), -3, y)[0]
     return scipy.integrate.quad(inner, -1.0, target, epsrel=1e-6)[0] / temperature
 
 
@@ -98,7 +98,7 @@ def test_the_bridge_counts_crossings_within_a_step():
     """Brownian motion leaves (-1, 1) at time 1; seen at the ends of steps alone it is late by 2 * 0.5826 sqrt(h)."""
     members, h = 3000, 0.02
     motion = sx.as_sde(lambda x: 0.0 * x, lambda x: 1.0)
-    margin = lambda x: 1.0 - x**2  # noqa: E731
+    margin = lambda x: 1.0 - x**2
     bridged = sx.escape_times(motion, jnp.array(0.0), margin, steps=400, step_size=h, key=KEY, members=members)
     naive = Absorbing(sx.discretize(motion, sx.EulerMaruyama(), h), margin, None)
     starts = Watched(jnp.zeros(members), jnp.ones(members, bool), jnp.zeros(members, int))

@@ -9,6 +9,7 @@ import enum
 from typing import Any
 
 import diffrax
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -213,7 +214,11 @@ def _refuse_unused(kind: Kind, asked: Asked, what: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    return f"the function {getattr(value, '__name__', type(value).__name__)}" if callable(value) else repr(value)
+    if isinstance(value, jax.Array) and value.ndim == 0 and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return "a PRNG key"
+    if callable(value):
+        return f"the function {getattr(value, '__name__', type(value).__name__)}"
+    return type(value).__name__ if len(repr(value)) > 60 else repr(value)
 
 
 def _check_values(kind: Kind, asked: Asked, what: str) -> None:
@@ -259,7 +264,7 @@ def _check_controller(kind: Kind, asked: Asked, what: str) -> None:
     if asked.step_size is not None and controller is None:
         raise ValueError(explain(f"{what}: step_size", asked.step_size, "a controller, whose first step it is",
                                  "Leave step_size out, or leave the controller in."))  # fmt: skip
-    if method is not None and not isinstance(method, diffrax.AbstractAdaptiveSolver):
+    if kind is Kind.ADAPTIVE_FLOW and not isinstance(method, diffrax.AbstractAdaptiveSolver | None):
         expected = "a solver with an error estimate, or a fixed step"
         do = "Give step_size=, or wrap it: diffrax.HalfSolver(...)."
         raise ValueError(explain(f"{what}: method", f"{type(method).__name__} without a step", expected, do))
@@ -270,6 +275,8 @@ def _iterated(kind: Kind, system: Any, state: State, asked: Asked, what: str) ->
     save, start = resolve(asked.save), check.check_steps(0 if asked.start is None else asked.start, "start", where=what)
     steps = None if asked.steps is None else check.check_steps(asked.steps, "steps", where=what)
     times = None if asked.times is None else check.check_times(asked.times, float_dtype(state), what)
+    if isinstance(times, np.ndarray) and times.dtype.itemsize == 2:
+        times = times.astype(np.float32)  # the clock of a map is cast to the state's dtype by itself
     origin: Any = None
     if kind in {Kind.MAP, Kind.PARALLEL}:
         map = system

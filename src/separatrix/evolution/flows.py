@@ -67,6 +67,7 @@ def evolve_continuous(
     field = velocity if isinstance(system, Flow) else _terms(system, velocity, x, key, span, control)
     stepper = stepper_of(how, field, control, t0, x)
     field = stepper.along(field) if isinstance(system, Flow) else field
+    _require_error(stepper, field, control, x, span)
     watched = None if event is None else _watched(event, form, t0, x)
     kept = how.max_steps if how.dense else KEPT.get(how.gradient, 0)
     plan = Plan(stepper, control, span, saved, watched, kept, how.dense)
@@ -74,6 +75,22 @@ def evolve_continuous(
     path = interpolation(solved, stepper, t0, form) if how.dense else None
     end = _end(solved, watched, velocity if isinstance(system, Flow) else None, form)
     return read_trajectory(solved, end, saved, fn, form, stepper, path)
+
+
+def _require_error(stepper: Stepper, field: Any, control: Control, x: Any, span: Span) -> None:
+    """Refuse to choose steps by an error that the solver does not estimate."""
+    if control.fixed or isinstance(stepper, ExplicitPair):
+        return
+
+    def error(x: Any) -> Any:
+        h = 0.01 * (span.t1 - span.t0)
+        memory = stepper.start(field, span.t0, h, x, stepper.slope(field, span.t0, x))
+        return stepper.attempt(field, span.t0, x, h, memory).error
+
+    if eqx.filter_eval_shape(error, x) is None:
+        got = "a solver without an error estimate, and no fixed step"
+        do = "Give step_size=, or wrap it: method=diffrax.HalfSolver(...)."
+        raise ValueError(explain("evolve: method", got, "one of the two", do))
 
 
 class Watched(eqx.Module):
@@ -149,7 +166,7 @@ def _drift(system: Flow | SDE, how: Solve) -> Any:
     return system.drift
 
 
-def _terms(sde: SDE, drift: Any, x: State, key: Key | None, span: Span, control: Control) -> diffrax.MultiTerm:
+def _terms(sde: SDE, drift: Any, x: State, key: Any, span: Span, control: Control) -> diffrax.MultiTerm:
     """Diffrax's form of an SDE: a Brownian path that a key fixes, whatever the steps."""
     t0, t1 = jax.lax.stop_gradient((span.t0, span.t1))
     noise = eqx.filter_eval_shape(sde.diffusion, t0, x).in_structure()
