@@ -6,15 +6,14 @@ A newest one that turns out damaged is passed over, named, and put aside as `*.d
 those that are kept.
 """
 
-import contextlib
 import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 from separatrix._errors import explain
-from separatrix.training.run._container import Container
-from separatrix.training.run._disk import DISK, Files, refusal, remove, sync_folder
+from separatrix.training.run._container import Container, read_words
+from separatrix.training.run._disk import DISK, Files, remove, sync_folder, told
 from separatrix.training.run.checkpoint import Saved, Snapshot, load_tree, missing
 from separatrix.training.run.errors import DamagedFile, OtherRun, StorageError
 
@@ -29,7 +28,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that are there, from the oldest."""
-        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        with read_words(self.folder):
+            names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
 
     def path(self, step: int) -> Path:
@@ -79,10 +79,11 @@ class Checkpoints:
 
     def put_aside(self, names: Any) -> None:
         """Rename damaged files, so that they are not counted."""
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
+        with told(self.folder):
+            for name in names:
                 self._files.rename(self.folder / name, self.folder / f"{name}.damaged")
-        sync_folder(self.folder, self._files)
+            if names:
+                sync_folder(self.folder, self._files)
 
     def verify(self, step: int) -> None:
         """Read the whole of a checkpoint, and forget it.
@@ -101,10 +102,8 @@ class Checkpoints:
         return saved
 
     def _drop(self, path: Path) -> None:
-        try:
+        with told(path):
             remove(path, self._files)
-        except OSError as error:
-            raise refusal(path, error) from error
 
 
 def _reason(text: str) -> str:

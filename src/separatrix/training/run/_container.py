@@ -221,7 +221,7 @@ def _tensor(entry: Any) -> Tensor:
 
 def _raw(array: np.ndarray) -> memoryview:
     """The bytes of a contiguous array, uncopied."""
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def write_whole(path: Path, chunks: Iterable[Any], files: Files = DISK) -> None:
     """
     path = Path(os.path.realpath(path))  # a link keeps pointing where it points
     temporary = path.with_name(f".{path.name}.{_token()}.tmp")
-    try:
+    with told(path), _removed_on_error(temporary):
         handle = files.open(temporary, _CREATE, 0o666)
         try:
             for chunk in chunks:
@@ -73,11 +73,15 @@ def write_whole(path: Path, chunks: Iterable[Any], files: Files = DISK) -> None:
             os.close(handle)
         files.rename(temporary, path)
         sync_folder(path.parent, files)
-    except BaseException as error:
+
+
+@contextlib.contextmanager
+def _removed_on_error(temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise refusal(path, error) from error
         raise
 
 
@@ -105,15 +109,16 @@ def sync_folder(folder: Path, files: Files = DISK) -> None:
         os.close(handle)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they are not there.
+def make_folder(folder: Path, files: Files = DISK) -> None:
+    """Make a folder and those above it, where they are not there, and put their names on the disk.
 
     **Raises:** `CannotWrite`.
     """
-    try:
+    with told(folder):
+        new = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise refusal(folder, error) from error
+        for path in new:
+            sync_folder(path.parent, files)
 
 
 def remove(path: Path, files: Files = DISK) -> None:
@@ -143,8 +148,19 @@ def clear_strays(folder: Path, name: str | None = None, *, alone: bool = False) 
     return cleared
 
 
-def refusal(path: Path, error: OSError) -> CannotWrite:
-    """What the user is told where the disk refused."""
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """What the system refuses in the block is told in our words.
+
+    **Raises:** `CannotWrite`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: OSError) -> CannotWrite:
     do = "Free some space, or check that the folder is there and may be written. What was saved before is whole."
     got = (error.strerror or str(error)).lower()
     return CannotWrite(explain(f"{path}: cannot be written", got, "a disk that takes it", do))

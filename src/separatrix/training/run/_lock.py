@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from separatrix._errors import explain
-from separatrix.training.run._disk import DISK, Files, refusal, write_all
+from separatrix.training.run._disk import DISK, Files, told, write_all
 from separatrix.training.run._process import Process, boot, namespace
 from separatrix.training.run.errors import RunLocked, StorageError
 
@@ -43,7 +43,7 @@ class Lock:
             "pid": here.pid, "start": here.start, "host": socket.gethostname(), "boot": boot(),
             "namespace": namespace(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "token": uuid.uuid4().hex,
         }  # fmt: skip
-        with _alone(path) as handle:
+        with told(path), _alone(path) as handle:
             holder = _read(handle)
             if holder is not None and not force and not proven_dead(holder):
                 raise RunLocked(_words(path, holder))
@@ -90,10 +90,8 @@ def proven_dead(holder: dict[str, Any]) -> bool:
 def _alone(path: Path, *, create: bool = True) -> Iterator[int]:
     """The file, opened, for one at a time. Where the system has no such locks, as on Windows, there is a gap of
     microseconds between reading and writing."""
-    try:
+    with told(path):
         handle = os.open(path, _OPEN if create else _OPEN & ~os.O_CREAT, 0o666)
-    except OSError as error:
-        raise refusal(path, error) from error
     try:
         _wait_for(handle)
         yield handle
@@ -132,15 +130,16 @@ def _read(handle: int) -> dict[str, Any] | None:
 
 def _write(path: Path, handle: int, text: bytes, files: Files) -> None:
     """In place, over what was there: a reader never sees an empty file in between."""
-    try:
-        os.lseek(handle, 0, os.SEEK_SET)
-        write_all(handle, text, files)
-        os.ftruncate(handle, len(text))
-        files.sync(handle)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.ftruncate(handle, 0)
-        raise refusal(path, error) from error
+    with told(path):
+        try:
+            os.lseek(handle, 0, os.SEEK_SET)
+            write_all(handle, text, files)
+            os.ftruncate(handle, len(text))
+            files.sync(handle)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+            raise
 
 
 def _words(path: Path, holder: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.training.run._disk import DISK, Files, refusal, sync_folder, write_all
+from separatrix.training.run._container import read_words
+from separatrix.training.run._disk import DISK, Files, sync_folder, told, write_all
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _PIECE = 1 << 16
@@ -24,32 +25,34 @@ class Log:
     """A file of records that is appended to. One process alone may do so."""
 
     def __init__(self, path: Path, files: Files = DISK) -> None:
-        self.path, self._files = path, files
-        try:
+        self.path, self._files, self._torn = path, files, False
+        with told(path):
             self._handle = files.open(path, _APPEND, 0o666)
+            _cut_torn_end(self._handle)
             sync_folder(path.parent, files)
-        except OSError as error:
-            raise refusal(path, error) from error
-        _cut_torn_end(self._handle)
 
     def append(self, record: dict[str, Any]) -> None:
         """Hand a record to the system: it outlives this process.
 
         **Raises:** `CannotWrite`; the file is then as it was before.
         """
-        try:
-            write_all(self._handle, (json.dumps(record, allow_nan=False) + "\n").encode(), self._files)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                _cut_torn_end(self._handle)
-            raise refusal(self.path, error) from error
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        with told(self.path):
+            try:
+                if self._torn:
+                    _cut_torn_end(self._handle)
+                self._torn = True
+                write_all(self._handle, line, self._files)
+                self._torn = False
+            except OSError:
+                with contextlib.suppress(OSError):
+                    _cut_torn_end(self._handle)
+                raise
 
     def sync(self) -> None:
         """Put on the disk what was appended: it outlives a power cut."""
-        try:
+        with told(self.path):
             self._files.sync(self._handle)
-        except OSError as error:
-            raise refusal(self.path, error) from error
 
     def close(self) -> None:
         """Done appending."""
@@ -62,10 +65,10 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     A torn last line is not counted: it is what being killed leaves. Neither are lines of NUL at the end, which is what a
     power cut leaves of lines that had not reached the disk.
     """
-    try:
-        whole = path.read_bytes().rpartition(b"\n")[0]
-    except FileNotFoundError:
+    if not path.exists():
         return [], []
+    with read_words(path):
+        whole = path.read_bytes().rpartition(b"\n")[0]
     records, damaged = [], []
     for number, line in enumerate(whole.rstrip(b"\0\n").split(b"\n") if whole.strip(b"\0\n") else [], start=1):
         record = _record(line)

@@ -8,8 +8,15 @@ _WORDS = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
 
 
 def metrics_of(records: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Steps, times, and values by name; NaN where a name was not measured, or in another shape than first."""
-    rows = [record for record in records if type(record.get("step")) is int]
+    """Steps, times, and values by name; NaN where a name was not measured, or in another shape than first.
+
+    Records of one step are one measurement; what was measured twice counts as it was last.
+    """
+    merged: dict[int, dict[str, Any]] = {}
+    for record in records:
+        if type(record.get("step")) is int:
+            merged.setdefault(record["step"], {}).update(record)
+    rows = list(merged.values())
     flat = [dict(_flat("", {n: v for n, v in row.items() if n not in ("step", "time")})) for row in rows]
     first: dict[str, np.ndarray] = {}
     for row in flat:

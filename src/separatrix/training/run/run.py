@@ -24,7 +24,7 @@ from separatrix._errors import Diverged, explain
 from separatrix.training.run._canonical import decode, digest, encode, fingerprint as fingerprint_of, plain
 from separatrix.training.run._checkpoints import Checkpoints
 from separatrix.training.run._container import read_words
-from separatrix.training.run._disk import DISK, Files, clear_strays, make_folder, sync_folder, write_whole
+from separatrix.training.run._disk import DISK, Files, clear_strays, make_folder, write_whole
 from separatrix.training.run._lock import Lock, holder_of, proven_dead
 from separatrix.training.run._log import Log, continued, plain_number, read_log
 from separatrix.training.run._metrics import metrics_of
@@ -94,16 +94,15 @@ class Run:
             "spec": plain(spec, "Run.create: spec"), "versions": versions(),
         }  # fmt: skip
         about["fingerprint"] = fingerprint or fingerprint_of({"recipe": recipe, "spec": about["spec"]})
-        make_folder(path)
+        make_folder(path, files)
         _require_empty(path)  # before we leave a lock there, and again when it is ours
         lock = Lock(path / _LOCK, force=force, files=files)
         try:
             _require_empty(path)
-            make_folder(path / _CHECKPOINTS)
+            make_folder(path / _CHECKPOINTS, files)
             clear_strays(path, alone=True)
             text = encode(about)
             write_whole(path / _ABOUT, [encode({"run": about, "sha256": digest(text)}).encode()], files)
-            sync_folder(path.parent, files)
             run = cls(path, about, files)
             run._hand = _Hand(path, lock, keep, files)
         except BaseException:
@@ -208,8 +207,8 @@ class Run:
         **Raises:** `DamagedFile`, `OtherModel`, `StorageError`.
         """
         place = (at,) if isinstance(at, str | int) else tuple(at)
-        expected = {"fingerprint": self.fingerprint, "run": self.id}
-        asked = {"like": like, "at": place, "force": force}
+        expected: dict[str, Any] = {"fingerprint": self.fingerprint, "run": self.id}
+        asked: dict[str, Any] = {"like": like, "at": place, "force": force}
         if named is not None:
             return load_tree(self._named(named), **(expected | asked))
         saved = self._checkpoints.read(step, expected, **asked)
@@ -293,19 +292,25 @@ class Run:
         if wait:
             hand.writer.wait()
 
-    def restore(self, like: Any = None, *, step: int | None = None, force: bool = False) -> Saved:
+    def restore(self, like: Any = None, *, step: int | None = None, force: bool = False) -> Saved | None:
         """Go back to a checkpoint, to go on from there: the newest good one, or that of a step.
 
         What lies beyond it, in checkpoints, metrics and events, is of an abandoned future and is left out from now on.
+
+        **Returns:** what it holds; None where the run died before its first checkpoint, and begins anew.
+
+        **Raises:** `DamagedFile` where no checkpoint is good, `OtherModel` for another template.
         """
         hand = self._writing()
         hand.writer.wait()
-        saved = self.load(like, step=step, force=force)
-        self._checkpoints.put_aside(saved.passed_over)
-        self._checkpoints.abandon(saved.step or 0)
+        saved = self.load(like, step=step, force=force) if self.checkpoints or step is not None else None
+        at = -1 if saved is None or saved.step is None else saved.step
+        if saved is not None:
+            self._checkpoints.put_aside(saved.passed_over)
+            self._checkpoints.abandon(at)
         for log in (hand.metrics, hand.events):
-            log.append({"resumed": saved.step or 0})
-        self.event("resume", at=saved.step, passed_over=dict(saved.passed_over))
+            log.append({"resumed": at})
+        self.event("resume", at=max(at, 0), passed_over=[] if saved is None else sorted(saved.passed_over))
         return saved
 
     def wait(self) -> None:
@@ -425,7 +430,8 @@ def _require_empty(path: Path) -> None:
         do = "Resume it, or choose another folder."
         raise StorageError(explain(str(path), "a folder that holds a run", "a new or empty one", do))
     ours = {_LOCK, _CHECKPOINTS}
-    others = sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.endswith(".tmp"))
+    with read_words(path):
+        others = sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.endswith(".tmp"))
     if others:
         raise StorageError(
             explain(str(path), f"a folder that holds {others[0]!r}", "a new or empty one", "Choose another.")
