@@ -92,9 +92,9 @@ def evolve_map(
 
 def _trajectory(map: Map, orbit: Orbit, rows: PyTree, targets: np.ndarray, start: int, whole: Any) -> Trajectory:
     """What an orbit gave; it broke at the first step whose result is not finite, or was never whole."""
-    ended = finite_until(orbit.alive, _times(map, jnp.where(whole, orbit.n + 1, orbit.n), orbit.state))
+    ended = finite_until(orbit.alive, times_of_steps(map, jnp.where(whole, orbit.n + 1, orbit.n), orbit.state))
     stats = {"steps": orbit.n - start, "start": jnp.asarray(start)}
-    times, last_time = _times(map, targets, orbit.state), _times(map, orbit.n, orbit.state)
+    times, last_time = times_of_steps(map, targets, orbit.state), times_of_steps(map, orbit.n, orbit.state)
     return Trajectory(times, rows, orbit.state, last_time, ended, stats)
 
 
@@ -232,7 +232,7 @@ def _pad(rows: PyTree, count: int) -> PyTree:
     return jax.tree.map(pad, rows)
 
 
-def _times(map: Map, numbers: Any, state: State) -> Any:
+def times_of_steps(map: Map, numbers: Any, state: State) -> Any:
     """Step numbers of a map; n h of a near-identity map."""
     if not isinstance(map, NearIdentityMap):
         return jnp.asarray(numbers)

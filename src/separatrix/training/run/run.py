@@ -16,7 +16,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -343,7 +343,7 @@ class Run:
         if self._hand is not None:
             self.finish("interrupted")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
