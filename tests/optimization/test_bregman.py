@@ -202,6 +202,39 @@ def test_orbit_follows_the_high_resolution_equation_at_order_two():
     assert np.polyfit(np.log2(steps), np.log2(errors), 1)[0] == pytest.approx(2.0, abs=0.15)
 
 
+# name: method and equation at step h, and the start of the equation's clock in steps
+FROM_REST = {
+    "heavy ball": (*PAIRS["heavy ball"], 0.0),
+    "Nesterov": (*PAIRS["Nesterov"], 0.0),
+    "schedule": (lambda h: sx.Nesterov(steep, h**2), lambda h: sx.HighResolutionNesterov(steep, h**2), 1.5),
+}
+
+
+@pytest.mark.parametrize("name", FROM_REST)
+def test_from_init_the_equation_follows_the_method_at_order_two(name):
+    method, equation, late = FROM_REST[name]
+    counts = np.array([40, 80, 160])
+    errors = []
+    for count in counts:
+        h = 1.0 / int(count)
+        ball, flow = method(h), equation(h)
+        orbit = sx.evolve(ball, ball.init(STATE.position), steps=int(count), save="last").final.position
+        times = (late * h, late * h + 1.0)
+        curve = sx.evolve(flow, flow.init(STATE.position), times=times, save="last", rtol=1e-10, atol=1e-12).final
+        errors.append(np.linalg.norm(orbit - curve.position))
+    assert -np.polyfit(np.log2(counts), np.log2(errors), 1)[0] == pytest.approx(2.0, abs=0.15), errors
+
+
+def test_on_a_constant_gradient_the_schedule_is_its_equation_to_the_last_digit():
+    slope, h, steps = jnp.array([2.0, -0.5]), 0.1, 12
+    line = lambda x: slope @ x
+    method, flow = sx.Nesterov(line, h**2), sx.HighResolutionNesterov(line, h**2)
+    orbit = sx.evolve(method, method.init(STATE.position), steps=steps).states.position
+    np.testing.assert_allclose(orbit[-1] - orbit[0], -(h**2) * slope * (steps**2 + 7 * steps) / 8, rtol=1e-12)
+    curve = sx.evolve(flow, flow.init(STATE.position), times=(1.5 * h, (steps + 1.5) * h), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(curve.final.position, orbit[-1], atol=1e-9)
+
+
 def test_refusals_say_what_to_do():
     with pytest.raises(ValueError, match=r"BregmanFlow: order\n  got 0.0, expected a number above 0"):
         sx.BregmanFlow(steep, 0.0)

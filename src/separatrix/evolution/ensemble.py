@@ -15,16 +15,15 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._types import Checked, Function, Key, State
 from separatrix.evolution._adaptive_loop import Plan as Loop, Solved
-from separatrix.evolution._adaptive_step import Control, Span
+from separatrix.evolution._adaptive_step import Span
 from separatrix.evolution._checks import check_field, check_state, check_system
 from separatrix.evolution._form import form_of
 from separatrix.evolution._members import Batch, MemberField, solve_members, solve_members_by_replay
 from separatrix.evolution._plan import Asked, is_pair, plan_of
 from separatrix.evolution._save import Save
 from separatrix.evolution.evolve import Gradient, Memory, run
-from separatrix.evolution.flows import KEPT, Solve, names_forward_mode, read_trajectory, stepper_of, without_gradient
+from separatrix.evolution.flows import KEPT, names_forward_mode, read_trajectory, stepper_of, without_gradient
 from separatrix.systems.base import System
-from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Trajectory, raise_unless_reached
 
@@ -134,7 +133,7 @@ def _check_count(system: System | None, states: State) -> int:
 
 @eqx.filter_jit
 def _adaptive(
-    own: Any, shared: Flow, states: State, times: Any, saved: Any, fn: Function, control: Control, how: Solve
+    own: Any, shared: Any, states: State, times: Any, saved: Any, fn: Function, control: Any, how: Any
 ) -> Trajectory:
     first, state = jax.tree.map(lambda leaf: leaf[0], (own, states))
     form, t0, t1 = form_of(state), times[0], times[-1]

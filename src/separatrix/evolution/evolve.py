@@ -102,11 +102,11 @@ def evolve(
 
 def run(plan: Plan) -> Trajectory:
     """Run what was planned."""
-    if plan.control is not None:
+    if plan.control is not None and plan.how is not None:
         continuous = (plan.system, plan.state, plan.times, plan.saved, plan.fn, plan.control, plan.event, plan.key)
         with names_forward_mode("evolve"):
             return evolve_continuous(*continuous, plan.how)
-    iterated = {"steps": plan.steps, "key": plan.key, "save": plan.save, "start": plan.start}
+    iterated: dict[str, Any] = {"steps": plan.steps, "key": plan.key, "save": plan.save, "start": plan.start}
     if plan.parallel is not None:
         trajectory = evolve_parallel_map(plan.system, plan.state, method=plan.parallel, **iterated)
     else:

@@ -145,7 +145,7 @@ def iterate_reversibly(
 
 
 @eqx.filter_jit
-def _iterate_reversibly(map: InvertibleMap, state: State, start: Any, steps: int) -> tuple[State, Any]:
+def _iterate_reversibly(map: Any, state: State, start: Any, steps: int) -> tuple[State, Any]:
     return _reversible((closed_step(map, state, None), closed_inverse(map, state), state), start, steps)
 
 
