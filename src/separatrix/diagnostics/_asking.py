@@ -41,8 +41,15 @@ _STARTS, _HORIZON, _GRADIENT_STEPS = 64, 20.0, 200
 
 
 def size_of(state: Any) -> int:
-    """Number of real coordinates of a state."""
+    """Number of real coordinates of a state: 0 of one that holds whole numbers alone, which has no tangent."""
+    if not any(is_inexact(leaf) for leaf in jax.tree.leaves(state)):
+        return 0
     return jax.eval_shape(lambda: as_vector(state)).shape[0]
+
+
+def has_tangent(system: Any, state: State, key: Key | None = None) -> bool:
+    """Whether there is anything to linearise."""
+    return size_of(state) > 0
 
 
 def is_autonomous(system: Any, state: State, key: Key | None = None) -> bool:
@@ -77,7 +84,7 @@ def _step_and_limit(system: NearIdentityMap, state: State, h: Any, key: Key | No
 
 def has_exponents(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether exponents are asked for: float64, an orbit without end or a long one, the same law at all times."""
-    small = size_of(state) <= (FORMED if isinstance(system, Map) else SMALL)
+    small = 0 < size_of(state) <= (FORMED if isinstance(system, Map) else SMALL)
     if not small or jnp.finfo(float_dtype(state)).bits < 64:
         return False
     if isinstance(system, FiniteMap):
@@ -94,7 +101,7 @@ def has_rotation(system: Any, state: State, key: Key | None = None) -> bool:
 
 def has_gradients(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether gradients are followed back: through maps, larger ones where they end (layers, recorded inputs)."""
-    return isinstance(system, Map) and size_of(state) <= (FORMED if isinstance(system, FiniteMap) else SMALL)
+    return isinstance(system, Map) and 0 < size_of(state) <= (FORMED if isinstance(system, FiniteMap) else SMALL)
 
 
 def exponents(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> LyapunovSpectrum:

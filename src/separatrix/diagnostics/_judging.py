@@ -93,12 +93,15 @@ def of_exponents(answer: LyapunovSpectrum, system: Any) -> list[Finding]:
 
 def of_rotation(answer: FieldSplit, system: Any) -> list[Finding]:
     """The field falls more than it turns; broken where Euler's steps, of the length they have, lead away."""
+    if float(answer.symmetric + answer.antisymmetric) == 0:
+        # The field is the same all around: it neither falls nor turns.
+        return []
     edge, own = float(answer.euler_edge), np.nan
     if isinstance(system, NearIdentityMap):
         own = float(system.step_size)
     turns = "the field turns more than it falls"
     if np.isnan(answer.index):
-        turns = "its Jacobian is zero or not finite: there is nothing to split"
+        turns = "its Jacobian is not finite"
     elif edge > 0:
         turns += f": simultaneous (Euler's) steps longer than {edge:.3g} spiral outward"
         turns += f", those of {own:.3g} do not" if own <= edge else ""

@@ -93,7 +93,7 @@ def _clause(finding: Finding) -> str:
     cause = f" ({finding.cause.rstrip('.')})" if finding.cause else ""
     if not finding.known:
         return f"{finding.name}: not known{cause}"
-    return f"{finding.name} is {finding.evidence:+.4g}, not {finding.relation} {finding.threshold:.4g}{cause}"
+    return f"{finding.name}: {finding.evidence:+.4g}, not {finding.relation} {finding.threshold:.4g}{cause}"
 
 
 def diagnose(
@@ -159,14 +159,17 @@ def _check_evaluates(system: Any, state: Any, at: Any, key: Any) -> None:
         eqx.filter_eval_shape(lambda x: rate(system, x, at=at, key=key), state)
     except Exception as error:
         what = {"map": "step", "flow": "velocity"}.get(kind_of(system), "drift")
-        got = f"{type(error).__name__}: {_reason(error)}"
+        name, reason = type(error).__name__, _reason(error)
+        got = reason if reason.startswith(name) else f"{name}: {reason}"
         do = f"Try it: system.{what} at this state{'' if key is not None else '; a random system wants key='}."
         raise ValueError(explain(f"diagnose: the system's {what}", got, "a value at this state", do)) from error
 
 
 def _reason(error: Exception) -> str:
     """The first line of an error, with what was got and expected if it is one of our own."""
-    lines = str(error).strip().splitlines() or [""]
+    # Of one raised at run time equinox tells the stack first.
+    words = str(error).rpartition("EquinoxRuntimeError: ")[2]
+    lines = words.strip().splitlines() or [""]
     text = f"{lines[0]}: {lines[1].strip()}" if len(lines) > 1 and lines[1].startswith("  got ") else lines[0]
     told = isinstance(error, TypeError | ValueError | RuntimeError) and text
     return text if told else f"{type(error).__name__}{': ' if text else ''}{text}"

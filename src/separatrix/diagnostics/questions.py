@@ -42,7 +42,11 @@ def _by_name(system: Any, state: Any, key: Any = None) -> bool:
 _ALL = (
     Question("survival", "does a short run stay finite?", survival, _always, judging.of_survival),
     Question(
-        "linear_stability", "spectrum of the Jacobian here", linear_stability, _always, judging.of_linear_stability
+        "linear_stability",
+        "spectrum of the Jacobian here",
+        linear_stability,
+        asking.has_tangent,
+        judging.of_linear_stability,
     ),
     Question(
         "lyapunov_spectrum",
