@@ -15,6 +15,7 @@ from separatrix._tree import asarrays, float_dtype, is_inexact, is_traced, struc
 from separatrix._types import Key, State
 from separatrix.calculus.discretize import Discretization, ReversibleDiscretization
 from separatrix.evolution._grid import FromTime
+from separatrix.systems._ranges import first_not_finite
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.from_optax import finite_part
@@ -80,14 +81,11 @@ def check_state(state: Any, *, differentiable: bool, what: str = "evolve: state"
 def check_finite(tree: Any, what: str) -> None:
     """Refuse NaN and infinity in concrete leaves, naming leaf and index."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not eqx.is_array_like(leaf) or is_traced(leaf) or not is_inexact(leaf):
-            continue
-        if not np.isfinite(np.asarray(leaf)).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(np.asarray(leaf)))[0])
+        found = first_not_finite(leaf) if eqx.is_array_like(leaf) else None
+        if found is not None:
+            value, index = found
             where = f"{what}{jax.tree_util.keystr(path)}" + (f"[{', '.join(map(str, index))}]" if index else "")
-            raise ValueError(
-                explain(where, np.asarray(leaf)[index], "a finite number", "Look at where this value was made.")
-            )
+            raise ValueError(explain(where, value, "a finite number", "Look at where this value was made."))
 
 
 def check_key(key: Any, what: str = "evolve") -> Key | None:

@@ -166,7 +166,7 @@ def _drift(system: Flow | SDE, how: Solve) -> Any:
     return system.drift
 
 
-def _terms(sde: SDE, drift: Any, x: State, key: Any, span: Span, control: Control) -> diffrax.MultiTerm:
+def _terms(sde: SDE, drift: Any, x: State, key: Any, span: Span, control: Control) -> Any:
     """Diffrax's form of an SDE: a Brownian path that a key fixes, whatever the steps."""
     t0, t1 = jax.lax.stop_gradient((span.t0, span.t1))
     noise = eqx.filter_eval_shape(sde.diffusion, t0, x).in_structure()

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from separatrix._errors import explain
-from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix._types import Checked, Key, Scalar, State, StepIndex
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.map import Map
 
@@ -35,7 +35,7 @@ class RandomNetwork(Map):
         return jnp.tanh(jnp.asarray(self.gain, state.dtype) * (self.weight @ state))
 
 
-def random_network(size: int, gain: Any, *, key: Key, dtype: Any = None) -> RandomNetwork:
+def random_network(size: Checked[int], gain: Any, *, key: Key, dtype: Any = None) -> RandomNetwork:
     r"""Make the map x -> tanh(g J x) with J_ij ~ N(0, 1/N).
 
     **Arguments:**
@@ -45,7 +45,7 @@ def random_network(size: int, gain: Any, *, key: Key, dtype: Any = None) -> Rand
 
     **Returns:** a `RandomNetwork`, a `Map` on vectors of length N.
 
-    **Raises:** `ValueError` for a size below 1.
+    **Raises:** `ValueError` for a size that is not a whole number of at least 1, or a negative gain.
 
     **Example:** below g = 1 all activity dies out.
 
@@ -57,8 +57,8 @@ def random_network(size: int, gain: Any, *, key: Key, dtype: Any = None) -> Rand
     **Reference:** Sompolinsky, Crisanti & Sommers, *Chaos in random neural networks*, PRL 61 (1988), for the flow;
     Molgedey, Schuchhardt & Schuster, *Suppressing chaos in neural networks by noise*, PRL 69 (1992), for the map.
     """
-    if size < 1:
-        raise ValueError(explain("random_network: size", size, "at least one unit", "Pass how many units."))
+    _ranges.whole("random_network: size", size, "Pass at least one unit.")
+    _ranges.nonnegative("random_network: gain", gain, "Take about 1, the edge of chaos.")
     weight = jax.random.normal(key, (size, size), dtype) * size**-0.5
     return RandomNetwork(weight, as_parameter(gain))
 
@@ -85,8 +85,7 @@ def mean_field_exponent(gain: float) -> float:
     **Reference:** Molgedey, Schuchhardt & Schuster (1992), without noise; Poole et al., *Exponential expressivity in deep
     neural networks through transient chaos* (2016), equations 3 and 8.
     """
-    if not 0 < gain < np.inf:
-        raise ValueError(explain("mean_field_exponent: gain", gain, "a number above 0", "Pass for example 1.5."))
+    _ranges.positive("mean_field_exponent: gain", gain, "Pass for example 1.5.")
     if gain <= 1:
         return float(np.log(gain))
     # In s = sqrt(q): g sqrt(E tanh^2(s z))/s falls with s. Because tanh^2 y lies between y^2 - 2 y^4/3 and 1, its

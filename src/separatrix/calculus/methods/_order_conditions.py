@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-Tree: TypeAlias = tuple
+Tree: TypeAlias = tuple["Tree", ...]
 
 # Coefficients are given to some 15 digits and enter as products of a few: an unmet condition misses by far more.
 TOLERANCE = 1e-10
