@@ -85,6 +85,8 @@ class Curvature(Result):
 
     def _edge(self) -> Any:
         top = np.asarray(self.sharpness)
+        if np.isnan(top).any():
+            return "not known"
         return 2 / np.where(top > 0, top, 0.0) if np.all(top > 0) else "any"
 
 
