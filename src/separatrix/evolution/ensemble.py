@@ -22,7 +22,7 @@ from separatrix.evolution._members import Batch, MemberField, solve_members, sol
 from separatrix.evolution._plan import Asked, is_pair, plan_of
 from separatrix.evolution._save import Save
 from separatrix.evolution.evolve import Gradient, Memory, run
-from separatrix.evolution.flows import names_forward_mode, read_trajectory, stepper_of, without_gradient
+from separatrix.evolution.flows import names_forward_mode, read_trajectory, room_for, stepper_of, without_gradient
 from separatrix.systems.base import System
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Trajectory, raise_unless_reached
