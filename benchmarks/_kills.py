@@ -142,7 +142,9 @@ def judged(path: Path, board: Board) -> dict[str, Any]:
         "inside": board["inside"] == 1,
         "strays": strays,
         "left": _strays(path),
-        "bad metrics": not (list(right) == expected and list(rows) == list(range(1, len(rows) + 1)) and len(rows) >= step),
+        "bad metrics": not (
+            list(right) == expected and list(rows) == list(range(1, len(rows) + 1)) and len(rows) >= step
+        ),
     }
 
 

@@ -46,8 +46,8 @@ def killed(folder: Path, count: int) -> list[list[Any]]:
             f"{inside} inside a save; {strays} strays, 0 after restart; work lost at most {work / EVERY:.1f} intervals"
         )
         rows.append([f"killed, {how}", len(found), lost + wrong, notes])
-        # Beside the work at most one save is under way, so that less than two intervals are lost; else one at most.
-        rows[-1][2] += (work > EVERY) if not beside else (work >= 2 * EVERY)
+        # Beside the work one save may be under way, and the next one asked for: two intervals. Else one at most.
+        rows[-1][2] += work > (2 * EVERY if beside else EVERY)
     return rows
 
 

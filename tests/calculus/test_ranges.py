@@ -55,6 +55,15 @@ def test_a_falling_grid_is_for_flows():
         sx.on_grid(SDE, sx.EulerMaruyama(), jnp.array([1.0, 0.75, 0.25]))
 
 
+def test_steps_of_a_grid_draw_from_their_own_keys_and_times():
+    grid, key, x = jnp.array([0.5, 0.75, 2.0]), jax.random.key(8), jnp.array([0.7, -0.4])
+    sde = sx.as_sde(lambda t, x: -t * x, lambda t, x: t)
+    path = sx.evolve(sx.on_grid(sde, sx.EulerMaruyama(), grid), x, key=key)
+    for n, (t, h) in enumerate([(0.5, 0.25), (0.75, 1.25)]):
+        x = x - t * x * h + t * h**0.5 * jax.random.normal(jax.random.fold_in(key, n), (2,))
+        np.testing.assert_allclose(path.states[n + 1], x, rtol=1e-14)
+
+
 def test_a_grid_takes_methods_of_its_kind():
     grid = jnp.array([0.0, 1.0])
     with pytest.raises(TypeError, match="on_grid of a Flow"):

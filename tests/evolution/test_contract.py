@@ -177,6 +177,7 @@ def test_thinned_steps_give_the_gradient_of_all_steps(method):
             jnp.array([1.0, 0.2]),
             times=jnp.array([0.1, 3.0, 7.0, 60.0]),
             rtol=1e-7,
+            max_steps=4000,
             method=method,
             gradient=gradient,
         )

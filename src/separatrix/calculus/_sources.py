@@ -67,7 +67,7 @@ def _through_program(program: core.Jaxpr, inputs: list[np.ndarray]) -> list[np.n
 
     for equation in program.eqns:
         entering = [read(atom) for atom in equation.invars]
-        shapes = [variable.aval.shape for variable in equation.outvars]
+        shapes = [getattr(variable.aval, "shape", ()) for variable in equation.outvars]
         known.update(zip(equation.outvars, _through(equation, entering, shapes), strict=True))
     return [read(atom) for atom in program.outvars]
 

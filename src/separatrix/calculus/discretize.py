@@ -79,7 +79,7 @@ def discretize(system: Any, method: Any, step_size: Any) -> NearIdentityMap:
     if isinstance(system, SDE) and not is_traced(step_size) and np.any(np.asarray(step_size) < 0):
         do = "Give a positive one; to run backwards take reverse(sde, score=..., horizon=...)."
         raise ValueError(explain("discretize: step_size", step_size, "a number above 0, for an SDE", do))
-    if isinstance(method, ReversibleMethod):
+    if isinstance(method, ReversibleMethod) and isinstance(system, Flow):
         return ReversibleDiscretization(system, method, size)
     return Discretization(system, method, size)
 

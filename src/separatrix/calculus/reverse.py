@@ -166,7 +166,7 @@ def reverse(system: System, *, horizon: Any = None, score: Score | None = None) 
                         "Pass grad log p of its marginals and the time to start from.",
                     )
                 )
-            return ReversedSDE(system, as_pytree(score), parameter)
+            return ReversedSDE(system, as_pytree(score), as_parameter(horizon))
     raise undefined(
         "reverse",
         system,

@@ -183,7 +183,7 @@ def _require_solver(system: Any, method: Any, what: str) -> None:
             explain(f"{what}: method", f"{name}, which steps along {form}", "a solver of one velocity field",
                     "Take Tsit5(), Kvaerno5(), ...; for a split system SymplecticEuler() or Leapfrog().")
         )  # fmt: skip
-    ito_or_stratonovich = diffrax.AbstractItoSolver | diffrax.AbstractStratonovichSolver
+    ito_or_stratonovich: Any = (diffrax.AbstractItoSolver, diffrax.AbstractStratonovichSolver)
     if isinstance(system, SDE) and not (isinstance(method, ito_or_stratonovich) and "Langevin" not in str(form)):
         raise TypeError(
             explain(

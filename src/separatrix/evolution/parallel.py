@@ -25,7 +25,7 @@ from separatrix._types import Key, State
 from separatrix.evolution._closed_step import closed_step, key_of_step
 from separatrix.evolution._save import Save, saved_steps, take_rows
 from separatrix.evolution._sequence import Settings, sequence
-from separatrix.evolution.maps import _times
+from separatrix.evolution.maps import times_of_steps
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome
 
@@ -144,7 +144,7 @@ def evolve_parallel_map(
     last = jax.tree.map(lambda leaf: leaf[found.settled], found.states)
     failed = jnp.where(found.broken, int(OutcomeKind.NON_FINITE), int(OutcomeKind.STEP_LIMIT))
     kind = jnp.where(found.converged, int(OutcomeKind.COMPLETED), failed)
-    at = _times(map, start + found.settled + found.broken.astype(int), state).astype(jnp.zeros(()).dtype)
+    at = times_of_steps(map, start + found.settled + found.broken.astype(int), state).astype(jnp.zeros(()).dtype)
     ended = outcome(kind, jnp.where(found.converged, jnp.nan, at))
     stats = {
         "steps": found.settled,
@@ -152,8 +152,8 @@ def evolve_parallel_map(
         "iterations": found.iterations,
         "residual": found.residual,
     }
-    last_time = _times(map, start + found.settled, state)
-    return Trajectory(_times(map, targets, state), rows, last, last_time, ended, stats)
+    last_time = times_of_steps(map, start + found.settled, state)
+    return Trajectory(times_of_steps(map, targets, state), rows, last, last_time, ended, stats)
 
 
 @eqx.filter_jit

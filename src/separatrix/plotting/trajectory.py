@@ -82,7 +82,7 @@ def _read(trajectory: Any, joined: bool | None) -> Drawn:
     times = np.asarray(trajectory.times)
     columns, names = [], []
     for path, leaf in jax.tree_util.tree_leaves_with_path(trajectory.states):
-        values = np.asarray(leaf).astype(complex if np.iscomplexobj(leaf) else float)
+        values: Any = np.asarray(leaf).astype(complex if np.iscomplexobj(leaf) else float)
         values = values.reshape(*times.shape, -1)
         own = _names(path, np.shape(leaf)[times.ndim :])
         for part, words in ((values.real, "real part of "), (values.imag, "imaginary part of ")):

@@ -148,6 +148,12 @@ class read_words:
             raise DamagedFile(explain(str(self.path), got, "a file as it was written", do)) from error
 
 
+def read_file(path: Path) -> bytes:
+    """All of a small file."""
+    with _opened(path) as file:
+        return file.read()
+
+
 def _opened(path: Path) -> BinaryIO:
     # A pipe or a device would keep us waiting: look before opening.
     if not stat.S_ISREG(os.stat(path).st_mode):

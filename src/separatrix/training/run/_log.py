@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.training.run._container import read_words
+from separatrix.training.run._container import read_file, read_words
 from separatrix.training.run._disk import DISK, Files, sync_folder, told, write_all
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -68,7 +68,7 @@ def read_log(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     if not path.exists():
         return [], []
     with read_words(path):
-        whole = path.read_bytes().rpartition(b"\n")[0]
+        whole = read_file(path).rpartition(b"\n")[0]
     records, damaged = [], []
     for number, line in enumerate(whole.rstrip(b"\0\n").split(b"\n") if whole.strip(b"\0\n") else [], start=1):
         record = _record(line)

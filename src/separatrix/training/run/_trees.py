@@ -66,7 +66,9 @@ def entry_of(path: Path, leaf: Any, where: str) -> tuple[Entry, Any]:
         return Entry(path, "empty", next(name for name, empty in EMPTY.items() if isinstance(leaf, type(empty)))), None
     if type(leaf) in SCALARS.values():
         return Entry(path, "value", type(leaf).__name__, text=text_of(leaf)), None
-    if hasattr(leaf, "shape") and hasattr(leaf, "dtype") and hasattr(leaf, "sharding"):
+    import jax
+
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return _jax_entry(path, leaf, where)
     if callable(leaf):
         return Entry(path, "given", _named(leaf)), None
@@ -124,7 +126,7 @@ def static_of(tree: Any) -> list[tuple[Path, str]]:
 
 def _told(value: Any) -> str | None:
     if value is None or type(value) in SCALARS.values():
-        return repr(value)
+        return hex(value) if type(value) is int and abs(value) > 2**63 else repr(value)
     if isinstance(value, tuple | list):
         inner = [_told(item) for item in value]
         return None if None in inner else f"({', '.join(map(str, inner))})"

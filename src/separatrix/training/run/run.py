@@ -16,14 +16,14 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from separatrix._errors import Diverged, explain
 from separatrix.training.run._canonical import decode, digest, encode, fingerprint as fingerprint_of, plain
 from separatrix.training.run._checkpoints import Checkpoints
-from separatrix.training.run._container import read_words
+from separatrix.training.run._container import read_file, read_words
 from separatrix.training.run._disk import DISK, Files, clear_strays, make_folder, write_whole
 from separatrix.training.run._lock import Lock, holder_of, proven_dead
 from separatrix.training.run._log import Log, continued, plain_number, read_log
@@ -343,7 +343,7 @@ class Run:
         if self._hand is not None:
             self.finish("interrupted")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
@@ -398,13 +398,11 @@ class _Hand:
 
 def _about(path: Path) -> dict[str, Any]:
     """What `run.json` says, verified."""
-    try:
-        text = (path / _ABOUT).read_bytes()
-    except OSError as error:
-        got = (error.strerror or str(error)).lower()
+    if not (path / _ABOUT).exists():
         do = "Check the path; a run is a folder with run.json in it."
-        raise StorageError(explain(str(path), got, "the folder of a run", do)) from error
+        raise StorageError(explain(str(path), "no run there", "the folder of a run", do))
     with read_words(path / _ABOUT):
+        text = read_file(path / _ABOUT)
         whole = decode(text)
         about = whole["run"]
         if digest(encode(about)) != whole["sha256"]:
