@@ -31,7 +31,7 @@ from separatrix.training.run._folder import (
     read_about,
     require_empty,
     write_about,
-)  # fmt: skip
+)
 from separatrix.training.run._lock import Lock, holder_of, proven_dead
 from separatrix.training.run._log import continued, plain_number, read_log
 from separatrix.training.run._metrics import metrics_of
