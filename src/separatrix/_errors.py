@@ -17,8 +17,8 @@ class DataMissing(SeparatrixError):
     exit_code: int = 4
 
 
-class Diverged(SeparatrixError):
-    """A computation that must end finite did not."""
+class Diverged(SeparatrixError, RuntimeError):
+    """A computation that must reach its end did not: it stopped being finite, escaped, or met a limit."""
 
     exit_code: int = 3
 
