@@ -36,8 +36,8 @@ class DataError(SeparatrixError, ValueError):
     exit_code: int = 2
 
 
-class Diverged(SeparatrixError):
-    """A computation that must end finite did not."""
+class Diverged(SeparatrixError, RuntimeError):
+    """A computation that must reach its end did not: it stopped being finite, escaped, or met a limit."""
 
     exit_code: int = 3
 

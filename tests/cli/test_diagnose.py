@@ -39,6 +39,8 @@ class TestQuestions:
         self.asked, self.name = [], module(SYSTEM)
 
         class Found:
+            verdict, exit_code = "sound", 0
+
             def to_dict(self) -> dict:
                 return {}
 

@@ -133,7 +133,7 @@ def test_a_slow_start_is_run_on_and_told():
 
 def test_states_may_be_pytrees_and_regions_planes_in_them():
     ball = sx.HeavyBall(sx.DoubleWell(), 0.1, 0.8)
-    embed = lambda p: sx.PhasePoint(p[:1], p[1:])  # noqa: E731
+    embed = lambda p: sx.PhasePoint(p[:1], p[1:])
     found = sx.basins(ball, region=square(1.5), resolution=12, embed=embed)
     states = jax.vmap(embed)(found.points)
     again = sx.basins(ball, states)
@@ -159,7 +159,7 @@ def test_boxes_of_the_cantor_set(cantor):
 
 
 def test_the_boundary_of_squaring_is_the_unit_circle():
-    embed = lambda p: jax.lax.complex(p[0], p[1])  # noqa: E731
+    embed = lambda p: jax.lax.complex(p[0], p[1])
     found = sx.basins(
         sx.as_map(lambda z: z * z), region=((-1.57, -1.49), (1.43, 1.51)), resolution=129, embed=embed, steps=60
     )
@@ -174,7 +174,7 @@ def test_the_boundary_of_squaring_is_the_unit_circle():
 @pytest.mark.slow
 def test_newtons_basins_have_a_fractal_boundary_that_both_measures_agree_on():
     newton = sx.as_map(lambda z: z - (z**3 - 1) / (3 * z**2))
-    embed = lambda p: jax.lax.complex(p[0], p[1])  # noqa: E731
+    embed = lambda p: jax.lax.complex(p[0], p[1])
     found = sx.basins(newton, region=square(1.5), resolution=513, embed=embed, steps=64)
     roots = np.sort_complex(np.asarray(found.attractors) @ np.array([1, 1j]))
     np.testing.assert_allclose(roots, np.sort_complex(np.roots([1, 0, 0, -1])), atol=1e-12)

@@ -41,7 +41,7 @@ def test_a_torus_and_chaos_do_not_settle_and_a_long_cycle_is_found():
     torus = np.cos(2 * np.pi * n * (np.sqrt(5) - 1) / 2)
     cycle = np.cos(2 * np.pi * n * 5 / 17)
     slow = (-1.0) ** n * (1000.0 + n) ** -0.5
-    rows = lambda y: jnp.stack([jnp.asarray(y), jnp.zeros(128)], axis=1)  # noqa: E731
+    rows = lambda y: jnp.stack([jnp.asarray(y), jnp.zeros(128)], axis=1)
     asked = jax.jit(period_of, static_argnums=1)
     told = [tuple(map(int, asked(rows(y), 32, 1e-6))) for y in (torus, cycle, slow)]
     assert told == [(0, 0), (17, 0), (0, 1)]

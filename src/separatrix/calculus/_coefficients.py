@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._tree import all_finite, float_dtype, is_traced, scale, structure
-from separatrix._types import Scalar, State
+from separatrix._types import Key, Scalar, State
 from separatrix.systems.map import NearIdentityMap
 
 Field = Callable[[Any, Any], Any]
@@ -36,10 +36,10 @@ def coefficient(map: NearIdentityMap, k: int) -> Field:
     return field
 
 
-def first_coefficient(map: NearIdentityMap, t: Scalar, state: State) -> State:
-    """Return c_1(t, x), having checked that the map is the identity at h = 0."""
+def first_coefficient(map: NearIdentityMap, t: Scalar, state: State, key: Key | None = None) -> State:
+    """Return c_1(t, x), on the key's noise where there is one, having checked that the map is the identity at h = 0."""
     zero = jnp.zeros((), float_dtype(state))
-    origin, velocity = jax.jvp(lambda h: map.advance(t, state, h), (zero,), (jnp.ones_like(zero),))
+    origin, velocity = jax.jvp(lambda h: map.advance(t, state, h, key=key), (zero,), (jnp.ones_like(zero),))
     if jax.tree.structure(origin) != jax.tree.structure(state):
         raise ValueError(
             explain(

@@ -11,7 +11,7 @@ residual net to its neural ODE, heavy ball to a second-order ODE, simultaneous d
 
 from typing import Any
 
-from separatrix._types import Scalar, State
+from separatrix._types import Key, Scalar, State
 from separatrix.calculus._coefficients import first_coefficient
 from separatrix.calculus._undefined import undefined
 from separatrix.systems.base import System
@@ -24,8 +24,8 @@ class Limit(Flow):
 
     map: NearIdentityMap
 
-    def velocity(self, t: Scalar, state: State) -> State:
-        return first_coefficient(self.map, t, state)
+    def velocity(self, t: Scalar, state: State, *, key: Key | None = None) -> State:
+        return first_coefficient(self.map, t, state, key)
 
 
 def limit(map: System) -> Flow:
@@ -35,7 +35,8 @@ def limit(map: System) -> Flow:
 
     **Arguments:**
 
-    - `map`: a `NearIdentityMap`. A random one is taken without its key, hence at its mean.
+    - `map`: a `NearIdentityMap`. A random one is taken without its key, hence at its mean; the limit's `velocity` takes a
+      key, for the field on one sample.
 
     **Returns:** a `Flow` on the same state, in time t = n h.
 

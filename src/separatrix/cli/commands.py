@@ -70,7 +70,7 @@ class Diagnose(Command):
             html.parent.mkdir(parents=True, exist_ok=True)
             write_whole(html, page(self.system, found))
             text += f"\npage: {self.html}"
-        return Answer({"system": self.system} | found.to_dict(), text)
+        return Answer({"system": self.system, "verdict": found.verdict} | found.to_dict(), text, found.exit_code == 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

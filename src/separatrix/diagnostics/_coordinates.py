@@ -18,6 +18,7 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype, is_inexact
 from separatrix._types import Key, State
 from separatrix.calculus._undefined import undefined
+from separatrix.systems._signature import accepts_key
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
@@ -50,12 +51,13 @@ def from_vector(vector: Float[Array, " d"], like: State) -> State:
 
 
 def rate(system: System, state: State, *, at: Any = 0, key: Key | None = None) -> State:
-    """Return F(n, x), f(t, x), or an SDE's drift: what is linearised."""
+    """Return F(n, x), f(t, x), or an SDE's drift: what is linearised, on the key's noise where the system draws any."""
     match system:
         case Map():
             return system.step(at, state, key=key)
         case Flow():
-            return system.velocity(jnp.asarray(at, float_dtype(state)), state)
+            drawn = {"key": key} if key is not None and accepts_key(system.velocity) else {}
+            return system.velocity(jnp.asarray(at, float_dtype(state)), state, **drawn)
         case SDE():
             return system.drift(jnp.asarray(at, float_dtype(state)), state)
     raise undefined("this question", system, "Map, Flow or SDE", "Make it one with as_map, as_flow or as_sde.")

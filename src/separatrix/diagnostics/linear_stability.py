@@ -1,9 +1,10 @@
 r"""Linear stability: what becomes of a small perturbation of a state.
 
-    map    delta[n+1] = J delta[n]       decays iff every multiplier has |mu| < 1
-    flow   d delta/dt = J delta          decays iff every eigenvalue has Re mu < 0
-    SDE    d delta = J delta dt + sum_k B_k delta dW_k; its second moment decays iff
-           I x J + J x I + sum_k B_k x B_k has eigenvalues of negative real part
+    map         delta[n+1] = J delta[n]       decays iff every multiplier has |mu| < 1
+    flow        d delta/dt = J delta          decays iff every eigenvalue has Re mu < 0
+    random map  delta[n+1] = J_n delta[n]; its second moment decays iff E[J x J] has spectral radius below 1
+    SDE         d delta = J delta dt + sum_k B_k delta dW_k; its second moment decays iff
+                I x J + J x I + sum_k B_k x B_k has eigenvalues of negative real part
 
 Eigenvalues say where a perturbation ends, not which way it goes there. A matrix that is not normal makes it grow first:
 at the rate of the numerical abscissa, the largest eigenvalue of (J + J^T)/2 (a flow), by the largest singular value in one
@@ -16,25 +17,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Bool, Complex, Float
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
 
 from separatrix._errors import explain
 from separatrix._types import Key, State
 from separatrix.diagnostics._coordinates import Jacobian, as_vector, from_vector, kind_of
+from separatrix.diagnostics._random_products import MOMENT, NONE, products
+from separatrix.diagnostics._transient_growth import of_flow, of_map
 from separatrix.diagnostics.result import Result, Row
 from separatrix.systems.sde import SDE
 
 # Up to here a Jacobian is formed: 512 columns are 2 MB, and its eigenvalues take a tenth of a second.
 _DENSE = 512
-# The second moment of an SDE has d^2 entries, and its operator d^4.
-_MOMENT = 32
-# Transient growth: so many octaves of n or t, four points in each, then a search around the best.
-_OCTAVES = 16
-_REFINED = 64
 _SPARE = 2
 
 
@@ -45,9 +41,12 @@ class LinearStability(Result):
       eigenvectors. All where `size` (the number of coordinates) is at most 512, else the leading ones.
     - `singular_values`: leading ones of J. `numerical_abscissa`: the largest eigenvalue of (J + J^T)/2.
     - `transient_growth`, `transient_time`: the largest |J^n| or |exp(t J)| and its n or t; infinite for an unstable
-      system, NaN where J was not formed.
+      system, NaN where J was not formed. `transient_searched`: up to which n or t, infinite where none beyond can be
+      larger; `transient_complete`: whether every power was looked at (of a flow, steps that turn no mode by more than 1/8).
     - `departure`: Henrici's distance from normality, sqrt(|J|^2 - sum |mu|^2)/|J|, 0 for a normal matrix.
-    - `mean_square`: the largest real part in the equation of the second moment of an SDE; NaN for other kinds.
+    - `mean_square`: of an SDE the rate of the second moment, stable below 0; of a random map its factor a step, stable
+      below 1, with `mean_square_error`, the standard error over draws of the noise. NaN for other kinds.
+    - `almost_sure`, `almost_sure_error`: of a random map, the exponent a step of products of draws; NaN for other kinds.
     - `displacement`: |F(x) - x| or |f(x)|: 0 at a fixed point. `tolerance`: how near the border counts as neutral.
     """
 
@@ -57,8 +56,13 @@ class LinearStability(Result):
     numerical_abscissa: Float[Array, ""]
     transient_growth: Float[Array, ""]
     transient_time: Float[Array, ""]
+    transient_searched: Float[Array, ""]
+    transient_complete: Bool[Array, ""]
     departure: Float[Array, ""]
     mean_square: Float[Array, ""]
+    mean_square_error: Float[Array, ""]
+    almost_sure: Float[Array, ""]
+    almost_sure_error: Float[Array, ""]
     displacement: Float[Array, ""]
     tolerance: Float[Array, ""]
     kind: str = eqx.field(static=True)
@@ -82,22 +86,62 @@ class LinearStability(Result):
         return int(np.sum(past > float(self.tolerance)))
 
     @property
-    def margin(self) -> float:
-        """How far past the border of stability: |mu| - 1, Re mu, or the rate of the second moment; negative is stable."""
+    def random(self) -> bool:
+        """Whether this is a random map: products of draws decide, and the spectrum is that of one draw."""
+        return self.kind == "map" and not bool(np.isnan(self.almost_sure))
+
+    @property
+    def criterion(self) -> tuple[str, float, float]:
+        """What decides: its name, its value, and the border below which it is stable."""
+        if np.isfinite(self.mean_square):
+            of_map = self.kind == "map"
+            return "mean-square factor" if of_map else "mean-square rate", float(self.mean_square), float(of_map)
+        if self.random:
+            return "almost-sure exponent", float(self.almost_sure), 0.0
         if self.kind == "map":
-            return self.spectral_radius - 1
-        if self.kind == "sde" and np.isfinite(self.mean_square):
-            return float(self.mean_square)
-        return self.spectral_abscissa
+            return "spectral radius", self.spectral_radius, 1.0
+        return "spectral abscissa", self.spectral_abscissa, 0.0
+
+    @property
+    def margin(self) -> float:
+        """How far past the border of stability by the criterion; negative is stable."""
+        _, value, border = self.criterion
+        return value - border
 
     @property
     def verdict(self) -> str:
-        """Return "stable", "neutral" (within `tolerance` of the border) or "unstable", of the linearisation."""
-        if not np.isfinite(self.margin):
+        """Return "stable", "neutral" (within `tolerance` of the border, or two standard errors) or "unstable".
+
+        Of the linearisation. A random map's names its sense: "stable in mean square" (and so almost surely), "stable
+        almost surely, unstable in mean square", or "unstable"; without a second moment "stable almost surely" is all.
+        """
+        if np.isnan(self.margin):
             return "unknown"
-        if abs(self.margin) <= float(self.tolerance):
+        errors = np.nan_to_num([self.mean_square_error, self.almost_sure_error])
+        with_moment = np.isfinite(self.mean_square)
+        slack = float(self.tolerance) + 2 * float(errors[0 if with_moment else 1])
+        if abs(self.margin) <= slack:
             return "neutral"
-        return "stable" if self.margin < 0 else "unstable"
+        if not self.random:
+            return "stable" if self.margin < 0 else "unstable"
+        if self.margin < 0:
+            return "stable in mean square" if with_moment else "stable almost surely"
+        decays = with_moment and float(self.almost_sure) < -2 * float(errors[1])
+        return "stable almost surely, unstable in mean square" if decays else "unstable"
+
+    @property
+    def euler_step_size(self) -> float:
+        r"""The step size up to which Euler's steps of a flow fall, |1 + h lambda| <= 1: min -2 Re lambda/|lambda|^2.
+
+        Past it they grow, or spiral outward where lambda is complex. 0 where some eigenvalue does not fall; NaN for other
+        kinds, and where not all eigenvalues are known.
+        """
+        values = np.asarray(self.spectrum)
+        if self.kind != "flow" or len(values) < self.size:
+            return float("nan")
+        moving = values[np.abs(values) > float(self.tolerance)]
+        edges = np.where(np.real(moving) < 0, -2 * np.real(moving) / np.abs(moving) ** 2, 0.0)
+        return float(np.min(edges, initial=np.inf))
 
     def rows(self) -> list[Row]:
         border = Row("spectral radius", self.spectral_radius)
@@ -110,12 +154,16 @@ class LinearStability(Result):
             Row("largest singular value", self.singular_values[0]),
             Row("numerical abscissa", self.numerical_abscissa),
         ]
+        if self.random:
+            rows.insert(1, Row("almost-sure exponent", self.almost_sure, self.almost_sure_error))
         if np.isfinite(self.mean_square):
-            rows.insert(1, Row("mean-square rate", self.mean_square))
+            rows.insert(1, Row(self.criterion[0], self.mean_square, self.mean_square_error if self.random else None))
         if np.isfinite(self.transient_growth):
             rows.append(
                 Row("transient growth", f"{float(self.transient_growth):.4g} at {float(self.transient_time):.4g}")
             )
+        if 0 < self.euler_step_size < np.inf:
+            rows.append(Row("Euler's steps fall up to a step size of", self.euler_step_size))
         if np.isfinite(self.departure):
             rows.append(Row("departure from normality", self.departure))
         return rows
@@ -133,6 +181,23 @@ class LinearStability(Result):
             found.append(f"eigenvalues did not converge: largest residual {float(np.max(self.residuals)):.2g}")
         if self.kind == "sde" and not np.isfinite(self.mean_square):
             found.append(f"the second moment of {self.size} coordinates was not formed: this is the drift alone")
+        if self.random:
+            found.append("the map is random: the spectrum is that of one draw, and products of draws decide")
+        if self.random and not np.isfinite(self.mean_square):
+            found.append(
+                f"the second moment of {self.size} coordinates was not formed: what decays almost surely can still grow "
+                "in mean square"
+            )
+        if not np.isinf(self.transient_searched) and np.isfinite(self.transient_growth):
+            found.append(
+                f"transient growth was searched up to {float(self.transient_searched):.3g}: so near to the border of "
+                "stability it may be larger later"
+            )
+        elif not self.transient_complete and np.isfinite(self.transient_growth):
+            found.append(
+                "transient growth was searched among 64 powers an octave and around the largest of them: a peak that is "
+                "narrower is not seen"
+            )
         if self.single_precision:
             found.append(
                 "float32: digits past the sixth mean nothing, less for eigenvalues of a matrix far from normal"
@@ -150,7 +215,9 @@ def linear_stability(
     **Arguments:**
 
     - `system`: a `Map`, `Flow` or `SDE`. `state`: where to linearise: a fixed point, for the verdict to mean anything.
-    - `at`: step number or time. `key`: randomness of a random map, held fixed.
+    - `at`: step number or time. `key`: randomness of a random map, or of a random velocity (a game on a sample), held
+      fixed for the spectrum. A map that it changes is random: growth almost surely and in mean square are measured over
+      up to 4,096 draws of `fold_in(key, i)`.
     - `count`: how many eigenvalues and singular values of a system with more than 512 coordinates, found by Arnoldi and
       Lanczos on products alone; smaller ones are given whole.
     - `tol`: relative accuracy of those.
@@ -167,6 +234,13 @@ def linear_stability(
     >>> found.verdict, found.spectral_abscissa, round(float(found.numerical_abscissa), 3)
     ('stable', -1.0, 3.525)
 
+    A product of random factors can decay in every run while its mean square grows.
+
+    >>> import jax
+    >>> noisy = sx.as_map(lambda x, key: (0.5 + jax.random.normal(key, dtype=x.dtype)) * x)
+    >>> sx.linear_stability(noisy, jnp.zeros(1), key=jax.random.key(0)).verdict
+    'stable almost surely, unstable in mean square'
+
     **Reference:** Trefethen & Embree, *Spectra and Pseudospectra* (2005), chapters 14 to 16; Arnold, *Stochastic
     Differential Equations* (1974), section 11.3, for the second moment; Lehoucq, Sorensen & Yang, *ARPACK Users' Guide*
     (1998).
@@ -180,15 +254,20 @@ def linear_stability(
         do = "Start from a finite state at which the system is defined."
         raise ValueError(explain("linear_stability: state", "a value that is not finite", "finite numbers", do))
     moved = value - point if kind == "map" else value
-    parts = _dense(jacobian, kind) if jacobian.size <= _DENSE else _matrix_free(jacobian, kind, count, tol)
     eps = float(np.finfo(point.dtype).eps)
+    parts = _dense(jacobian, kind, eps) if jacobian.size <= _DENSE else _matrix_free(jacobian, kind, count, tol)
     size = max(1.0, float(parts["singular_values"][0]))
     # An eigenvalue of a matrix that is no better known than to rounding moves by about sqrt(eps) where two meet.
     tolerance = eps**0.5 * size + float(np.max(parts["residuals"]))
-    rate = _mean_square(system, jacobian, at) if kind == "sde" and jacobian.size <= _MOMENT else np.nan
+    drawn = products(jacobian) if kind == "map" else NONE
+    if kind == "sde" and jacobian.size <= MOMENT:
+        drawn = drawn._replace(mean_square=_mean_square(system, jacobian, at))
     return LinearStability(
         **{name: jnp.asarray(part) for name, part in parts.items()},
-        mean_square=jnp.asarray(rate),
+        mean_square=jnp.asarray(drawn.mean_square),
+        mean_square_error=jnp.asarray(drawn.mean_square_error),
+        almost_sure=jnp.asarray(drawn.exponent),
+        almost_sure_error=jnp.asarray(drawn.exponent_error),
         displacement=jnp.asarray(np.linalg.norm(moved) / max(1.0, float(np.linalg.norm(point)))),
         tolerance=jnp.asarray(tolerance),
         kind=kind,
@@ -197,7 +276,7 @@ def linear_stability(
     )
 
 
-def _dense(jacobian: Jacobian, kind: str) -> dict[str, Any]:
+def _dense(jacobian: Jacobian, kind: str, eps: float) -> dict[str, Any]:
     """All of it, from the matrix."""
     matrix = np.asarray(jacobian.matrix(), float)
     values, vectors = np.linalg.eig(matrix)
@@ -205,14 +284,17 @@ def _dense(jacobian: Jacobian, kind: str) -> dict[str, Any]:
     values, vectors = values[order], vectors[:, order]
     total = float(np.sum(matrix**2))
     excess = max(0.0, total - float(np.sum(np.abs(values) ** 2)))
-    growth, time = _transient(matrix, kind, values)
+    sizes = np.linalg.svd(matrix, compute_uv=False)
+    grown = (of_map if kind == "map" else of_flow)(matrix, values, eps**0.5 * max(1.0, float(sizes[0])))
     return {
         "spectrum": values.astype(complex),
         "residuals": np.linalg.norm(matrix @ vectors - vectors * values, axis=0),
-        "singular_values": np.linalg.svd(matrix, compute_uv=False),
+        "singular_values": sizes,
         "numerical_abscissa": np.linalg.eigvalsh((matrix + matrix.T) / 2)[-1],
-        "transient_growth": growth,
-        "transient_time": time,
+        "transient_growth": grown.growth,
+        "transient_time": grown.time,
+        "transient_searched": grown.searched,
+        "transient_complete": grown.complete,
         "departure": np.sqrt(excess / total) if total else 0.0,
     }
 
@@ -240,6 +322,8 @@ def _matrix_free(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[
         "numerical_abscissa": np.max(_iterate(eigsh, symmetric, 1, "LA", start, tol)[0]),
         "transient_growth": np.nan,
         "transient_time": np.nan,
+        "transient_searched": np.nan,
+        "transient_complete": False,
         "departure": np.nan,
     }
 
@@ -267,45 +351,6 @@ def _complex_product(jacobian: Jacobian, vector: np.ndarray) -> np.ndarray:
 def _least_stable_first(values: np.ndarray, kind: str) -> np.ndarray:
     size = np.abs(values) if kind == "map" else np.real(values)
     return np.lexsort((-np.imag(values), -size.round(12)))
-
-
-def _transient(matrix: np.ndarray, kind: str, values: np.ndarray) -> tuple[float, float]:
-    """(sup |J^n|, n) or (sup |exp(t J)|, t), at least 1 at 0."""
-    slowest = np.max(np.abs(values)) - 1 if kind == "map" else np.max(np.real(values))
-    if slowest > 0:
-        return np.inf, np.inf
-    if kind == "map":
-        return _largest_power(matrix)
-    step = 2.0 ** (-_OCTAVES / 2) / max(float(np.linalg.norm(matrix, 2)), 1e-300)
-    chains = [scipy.linalg.expm(matrix * step * 2.0 ** (quarter / 4)) for quarter in range(4)]
-    best, time = 1.0, 0.0
-    for octave in range(_OCTAVES + 8):
-        for quarter, power in enumerate(chains):
-            size = float(np.linalg.norm(power, 2))
-            if size > best:
-                best, time = size, step * 2.0 ** (octave + quarter / 4)
-        chains = [power @ power for power in chains]
-    if time and matrix.shape[0] <= _REFINED:
-        found: Any = scipy.optimize.minimize_scalar(
-            lambda s: -np.linalg.norm(scipy.linalg.expm(matrix * s), 2),
-            bounds=(time / 1.2, time * 1.2),
-            method="bounded",
-        )
-        return max(best, float(-found.fun)), float(found.x)
-    return best, time
-
-
-def _largest_power(matrix: np.ndarray) -> tuple[float, float]:
-    """Powers one by one until they have halved from the largest, 256 at most."""
-    power, best, number = np.eye(len(matrix)), 1.0, 0
-    for n in range(1, 257):
-        power = power @ matrix
-        size = float(np.linalg.norm(power, 2))
-        if size > best:
-            best, number = size, n
-        if size < best / 2:
-            break
-    return best, float(number)
 
 
 def _mean_square(system: Any, jacobian: Jacobian, at: Any) -> float:

@@ -20,28 +20,33 @@ class Question:
     """A question by name.
 
     - `about`: a line of help. `ask(system, state, at=, key=)`: the answer, a `Result`.
-    - `applies(system, state)`: whether `diagnose` asks it unasked. `judge(answer, system)`: findings of a healthy system.
+    - `applies(system, state, key=None)`: whether `diagnose` asks it unasked.
+    - `judge(answer, system)`: findings of a healthy system.
     """
 
     name: str
     about: str
     ask: Callable[..., Result]
-    applies: Callable[[Any, Any], bool]
+    applies: Callable[..., bool]
     judge: Callable[[Any, Any], list[Finding]]
 
 
-def _always(system: Any, state: Any) -> bool:
+def _always(system: Any, state: Any, key: Any = None) -> bool:
     return True
 
 
-def _by_name(system: Any, state: Any) -> bool:
+def _by_name(system: Any, state: Any, key: Any = None) -> bool:
     return False
 
 
 _ALL = (
     Question("survival", "does a short run stay finite?", survival, _always, judging.of_survival),
     Question(
-        "linear_stability", "spectrum of the Jacobian here", linear_stability, _always, judging.of_linear_stability
+        "linear_stability",
+        "spectrum of the Jacobian here",
+        linear_stability,
+        asking.has_tangent,
+        judging.of_linear_stability,
     ),
     Question(
         "lyapunov_spectrum",

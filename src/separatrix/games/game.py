@@ -48,8 +48,8 @@ class GameField(Flow):
 
     game: Game
 
-    def velocity(self, t: Scalar, state: State) -> State:
-        return scale(-1, slopes(self.game, state, None))
+    def velocity(self, t: Scalar, state: State, *, key: Key | None = None) -> State:
+        return scale(-1, slopes(self.game, state, key))
 
 
 class ConsensusField(Flow):
@@ -58,8 +58,8 @@ class ConsensusField(Flow):
     game: Game
     strength: Scalar
 
-    def velocity(self, t: Scalar, state: State) -> State:
-        return scale(-1, consensus_slopes(self.game, state, self.strength, None))
+    def velocity(self, t: Scalar, state: State, *, key: Key | None = None) -> State:
+        return scale(-1, consensus_slopes(self.game, state, self.strength, key))
 
 
 def as_game(function: Function) -> Game:
@@ -91,7 +91,8 @@ def field(game: Game | Function) -> GameField:
 
     **Arguments:** a `Game`, or a function of the players as in `as_game`.
 
-    **Returns:** a `Flow` on the tuple of players. A random game is taken without its key.
+    **Returns:** a `Flow` on the tuple of players. A random game is taken without its key; its `velocity` takes one, for the
+    field on one sample, and so do the questions that are asked of it.
 
     **Raises:** where it is evaluated, `TypeError` for players that are no tuple, `ValueError` for losses that are not one
     scalar a player.

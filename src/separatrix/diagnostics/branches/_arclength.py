@@ -11,27 +11,37 @@ its first value, p of the width of the bounds.
 import dataclasses
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from separatrix.diagnostics.branches._branch_problem import Phase, correct, phase_at
+from separatrix.diagnostics.branches._branch_problem import FAR, NEAR, newton
+from separatrix.diagnostics.branches._cycle import Cycle
 
 # A step may turn by so much; half of its square is the relative error of the chord.
 _BEND = np.cos(np.pi / 10)
 _STRAIGHT = np.cos(np.pi / 40)
+# A parameter that has moved less than this, with the width of the bounds as unit, stands still.
+_STILL = 1e-6
+# A first mesh comes from a guess, the next from a solution on it.
+_MESHES = 3
 
 
 class Point(NamedTuple):
-    """A point of the branch, in units of `scales`; eigenvalues sorted by growth, the fastest first."""
+    """A point of the branch, in units of `scales`; eigenvalues sorted by growth, the fastest first.
+
+    `sign` of det [DG; tangent], `smallest` singular value of DG beside its norm `largest`; of a cycle, its `mesh`.
+    """
 
     z: Any
     tangent: Any
     spectrum: Any
     growth: Any
-    jacobian: Any
-    sign: Any
-    residual: Any
+    noise: float
+    sign: float
+    smallest: float
+    largest: float
+    residual: float
     newton_steps: int
+    mesh: Any
 
     @property
     def unstable(self) -> int:
@@ -41,38 +51,74 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """G(z) = 0 with its units; `discrete` where multipliers are compared with 1."""
+    """G(z) = 0 with its units."""
 
     problem: Any
     scales: np.ndarray
-    discrete: bool
     dtype: Any
 
-    def correct(self, guess: np.ndarray, normal: np.ndarray, phase: Phase | None) -> Point | None:
+    def correct(self, guess: np.ndarray, normal: np.ndarray, phase: Any, *, far: bool = False) -> Point | None:
         """The point of the branch in the plane through a guess; None where Newton does not find one."""
-        as_array = lambda a: jnp.asarray(a, self.dtype)  # noqa: E731
-        found = correct(self.problem, as_array(guess * self.scales), as_array(normal / self.scales), phase)
-        z, jacobian, matrix = (np.asarray(part, float) for part in (found.z, found.jacobian, found.matrix))
-        good = all(np.isfinite(part).all() for part in (z, jacobian, matrix))
-        tolerance = float(np.finfo(self.dtype).eps) ** 0.6 * (1 + float(np.max(np.abs(z), initial=0)))
-        if not good or not float(found.residual) <= tolerance:
+        eps = float(np.finfo(self.dtype).eps)
+        guess, normal = guess * self.scales, normal / self.scales
+        found = None
+        for damped in (True, False) if far else (False,):
+            found = found or newton(self.problem, guess, normal, phase, self.scales, eps, FAR if far else NEAR, damped)
+        tolerance = eps**0.6 * (1 + float(np.max(np.abs(guess if found is None else found.z), initial=0)))
+        if found is None or not float(np.max(np.abs(found.linear.residual))) <= tolerance:
             return None
-        spectrum, growth = self._growth(matrix)
-        jacobian = jacobian * self.scales
-        tangent = _tangent(jacobian, normal)
-        sign = np.sign(np.linalg.slogdet(np.vstack([jacobian, tangent]))[0])
-        steps = int(found.newton_steps)
-        return Point(z / self.scales, tangent, spectrum, growth, jacobian, sign, float(found.residual), steps)
+        try:
+            matrix = found.linear.bordered(normal)
+            # The null vector of DG on the side of the normal: [DG; normal] tau = (0, 1). On that side the determinant has
+            # the sign of det [DG; tau], for their ratio is <tau, tau>/<normal, tau>.
+            along = matrix.solve(np.append(np.zeros(len(guess) - 1), 1.0)) / self.scales
+            tangent = along / np.linalg.norm(along)
+            spectrum, growth, noise = found.linear.spectrum()
+            smallest, largest = matrix.smallest(self.scales)
+        except np.linalg.LinAlgError:
+            return None
+        if not (np.isfinite(tangent).all() and np.isfinite(growth).all()):
+            return None
+        residual, mesh = float(np.max(np.abs(found.linear.residual))), None if phase is None else phase.mesh
+        return Point(
+            found.z / self.scales, tangent, spectrum, growth, noise, matrix.sign, smallest, largest, residual, found.steps,
+            mesh,
+        )  # fmt: skip
 
-    def phase(self, point: Point) -> Phase | None:
-        """The plane in which the next cycle's point is looked for."""
-        return phase_at(self.problem, jnp.asarray(point.z * self.scales, self.dtype))
+    def phase(self, point: Point) -> Any:
+        """What keeps the next cycle in phase with this one; None at rest."""
+        return self.problem.phase(point.z * self.scales, point.mesh) if isinstance(self.problem, Cycle) else None
 
-    def _growth(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values = np.linalg.eigvals(matrix).astype(complex)
-        growth = np.abs(values) - 1 if self.discrete else np.real(values)
-        order = np.lexsort((-np.imag(values), -growth))
-        return values[order], growth[order]
+    def size(self, point: Point) -> float:
+        """How large the unknowns are, in their units, at least one."""
+        if isinstance(self.problem, Cycle):
+            return max(1.0, float(np.linalg.norm(point.z[:-2])), abs(float(point.z[-2])))
+        return max(1.0, float(np.max(np.abs(point.z[:-1]))))
+
+    def place(self, point: Point) -> np.ndarray:
+        """Coordinates that do not depend on where a cycle begins or on its mesh."""
+        return self.problem.place(point.z * self.scales, point.mesh)
+
+    def settled(self, point: Point) -> Point:
+        """A first point on a mesh of its own, its tangent in phase with itself."""
+        for _ in range(_MESHES):
+            before, point = point, self.renewed(point)
+            if point is before:
+                break
+        if not isinstance(self.problem, Cycle):
+            return point
+        return self.correct(point.z, point.tangent, self.phase(point)) or point
+
+    def renewed(self, point: Point) -> Point:
+        """A cycle on a mesh of its own, where its old one has become uneven and no stability hangs on it."""
+        if not isinstance(self.problem, Cycle):
+            return point
+        mesh = self.problem.renewed(point.z * self.scales, point.mesh)
+        if mesh is None:
+            return point
+        z, tangent = (self.problem.moved(part, point.mesh, mesh) for part in (point.z, point.tangent))
+        there = self.correct(z, tangent / np.linalg.norm(tangent), self.problem.phase(z * self.scales, mesh))
+        return point if there is None or there.unstable != point.unstable else there
 
 
 class Settings(NamedTuple):
@@ -100,12 +146,14 @@ def walk(curve: Curve, start: Point, settings: Settings, examine: Any) -> Walk:
 
     `examine(curve, p, q, phase, final)` returns what lies between two points, or None to have the step halved first.
     """
-    points, specials, unresolved, length, ended = [start], [], 0, settings.step, "steps"
+    points, specials, unresolved, length, ended, here = [start], [], 0, settings.step, "steps", start
     while len(points) <= settings.steps:
-        here = points[-1]
         phase = curve.phase(here)
-        there = _step(curve, here, length / _speed(here), phase)
+        there = _step(curve, here, length / _speed(curve, here), phase)
         found = None
+        if there is not None and _vanished(curve, here, there):
+            ended = "equilibrium"
+            break
         if there is not None:
             outside = not settings.low <= there.z[-1] <= settings.high
             there = _at_bound(curve, here, there, settings, phase) if outside else there
@@ -123,33 +171,36 @@ def walk(curve: Curve, start: Point, settings: Settings, examine: Any) -> Walk:
         if there.z[-1] in (settings.low, settings.high):
             ended = "bounds"
             break
-        if _closed(points):
+        if _closed(curve, points):
             ended = "closed"
+            break
+        if _unbounded(curve, points):
+            ended = "infinite period"
             break
         if there.newton_steps <= 4 and here.tangent @ there.tangent > _STRAIGHT:
             length = min(1.5 * length, settings.largest)
+        here = curve.renewed(there)
     return Walk(points, specials, ended, unresolved)
 
 
-def between(curve: Curve, here: Point, there: Point, part: float, phase: Phase | None) -> Point | None:
+def between(curve: Curve, here: Point, there: Point, part: float, phase: Any) -> Point | None:
     """The point of the branch in the plane across `here.tangent`, a part of the way to the next."""
     if part in (0.0, 1.0):
         return (here, there)[int(part)]
     return curve.correct(here.z + part * (there.z - here.z), here.tangent, phase)
 
 
-def _speed(here: Point) -> float:
+def _speed(curve: Curve, here: Point) -> float:
     """|tau| where x counts by its own size once that is more than one unit."""
-    size = max(1.0, float(np.max(np.abs(here.z[:-1]))))
-    return float(np.hypot(np.linalg.norm(here.tangent[:-1]) / size, here.tangent[-1]))
+    return float(np.hypot(np.linalg.norm(here.tangent[:-1]) / curve.size(here), here.tangent[-1]))
 
 
-def _step(curve: Curve, here: Point, length: float, phase: Phase | None) -> Point | None:
+def _step(curve: Curve, here: Point, length: float, phase: Any) -> Point | None:
     there = curve.correct(here.z + length * here.tangent, here.tangent, phase)
     return None if there is None or here.tangent @ there.tangent < _BEND else there
 
 
-def _at_bound(curve: Curve, here: Point, there: Point, settings: Settings, phase: Phase | None) -> Point | None:
+def _at_bound(curve: Curve, here: Point, there: Point, settings: Settings, phase: Any) -> Point | None:
     """The point at the bound that a step has passed."""
     bound = settings.high if there.z[-1] > settings.high else settings.low
     part = (bound - here.z[-1]) / (there.z[-1] - here.z[-1])
@@ -161,25 +212,33 @@ def _at_bound(curve: Curve, here: Point, there: Point, settings: Settings, phase
     if end is None or np.linalg.norm(end.z - here.z) > 2 * np.linalg.norm(there.z - here.z):
         return None
     end.z[-1] = bound
-    tangent = end.tangent * np.sign(end.tangent @ here.tangent)
-    sign = np.sign(np.linalg.slogdet(np.vstack([end.jacobian, tangent]))[0])
-    return end._replace(tangent=tangent, sign=sign)
+    # Turning the last row turns the sign of the determinant.
+    side = float(np.sign(end.tangent @ here.tangent))
+    return end._replace(tangent=side * end.tangent, sign=side * end.sign)
 
 
-def _closed(points: list[Point]) -> bool:
+def _closed(curve: Curve, points: list[Point]) -> bool:
     """Whether the first point lies on the last chord, passed in the same direction."""
     if len(points) < 6:
         return False
-    first, a, b = points[0], points[-2].z, points[-1].z
-    part = (first.z - a) @ (b - a) / ((b - a) @ (b - a))
-    near = np.linalg.norm(a + part * (b - a) - first.z) < 0.1 * np.linalg.norm(b - a)
-    return bool(0 < part <= 1 and near and first.tangent @ points[-1].tangent > _BEND)
+    first, second, a, b = (curve.place(points[k]) for k in (0, 1, -2, -1))
+    part = (first - a) @ (b - a) / ((b - a) @ (b - a))
+    near = np.linalg.norm(a + part * (b - a) - first) < 0.1 * np.linalg.norm(b - a)
+    return bool(0 < part <= 1 and near and (second - first) @ (b - a) > 0)
 
 
-def _tangent(jacobian: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """The unit null vector of DG on the side of `along`: [DG; along] tau = (0, 1)."""
-    system = np.vstack([jacobian, along])
-    right = np.zeros(len(system))
-    right[-1] = 1.0
-    tangent = np.linalg.lstsq(system, right, rcond=None)[0]
-    return tangent / np.linalg.norm(tangent)
+def _unbounded(curve: Curve, points: list[Point]) -> bool:
+    """Whether the period has grown fourfold while the parameter stood still: towards an orbit that takes for ever."""
+    if not isinstance(curve.problem, Cycle):
+        return False
+    periods, last = np.array([point.z[-2] for point in points]), points[-1].z
+    short = np.flatnonzero(periods <= last[-2] / 4)
+    return bool(len(short) and abs(points[short[-1]].z[-1] - last[-1]) <= _STILL)
+
+
+def _vanished(curve: Curve, here: Point, there: Point) -> bool:
+    """Whether a cycle has shrunk to a point and opened again, turned half around: the same cycles once more."""
+    if not isinstance(curve.problem, Cycle):
+        return False
+    before, after = (curve.problem.parts(point.z)[0] for point in (here, there))
+    return float(np.sum((before - before.mean(axis=0)) * (after - after.mean(axis=0)))) < 0

@@ -2,12 +2,14 @@ r"""What is zero along a branch, as G(z) = 0 with z = (unknowns, parameter), one
 
     equilibria of a flow    G = f(x; p)                                  spectrum: Df
     fixed points of a map   G = F(x; p) - x                              spectrum: DF (of F^k for k-cycles)
-    cycles of a flow        G = (phi_T(x; p) - x, <n, x - x_ref>)        spectrum: D phi_T across the orbit
+    cycles of a flow        by collocation: see `_cycle`
 
-phi is the flow of N equal steps of a fixed-step method. The last equation takes the point of the cycle that lies in the
-plane through x_ref with normal n, the velocity there. The multiplier 1 along the orbit is split off exactly: with Q an
-orthonormal basis of what is perpendicular to f(x), the other multipliers of M = D phi_T are those of Q^T M Q, the
-linearised return map, since M f(x) = f(phi_T(x)) = f(x).
+A problem says G and DG at a point (`linearized`), bordered by a row so that the system is square. Newton's method on it is
+
+    [DG; n] dz = -[G; <n, z - z_0>],      z <- z + s dz,
+
+with s = 1 near a branch, and along a longer way s = 1, 1/2, 1/4, ... until the next step of the same matrix is shorter
+(Deuflhard's natural monotonicity, which no scaling of the equations changes).
 """
 
 from typing import Any, NamedTuple
@@ -16,26 +18,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
 from separatrix._types import State
-from separatrix.calculus.discretize import discretize
-from separatrix.calculus.methods import Method
 from separatrix.diagnostics._coordinates import as_vector, from_vector, rate
 from separatrix.diagnostics.branches._parameter import Family, cast
 from separatrix.evolution.evolve import evolve
 from separatrix.systems.iterate import iterate
-from separatrix.systems.map import Map
 
-_NEWTON_STEPS = 10
-
-
-class Phase(NamedTuple):
-    """The plane <n, x - x_ref> = 0 in which a cycle's point lies."""
-
-    point: Any
-    normal: Any
+# From a predicted point; from a guess of the user's, and how short its steps may become.
+NEAR, FAR = 10, 100
+_SHORTEST = 2.0**-20
 
 
 class Rest(eqx.Module):
@@ -45,140 +40,177 @@ class Rest(eqx.Module):
     like: State
     at: Any
     iterations: int = eqx.field(static=True)
+    discrete: bool = eqx.field(static=True)
 
     def system(self, parameter: Any) -> Any:
         """S(p), its k-th iterate for k-cycles."""
         system = self.family(cast(parameter, self.family.value(), parameter.dtype))
         return iterate(system, self.iterations) if self.iterations > 1 else system
 
-    def points(self, z: Float[Array, " m"]) -> State:
-        """The k points of a k-cycle of a map."""
+    @eqx.filter_jit
+    def points(self, z: Float[Array, " m"]) -> Float[Array, "k d"]:
+        """The k points of a k-cycle of a map; the one of an equilibrium."""
+        if self.iterations == 1:
+            return z[None, :-1]
         system = self.family(cast(z[-1], self.family.value(), z.dtype))
-        return evolve(system, from_vector(z[:-1], self.like), steps=self.iterations - 1).states
+        return jax.vmap(as_vector)(evolve(system, from_vector(z[:-1], self.like), steps=self.iterations - 1).states)
 
     def image(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
         """f(x; p) or F^k(x; p)."""
         return as_vector(rate(self.system(z[-1]), from_vector(z[:-1], self.like), at=self.at))
 
-    def residual(self, z: Float[Array, " m"], phase: Any = None) -> Float[Array, " d"]:
+    def residual(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
         """G(z)."""
         image = self.image(z)
-        return image - z[:-1] if isinstance(self.system(z[-1]), Map) else image
+        return image - z[:-1] if self.discrete else image
 
-    def matrix(self, z: Float[Array, " m"], jacobian: Float[Array, "d m"]) -> Float[Array, "d d"]:
-        """What has the spectrum, from DG: Df or DF^k."""
+    @eqx.filter_jit
+    def derivatives(self, z: Float[Array, " m"]) -> tuple[Any, Any, Any]:
+        """(G, DG, what has the spectrum: Df or DF^k)."""
+        jacobian = jax.jacfwd(self.residual)(z)
         inner = jacobian[:, :-1]
-        return inner + jnp.eye(len(inner), dtype=z.dtype) if isinstance(self.system(z[-1]), Map) else inner
+        shift = jnp.eye(len(inner), dtype=z.dtype) if self.discrete else 0
+        return self.residual(z), jacobian, inner + shift
+
+    def linearized(self, z: np.ndarray, phase: Any = None) -> "Dense":
+        """G and DG at a point."""
+        found = self.derivatives(jnp.asarray(z, as_vector(self.like).dtype))
+        residual, jacobian, matrix = (np.asarray(part, float) for part in found)
+        if not (np.isfinite(residual).all() and np.isfinite(jacobian).all()):
+            raise ArithmeticError
+        return Dense(residual, jacobian, matrix, self.discrete)
+
+    def jacobian(self, z: np.ndarray, phase: Any = None) -> np.ndarray:
+        """DG."""
+        return self.linearized(z).jacobian
+
+    def place(self, z: np.ndarray, mesh: Any = None) -> np.ndarray:
+        """What tells points of a branch apart."""
+        return z
 
 
-class Cycle(eqx.Module):
-    """G = (phi_T(x) - x, <n, x - x_ref>), on z = (x, T, p)."""
+class Dense(NamedTuple):
+    """G, DG and the matrix that has the spectrum."""
 
-    family: Family
-    like: State
-    method: Method
-    steps: int = eqx.field(static=True)
-    iterations: int = eqx.field(static=True)
+    residual: np.ndarray
+    jacobian: np.ndarray
+    matrix: np.ndarray
+    discrete: bool
 
-    def velocity(self, x: Float[Array, " d"], parameter: Any) -> Float[Array, " d"]:
-        """f(x; p)."""
-        return as_vector(rate(self._flow(parameter), from_vector(x, self.like)))
+    def bordered(self, normal: np.ndarray) -> "DenseBordered":
+        """[DG; normal], to be solved with."""
+        return DenseBordered(np.vstack([self.jacobian, normal]))
 
-    def _flow(self, parameter: Any) -> Any:
-        return self.family(cast(parameter, self.family.value(), parameter.dtype))
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Eigenvalues, the fastest first, how each grows (|mu| - 1 or Re mu), and what of that is rounding."""
+        values = np.linalg.eigvals(self.matrix).astype(complex)
+        growth = np.abs(values) - 1 if self.discrete else np.real(values)
+        order = np.lexsort((-np.imag(values), -growth))
+        noise = np.finfo(float).eps ** 0.5 * max(1.0, float(np.max(np.abs(values), initial=0)))
+        return values[order], growth[order], noise
 
-    def orbit(self, z: Float[Array, " m"], save: Any = "last", finer: int = 1) -> Any:
-        """The evolution over one period, in `finer` times as many steps."""
-        map = discretize(self._flow(z[-1]), self.method, z[-2] / (finer * self.steps))
-        return evolve(map, from_vector(z[:-2], self.like), steps=finer * self.steps, save=save)
 
-    def points(self, z: Float[Array, " m"]) -> State:
-        """The orbit over one period in twice as many steps."""
-        return self.orbit(z, "all", 2).states
+class DenseBordered(NamedTuple):
+    """[DG; normal]."""
 
-    def image(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
-        """phi_T(x; p), NaN where the orbit breaks off."""
-        path = self.orbit(z)
-        return jnp.where(path.outcome.completed, as_vector(path.final), jnp.nan)
+    matrix: np.ndarray
 
-    def residual(self, z: Float[Array, " m"], phase: Any = None) -> Float[Array, " n"]:
-        """G(z)."""
-        x = z[:-2]
-        return jnp.append(self.image(z) - x, jnp.dot(phase.normal, x - phase.point))
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """[DG; normal] z = right; at a branch point itself, where the matrix is singular, the shortest such z."""
+        try:
+            return np.linalg.solve(self.matrix, right)
+        except np.linalg.LinAlgError:
+            return np.linalg.lstsq(self.matrix, right, rcond=None)[0]
 
-    def phase(self, z: Float[Array, " m"]) -> Phase:
-        """The plane across the orbit at x."""
-        normal = self.velocity(z[:-2], z[-1])
-        return Phase(z[:-2], normal / jnp.linalg.norm(normal))
+    @property
+    def sign(self) -> float:
+        """The sign of the determinant."""
+        return float(np.linalg.slogdet(self.matrix)[0])
 
-    def across(self, z: Float[Array, " m"]) -> Float[Array, "d e"]:
-        """Q, whose columns are an orthonormal basis of what is perpendicular to f(x)."""
-        along = self.velocity(z[:-2], z[-1])
-        # The first column of the orthogonal factor is f/|f| up to its sign.
-        columns = jnp.concatenate([along[:, None], jnp.eye(len(along), dtype=along.dtype)], axis=1)
-        return jnp.linalg.qr(columns)[0][:, 1:]
-
-    def matrix(self, z: Float[Array, " m"], jacobian: Float[Array, "n m"]) -> Float[Array, "e e"]:
-        """What has the spectrum, from DG: the linearised return map."""
-        basis, size = self.across(z), len(z) - 2
-        return basis.T @ (jacobian[:size, :size] + jnp.eye(size, dtype=z.dtype)) @ basis
+    def smallest(self, scales: np.ndarray) -> tuple[float, float]:
+        """The smallest singular value of DG and its norm, in units of the scales."""
+        values = np.linalg.svd(self.matrix[:-1] * scales, compute_uv=False)
+        return float(values[-1]), float(values[0])
 
 
 class Solved(NamedTuple):
-    """A corrected point: z, |G(z)|, DG(z) and the matrix whose eigenvalues are its spectrum."""
+    """A point, what is linear there, and how many Newton steps it took."""
 
-    z: Any
-    residual: Any
-    jacobian: Any
-    matrix: Any
-    newton_steps: Any
+    z: np.ndarray
+    linear: Any
+    steps: int
+
+
+def newton(
+    problem: Any,
+    guess: np.ndarray,
+    normal: np.ndarray,
+    phase: Any,
+    scales: np.ndarray,
+    eps: float,
+    most: int,
+    damped: bool,
+) -> Solved | None:
+    """Newton's method for G(z) = 0, <normal, z - guess> = 0, in so many steps; None where it breaks off."""
+    z = np.asarray(guess, float)
+    try:
+        linear = problem.linearized(z, phase)
+        for number in range(1, most + 1):
+            matrix = linear.bordered(normal)
+            step = -matrix.solve(np.append(linear.residual, normal @ (z - guess)))
+            length = _norm(step, scales)
+            if not np.isfinite(length):
+                return None
+            z, linear, length = (_damped if damped else _whole)(
+                problem, z, step, matrix, (normal, guess, phase, scales)
+            )
+            # It converges quadratically: a step of eps^(3/5) is followed by an error below rounding.
+            if length <= eps**0.6 * (1 + _norm(z, scales)):
+                return Solved(z, linear, number)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return None
+    # By a branch point it converges slowly: whether it is near enough is for the residual to say.
+    return Solved(z, linear, most)
+
+
+def _whole(problem: Any, z: Any, step: Any, matrix: Any, asked: Any) -> tuple[Any, Any, float]:
+    z = z + step
+    return z, problem.linearized(z, asked[2]), _norm(step, asked[3])
+
+
+def _damped(problem: Any, z: Any, step: Any, matrix: Any, asked: Any) -> tuple[Any, Any, float]:
+    """A part of the step after which the step that the same matrix asks for is shorter."""
+    normal, guess, phase, scales = asked
+    length, part = _norm(step, scales), 1.0
+    while part > _SHORTEST:
+        there = z + part * step
+        try:
+            linear = problem.linearized(there, phase)
+            following = _norm(matrix.solve(np.append(linear.residual, normal @ (there - guess))), scales)
+            if following <= (1 - part / 4) * length:
+                return there, linear, part * length if part < 1 else length
+        except ArithmeticError:
+            pass
+        part /= 2
+    if length <= 1e-6 * (1 + _norm(z, scales)):
+        return z + step, problem.linearized(z + step, phase), length
+    raise ArithmeticError
+
+
+def _norm(vector: np.ndarray, scales: np.ndarray) -> float:
+    return float(np.linalg.norm(vector / scales))
 
 
 @eqx.filter_jit
-def correct(problem: Any, guess: Float[Array, " m"], normal: Float[Array, " m"], phase: Phase | None) -> Solved:
-    """Newton's method for G(z) = 0, <normal, z - guess> = 0."""
-
-    def equations(z: Array, _: Any) -> Array:
-        return jnp.append(problem.residual(z, phase), jnp.dot(normal, z - guess))
-
-    # Newton converges quadratically: an update of eps^(3/5) is followed by an error below rounding.
-    tolerance = float(jnp.finfo(guess.dtype).eps) ** 0.6
-    newton = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=lx.AutoLinearSolver(well_posed=True))
-    found = optx.root_find(equations, newton, guess, max_steps=_NEWTON_STEPS, throw=False)
-    # At a branch point itself the equations are singular: there the guess is left as it is.
-    z = jnp.where(jnp.isfinite(found.value).all(), found.value, guess)
-    jacobian = jax.jacfwd(lambda z: problem.residual(z, phase))(z)
-    size = jnp.max(jnp.abs(problem.residual(z, phase)))
-    return Solved(z, size, jacobian, problem.matrix(z, jacobian), found.stats["num_steps"])
-
-
-@eqx.filter_jit
-def derivatives(
-    problem: Any, z: Float[Array, " m"], phase: Phase | None
-) -> tuple[Float[Array, "n m"], Float[Array, "e e"]]:
-    """(DG, what has the spectrum) at a point."""
-    jacobian = jax.jacfwd(lambda z: problem.residual(z, phase))(z)
-    return jacobian, problem.matrix(z, jacobian)
-
-
-@eqx.filter_jit
-def at_branch_point(
-    problem: Any, z: Float[Array, " m"], left: Float[Array, " n"], phase: Phase | None
-) -> Float[Array, " m"]:
+def at_branch_point(problem: Rest, z: Float[Array, " m"], left: Float[Array, " n"]) -> Float[Array, " m"]:
     """Moore's equations G + mu phi = 0, DG^T phi = 0, <phi, phi> = 1, regular at a simple branch point, where mu = 0."""
 
     def equations(unknowns: Any, _: Any) -> Any:
         z, mu, phi = unknowns
-        value, pull = jax.vjp(lambda z: problem.residual(z, phase), z)
+        value, pull = jax.vjp(problem.residual, z)
         return value + mu * phi, pull(phi)[0], jnp.dot(phi, phi) - 1
 
     tolerance = float(jnp.finfo(z.dtype).eps) ** 0.6
-    newton = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=lx.AutoLinearSolver(well_posed=True))
+    solver = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=lx.AutoLinearSolver(well_posed=True))
     start = (z, jnp.zeros((), z.dtype), left)
-    return optx.root_find(equations, newton, start, max_steps=_NEWTON_STEPS, throw=False).value[0]
-
-
-@eqx.filter_jit
-def phase_at(problem: Any, z: Float[Array, " m"]) -> Phase | None:
-    """The plane of a cycle's point; none at rest."""
-    return problem.phase(z) if isinstance(problem, Cycle) else None
+    return optx.root_find(equations, solver, start, max_steps=NEAR, throw=False).value[0]

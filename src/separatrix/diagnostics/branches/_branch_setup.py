@@ -12,14 +12,18 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays
 from separatrix._types import State
 from separatrix.calculus._dependence import depends_on
-from separatrix.calculus.methods import RK4
 from separatrix.diagnostics._coordinates import as_vector, kind_of, rate
 from separatrix.diagnostics.branches._arclength import Curve, Point, Settings
-from separatrix.diagnostics.branches._branch_problem import Cycle, Phase, Rest
+from separatrix.diagnostics.branches._branch_problem import Rest
+from separatrix.diagnostics.branches._collocation import DEGREE, base_times, equidistributed, evaluated, functional
+from separatrix.diagnostics.branches._cycle import Cycle, Phase
 from separatrix.diagnostics.branches._parameter import Family, scalar_family
+from separatrix.evolution.evolve import evolve
 
-# Up to here DG is formed.
-_DENSE = 512
+# Up to here DG is formed: coordinates of a state; those of a cycle at the ends of all its intervals.
+_DENSE, _DENSE_CYCLE = 512, 2048
+# A guessed orbit is followed so many times as finely as its cycle will be held.
+_FINER = 4
 
 
 class BranchStart(eqx.Module):
@@ -61,7 +65,6 @@ class Asked(NamedTuple):
     steps: int
     direction: str
     scale: Any
-    method: Any
     steps_per_period: int
 
 
@@ -69,7 +72,8 @@ def set_up(system: Any, parameter: Any, state: Any, asked: Asked) -> Setup:
     """Check what `continuation` was given, and correct the first point."""
     _check_numbers(asked)
     made, (low, high) = scalar_family(system, parameter), _checked_bounds(asked.bounds)
-    start = state if isinstance(state, BranchStart) else _guess(made, state, asked.value, asked.period)
+    intervals = -(-asked.steps_per_period // DEGREE)
+    start = state if isinstance(state, BranchStart) else _guess(made, state, asked, intervals)
     present = float(start.z[-1])
     if not low <= present <= high:
         do = "Widen the bounds, or set the parameter inside of them."
@@ -78,8 +82,9 @@ def set_up(system: Any, parameter: Any, state: Any, asked: Asked) -> Setup:
         words = "continuation in float32 locates special points to three or four digits; pass a float64 state"
         warnings.warn(words, RuntimeWarning, stacklevel=3)
     kind, width = kind_of(made(start.z[-1])), high - low
-    problem = _problem(made, start, kind, asked)
-    curve = Curve(problem, _scales(start, asked.scale, width), start.cycle or kind == "map", start.z.dtype)
+    problem = _problem(made, start, kind, asked, intervals)
+    start = _on_mesh(problem, start) if start.cycle else start
+    curve = Curve(problem, _scales(start, asked.scale, width), start.z.dtype)
     settings = Settings(low / width, high / width, asked.step, asked.min_step, asked.max_step, asked.steps)
     starts = _ways(_first(curve, start), start, asked.direction)
     return Setup(curve, starts, settings, _name(start, kind), made.name)
@@ -91,20 +96,54 @@ def _name(start: BranchStart, kind: str) -> str:
     return f"{start.iterations}-cycle" if start.iterations > 1 else "fixed point"
 
 
-def _guess(made: Family, state: Any, value: Any, period: Any) -> BranchStart:
+def _guess(made: Family, state: Any, asked: Asked, intervals: int) -> BranchStart:
     """A start at fixed parameter, from a state that the user gave."""
     like = asarrays(state)
     x = as_vector(like)
-    value = made.value() if value is None else value
+    value = made.value() if asked.value is None else asked.value
     if value is None or np.ndim(value) != 0:
         do = "Say value=..., the parameter at which the state is a guess."
         raise ValueError(explain("continuation: value", value, "a number, for a function value -> system", do))
     present = float(value)
-    cycle = period is not None and kind_of(made(jnp.asarray(present, x.dtype))) != "map"
-    period = _checked_period(period, cycle)
-    z = jnp.concatenate([x, jnp.asarray([period, present] if cycle else [present], x.dtype)])
+    system = made(jnp.asarray(present, x.dtype))
+    cycle = asked.period is not None and kind_of(system) != "map"
+    period = _checked_period(asked.period, cycle)
+    if cycle:
+        values, phase = _followed(_autonomous(system, like), like, period, intervals)
+        x = jnp.append(jnp.asarray(values.ravel(), x.dtype), period)
+    z = jnp.append(x, present)
     axis = jnp.zeros_like(z).at[-1].set(1)
-    return BranchStart(like, z, axis, None, 0.0, cycle, 1 if cycle else int(period), True)
+    return BranchStart(like, z, axis, phase if cycle else None, 0.0, cycle, 1 if cycle else int(period), True)
+
+
+def _autonomous(system: Any, like: State) -> Any:
+    """A flow that does not depend on time."""
+    kind = kind_of(system)
+    if kind == "sde" or depends_on(lambda t: rate(system, like, at=t), jnp.zeros((), as_vector(like).dtype)):
+        got = "an SDE" if kind == "sde" else "a flow that depends on time"
+        do = "Add the phase of what drives it to the state."
+        raise ValueError(explain("continuation: period", got, "an autonomous flow", do))
+    return system
+
+
+def _followed(flow: Any, like: State, period: float, intervals: int) -> tuple[np.ndarray, Phase]:
+    """The orbit over a guessed period, closed by a straight line, on a mesh that fits it, in the plane across it."""
+    count = _FINER * intervals * DEGREE
+    dtype = as_vector(like).dtype
+    fine = float(jnp.finfo(dtype).eps) < 1e-10
+    tolerances = {"rtol": 1e-8, "atol": 1e-10} if fine else {"rtol": 1e-4, "atol": 1e-6}
+    path = evolve(flow, like, times=period * np.linspace(0.0, 1.0, count + 1), save=as_vector, **tolerances)
+    rows = np.asarray(path.states, float)
+    if not np.isfinite(rows).all():
+        do = "Start nearer to the cycle, or give a shorter period."
+        raise ValueError(explain("continuation: state", f"an orbit that ended: {path.outcome}", "one period of it", do))
+    rows = rows[:-1] - np.linspace(0.0, 1.0, count, endpoint=False)[:, None] * (rows[-1] - rows[0])
+    even = np.full(_FINER * intervals, 1 / (_FINER * intervals))
+    mesh = equidistributed(rows, even, intervals)
+    values = evaluated(rows, even, base_times(mesh))
+    normal = np.zeros_like(values)
+    normal[0] = np.asarray(as_vector(rate(flow, like)), float)
+    return values, Phase(values, normal / max(float(np.linalg.norm(normal)), 1e-300), mesh)
 
 
 def _checked_period(period: Any, cycle: bool) -> float:
@@ -118,20 +157,41 @@ def _checked_period(period: Any, cycle: bool) -> float:
     raise ValueError(explain("continuation: period", period, expected, "Leave it out for what rests."))
 
 
-def _problem(made: Family, start: BranchStart, kind: str, asked: Asked) -> Any:
+def _problem(made: Family, start: BranchStart, kind: str, asked: Asked, intervals: int) -> Any:
     size = len(as_vector(start.like))
     if size > _DENSE:
         do = "Continue a smaller system: this method forms the Jacobian."
         raise ValueError(explain("continuation: state", f"{size} numbers", f"at most {_DENSE}", do))
     if not start.cycle:
-        return Rest(made, start.like, jnp.asarray(asked.at), start.iterations)
-    flow = made(start.z[-1])
-    if kind == "sde" or depends_on(lambda t: rate(flow, start.like, at=t), jnp.zeros((), start.z.dtype)):
-        got = "an SDE" if kind == "sde" else "a flow that depends on time"
-        do = "Add the phase of what drives it to the state."
-        raise ValueError(explain("continuation: period", got, "an autonomous flow", do))
-    steps = asked.steps_per_period * start.iterations
-    return Cycle(made, start.like, asked.method or RK4(), steps, start.iterations)
+        return Rest(made, start.like, jnp.asarray(asked.at), start.iterations, kind == "map")
+    _autonomous(made(start.z[-1]), start.like)
+    intervals = intervals * start.iterations
+    if size * intervals > _DENSE_CYCLE:
+        got = f"{size} numbers on {intervals} intervals"
+        do = f"Take steps_per_period={DEGREE * max(1, _DENSE_CYCLE // (size * start.iterations))}, or a smaller system."
+        raise ValueError(explain("continuation: a cycle", got, f"a product of at most {_DENSE_CYCLE}", do))
+    return Cycle(made, start.like, size, intervals, start.iterations)
+
+
+def _on_mesh(problem: Cycle, start: BranchStart) -> BranchStart:
+    """The start on as many intervals as the branch will have."""
+    phase: Any = start.phase
+    if len(phase.mesh) == problem.intervals:
+        return start
+    z, direction = np.asarray(start.z, float), np.asarray(start.direction, float)
+    mesh = equidistributed(problem.parts(z + start.amplitude * direction)[0], phase.mesh, problem.intervals)
+    z, direction = (problem.moved(part, phase.mesh, mesh) for part in (z, direction))
+    reference = problem.parts(z + start.amplitude * direction)[0]
+    parts = (jnp.asarray(part, start.z.dtype) for part in (z, direction))
+    return BranchStart(
+        start.like,
+        *parts,
+        Phase(reference, functional(reference), mesh),
+        start.amplitude,
+        True,
+        start.iterations,
+        start.both,
+    )
 
 
 def _first(curve: Curve, start: BranchStart) -> Point:
@@ -140,12 +200,12 @@ def _first(curve: Curve, start: BranchStart) -> Point:
     direction = direction / np.linalg.norm(direction)
     size = start.amplitude
     for _ in range(4):
-        guess = z + size * direction
-        at_guess = Point(guess, direction, None, None, None, None, None, 0)
-        point = curve.correct(guess, direction, start.phase or curve.phase(at_guess))
-        if point is not None:
-            return point
+        point = curve.correct(z + size * direction, direction, start.phase, far=not start.amplitude)
+        if point is not None and not (start.cycle and curve.problem.rests(point.z * curve.scales)):
+            return curve.settled(point)
         size /= 4
+        if not start.amplitude:
+            break
     do = "Start nearer to a solution; run the system first, or give a period that is nearer."
     raise ValueError(explain("continuation: state", "a guess that Newton's method cannot correct", "a solution", do))
 
@@ -169,6 +229,8 @@ def _scales(start: BranchStart, scale: Any, width: float) -> np.ndarray:
     scales = np.full(len(start.z), size)
     scales[-1] = width
     if start.cycle:
+        # The norm of a cycle is its root mean square over the base points.
+        scales[:-2] *= np.sqrt(len(start.z) - 2) / np.sqrt(len(as_vector(start.like)))
         scales[-2] = float(start.z[-2])
     return scales
 

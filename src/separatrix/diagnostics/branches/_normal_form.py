@@ -19,8 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from separatrix.diagnostics.branches._branch_problem import derivatives
-
 
 @eqx.filter_jit
 def _second(problem: Any, z: Float[Array, " m"], u: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -42,7 +40,7 @@ class Expansion:
 
     def __init__(self, problem: Any, z: Any):
         self.problem, self.z = problem, z
-        self.a = np.asarray(derivatives(problem, z, None)[1], float)
+        self.a = np.asarray(problem.derivatives(z)[2], float)
 
     def b(self, u: Any, v: Any) -> Any:
         """B(u, v), linear in both over the complex numbers."""

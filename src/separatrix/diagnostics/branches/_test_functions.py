@@ -21,7 +21,7 @@ import numpy as np
 import scipy.optimize
 
 from separatrix.diagnostics.branches._arclength import Curve, Point, between
-from separatrix.diagnostics.branches._branch_problem import Phase, at_branch_point
+from separatrix.diagnostics.branches._branch_problem import Rest, at_branch_point
 
 # DG counts as of lower rank where its smallest singular value is this small beside the largest at the ends of the step.
 # At a located branch point it is about the error of the location.
@@ -44,7 +44,7 @@ class Met(NamedTuple):
     unresolved: int
 
 
-def examine(curve: Curve, here: Point, there: Point, phase: Phase | None, final: bool) -> Met | None:
+def examine(curve: Curve, here: Point, there: Point, phase: Any, final: bool) -> Met | None:
     """Return what lies between two points; None where a shorter step should tell more, unless it is `final`."""
     crossing = _crossings(here, there)
     turned = bool(here.tangent[-1] * there.tangent[-1] < 0)
@@ -52,7 +52,8 @@ def examine(curve: Curve, here: Point, there: Point, phase: Phase | None, final:
     simple = _simple(here, there, crossing, turned, flipped)
     if not simple and not final:
         return None
-    tests: list[Any] = [lambda p: p.tangent[-1]] if turned else []
+    # At a fold both vanish. On a branch that rises all but straight up tau_p is rounding, and its eigenvalue is not.
+    tests: list[Any] = [lambda p: p.tangent[-1]] if turned and len(crossing) != 1 else []
     tests += [lambda p, k=k: p.growth[k] for k in crossing]
     located = [_branch_point(curve, here, there, phase)] if flipped else []
     if simple and flipped and located[0] is not None:
@@ -70,8 +71,7 @@ def examine(curve: Curve, here: Point, there: Point, phase: Phase | None, final:
 def _crossings(here: Point, there: Point) -> list[int]:
     """The k for which g_k changes sign, by more than an eigenvalue's rounding."""
     a, b = here.growth, there.growth
-    noise = np.finfo(float).eps ** 0.5 * max(1.0, float(np.max(np.abs(here.spectrum), initial=0)))
-    changed = ((a >= 0) != (b >= 0)) & (np.maximum(np.abs(a), np.abs(b)) > noise)
+    changed = ((a >= 0) != (b >= 0)) & (np.maximum(np.abs(a), np.abs(b)) > here.noise)
     return [int(k) for k in np.flatnonzero(changed)]
 
 
@@ -88,28 +88,32 @@ def _simple(here: Point, there: Point, crossing: list[int], turned: bool, flippe
     return False
 
 
-def _locate(curve: Curve, here: Point, there: Point, phase: Phase | None, test: Any) -> Special | None:
+def _locate(curve: Curve, here: Point, there: Point, phase: Any, test: Any) -> Special | None:
     """The zero of a test function on the branch between two points, and what is there."""
     part, point = _zero(curve, here, there, phase, test, 1e-13)
     if point is None:
         return None
-    if _smallest(point.jacobian) < _DEFICIENT * max(_largest(here.jacobian), _largest(there.jacobian)):
+    if point.smallest < _DEFICIENT * max(here.largest, there.largest):
         return Special("branch point", point, part)
     if abs(point.tangent[-1]) < _SAME * max(abs(here.tangent[-1]), abs(there.tangent[-1])):
+        return Special("fold", point, part)
+    if here.tangent[-1] * there.tangent[-1] < 0 and _is_one(curve, point):
         return Special("fold", point, part)
     kind = _kind(curve, point)
     return None if kind is None else Special(kind, point, part)
 
 
-def _branch_point(curve: Curve, here: Point, there: Point, phase: Phase | None) -> Special | None:
+def _branch_point(curve: Curve, here: Point, there: Point, phase: Any) -> Special | None:
     """The zero of det [DG; tau], nearly, then Moore's equations: on the branch Newton's method is singular there."""
-    _, near = _zero(curve, here, there, phase, lambda p: p.sign * _smallest(p.jacobian), 1e-3)
+    problem, rest = curve.problem, isinstance(curve.problem, Rest)
+    part, near = _zero(curve, here, there, phase, lambda p: p.sign * p.smallest, 1e-3 if rest else 1e-9)
     if near is None:
         return None
-    left = np.linalg.svd(near.jacobian / curve.scales)[0][:, -1]
+    if not rest:
+        return Special("branch point", near, part)
+    left = np.linalg.svd(problem.linearized(near.z * curve.scales).jacobian)[0][:, -1]
     as_array = lambda a: jnp.asarray(a, curve.dtype)  # noqa: E731
-    z = np.asarray(at_branch_point(curve.problem, as_array(near.z * curve.scales), as_array(left), phase), float)
-    z = z / curve.scales
+    z = np.asarray(at_branch_point(problem, as_array(near.z * curve.scales), as_array(left)), float) / curve.scales
     if not np.linalg.norm(z - near.z) < 0.5 * np.linalg.norm(there.z - here.z):
         return None
     point = curve.correct(z, here.tangent, phase)
@@ -119,7 +123,7 @@ def _branch_point(curve: Curve, here: Point, there: Point, phase: Phase | None) 
 
 
 def _zero(
-    curve: Curve, here: Point, there: Point, phase: Phase | None, test: Any, tolerance: float
+    curve: Curve, here: Point, there: Point, phase: Any, test: Any, tolerance: float
 ) -> tuple[float, Point | None]:
     """Where on the way from one point to the next a function vanishes, and the point there; None where Newton fails."""
     seen = {0.0: here, 1.0: there}
@@ -139,21 +143,22 @@ def _zero(
     return float(part), seen[part]
 
 
+def _is_one(curve: Curve, point: Point) -> bool:
+    """Whether a cycle's eigenvalue at the border is the multiplier 1: where DG has full rank, tau_p vanishes there."""
+    value = point.spectrum[int(np.argmin(np.abs(point.growth)))]
+    return not isinstance(curve.problem, Rest) and bool(abs(value - 1) < _SAME)
+
+
 def _kind(curve: Curve, point: Point) -> str | None:
     """The name by the eigenvalue nearest to the border."""
     value = point.spectrum[int(np.argmin(np.abs(point.growth)))]
-    turning = abs(np.imag(value)) > 1e-7 * max(1.0, float(np.max(np.abs(point.spectrum))))
+    discrete = not isinstance(curve.problem, Rest) or curve.problem.discrete
+    # On the unit circle or the imaginary axis: of a cycle each multiplier has digits of its own.
+    size = max(1.0, float(np.max(np.abs(point.spectrum)))) if isinstance(curve.problem, Rest) else 1.0
+    turning = abs(np.imag(value)) > 1e-7 * size
     if turning:
-        return "neimark-sacker" if curve.discrete else "hopf"
-    return "period doubling" if curve.discrete and np.real(value) < 0 else None
-
-
-def _smallest(jacobian: np.ndarray) -> float:
-    return float(np.linalg.svd(jacobian, compute_uv=False)[-1])
-
-
-def _largest(jacobian: np.ndarray) -> float:
-    return float(np.linalg.norm(jacobian, 2))
+        return "neimark-sacker" if discrete else "hopf"
+    return "period doubling" if discrete and np.real(value) < 0 else None
 
 
 def _same(one: Special, other: Special) -> bool:

@@ -10,18 +10,21 @@ b_11 = 0, and 2 a b_12 + b b_22 = 0 is the other.
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics._coordinates import as_vector
-from separatrix.diagnostics.branches._branch_problem import Cycle, Phase, derivatives, phase_at
+from separatrix.diagnostics.branches._branch_problem import Rest
 from separatrix.diagnostics.branches._branch_setup import BranchStart
+from separatrix.diagnostics.branches._collocation import DEGREE, base_times, evaluated, functional
+from separatrix.diagnostics.branches._cycle import Cycle, Phase
 from separatrix.diagnostics.branches._normal_form import eigenvector
 from separatrix.diagnostics.branches.continuation import Branch, SpecialPoint
+
+# Intervals on which the harmonic of a Hopf point is handed over; its cycle gets a mesh of its own.
+_UNIFORM = 20
 
 
 def switch_branch(branch: Any, point: Any, *, amplitude: float = 0.02) -> BranchStart:
@@ -59,67 +62,108 @@ def switch_branch(branch: Any, point: Any, *, amplitude: float = 0.02) -> Branch
         raise TypeError(explain("switch_branch: branch", type(branch).__name__, "a Branch", do))
     point = point if isinstance(point, SpecialPoint) else branch.special[point]
     problem = branch._problem
-    cycle = isinstance(problem, Cycle)
-    tail = [point.period, point.parameter] if cycle else [point.parameter]
-    z = jnp.concatenate([as_vector(point.state), jnp.stack(tail)])
     match point.kind:
         case "hopf":
-            return _cycles(problem, z, amplitude)
+            return _cycles(problem, point, amplitude)
         case "period doubling":
-            return _doubled(problem, z, amplitude, cycle)
+            return (
+                _doubled_cycle(problem, point, amplitude)
+                if isinstance(problem, Cycle)
+                else _doubled(problem, point, amplitude)
+            )
         case "branch point":
-            return _crossing(branch, problem, z, amplitude, cycle)
+            return _crossing(branch, point, amplitude)
     do = "A branch goes on past a fold by itself; a torus is followed by evolve."
     raise ValueError(explain("switch_branch: point", point.kind, "a hopf, period doubling or branch point", do))
 
 
-def _cycles(problem: Any, z: Float[Array, " m"], amplitude: float) -> BranchStart:
-    value, q = eigenvector(np.asarray(derivatives(problem, z, None)[1], float), "hopf")
-    real, imaginary = (jnp.asarray(part, z.dtype) for part in (np.real(q), np.imag(q)))
-    start = jnp.concatenate([z[:-1], jnp.asarray([2 * np.pi / np.imag(value)], z.dtype), z[-1:]])
-    direction = jnp.concatenate([real, jnp.zeros(2, z.dtype)])
-    # A Re q = -omega Im q is the velocity at x + e Re q, up to e.
-    phase = Phase(z[:-1], -imaginary / jnp.linalg.norm(imaginary))
-    return BranchStart(problem.like, start, direction, phase, amplitude, True, 1, False)
+def _unknowns(problem: Any, point: SpecialPoint) -> tuple[np.ndarray, Phase | None]:
+    """z, and what fixes the phase of a cycle."""
+    if isinstance(problem, Rest):
+        return np.append(np.asarray(as_vector(point.state), float), float(point.parameter)), None
+    values = np.asarray(jax.vmap(as_vector)(point.orbit), float)
+    mesh = np.diff(np.append(np.asarray(point.phases, float)[::DEGREE], 1.0))
+    z = np.concatenate([values.ravel(), [float(point.period), float(point.parameter)]])
+    return z, problem.phase(z, mesh)
 
 
-def _doubled(problem: Any, z: Float[Array, " m"], amplitude: float, cycle: bool) -> BranchStart:
-    phase = phase_at(problem, z)
-    _, q = eigenvector(np.asarray(derivatives(problem, z, phase)[1], float), "period doubling")
-    across = jnp.asarray(np.real(q), z.dtype)
-    across = problem.across(z) @ across if cycle else across
-    direction = jnp.concatenate([across, jnp.zeros(2 if cycle else 1, z.dtype)])
-    twice = z.at[-2].multiply(2) if cycle else z
-    return BranchStart(problem.like, twice, direction, phase, amplitude, cycle, 2 * problem.iterations, False)
+def _start(
+    problem: Any, z: Any, direction: Any, phase: Any, amplitude: float, *, iterations: int, cycle: bool, both: bool
+) -> BranchStart:
+    dtype = as_vector(problem.like).dtype
+    parts = (jnp.asarray(part, dtype) for part in (z, direction))
+    return BranchStart(problem.like, *parts, phase, amplitude, cycle, iterations, both)
 
 
-def _crossing(branch: Branch, problem: Any, z: Float[Array, " m"], amplitude: float, cycle: bool) -> BranchStart:
-    phase = phase_at(problem, z)
-    jacobian = np.asarray(derivatives(problem, z, phase)[0], float)
-    left, _, right = np.linalg.svd(jacobian)
+def _cycles(problem: Any, point: SpecialPoint, amplitude: float) -> BranchStart:
+    z, _ = _unknowns(problem, point)
+    value, q = eigenvector(problem.linearized(z).matrix, "hopf")
+    mesh = np.full(_UNIFORM, 1 / _UNIFORM)
+    swing = np.real(q * np.exp(2j * np.pi * base_times(mesh))[:, None])
+    rest = np.broadcast_to(z[:-1], swing.shape)
+    start = np.concatenate([rest.ravel(), [2 * np.pi / np.imag(value), z[-1]]])
+    direction, phase = np.append(swing.ravel(), [0.0, 0.0]), Phase(rest, functional(swing), mesh)
+    return _start(problem, start, direction, phase, amplitude, iterations=1, cycle=True, both=False)
+
+
+def _doubled(problem: Rest, point: SpecialPoint, amplitude: float) -> BranchStart:
+    z, _ = _unknowns(problem, point)
+    _, q = eigenvector(problem.linearized(z).matrix, "period doubling")
+    twice = 2 * problem.iterations
+    return _start(problem, z, np.append(np.real(q), 0.0), None, amplitude, iterations=twice, cycle=False, both=False)
+
+
+def _doubled_cycle(problem: Cycle, point: SpecialPoint, amplitude: float) -> BranchStart:
+    """Twice around the cycle, and v once with either sign: v(t + 1) = -v(t)."""
+    z, phase = _unknowns(problem, point)
+    assert phase is not None
+    values, period, parameter = problem.parts(z)
+    swing = problem.linearized(z, phase).turned()
+    start = np.concatenate([values.ravel(), values.ravel(), [2 * period, parameter]])
+    direction = np.concatenate([swing.ravel(), -swing.ravel(), [0.0, 0.0]])
+    both = np.concatenate([values, values])
+    turned = Phase(both, functional(both), np.concatenate([phase.mesh, phase.mesh]) / 2)
+    twice = 2 * problem.iterations
+    return _start(problem, start, direction, turned, amplitude, iterations=twice, cycle=True, both=False)
+
+
+def _crossing(branch: Branch, point: SpecialPoint, amplitude: float) -> BranchStart:
+    problem = branch._problem
+    z, phase = _unknowns(problem, point)
+    left, _, right = np.linalg.svd(problem.jacobian(z, phase))
     phi, null = left[:, -1], right[-2:]
-    along = _along(branch, z, cycle) @ null.T
+    along = null @ _along(branch, point, phase)
     along = along / np.linalg.norm(along)
     tau, nu = along @ null, np.array([-along[1], along[0]]) @ null
-    second = lambda u, v: float(phi @ np.asarray(_second(problem, z, phase, jnp.asarray(u), jnp.asarray(v)), float))  # noqa: E731
+
+    def second(u: np.ndarray, v: np.ndarray) -> float:
+        """<phi, D2G(u, v)>, by a central difference of DG u: good to 1e-9 of it, and a direction wants no more."""
+        step = 1e-5 * max(1.0, float(np.linalg.norm(z)))
+        ahead, behind = (problem.jacobian(z + side * step * v, phase) @ u for side in (1, -1))
+        return float(phi @ (ahead - behind)) / (2 * step)
+
     direction = second(nu, nu) * tau - 2 * second(tau, nu) * nu
     direction = nu if not np.linalg.norm(direction) > 0 else direction
-    direction = jnp.asarray(direction, z.dtype)
-    return BranchStart(problem.like, z, direction, phase, amplitude, cycle, problem.iterations, True)
+    cycle = isinstance(problem, Cycle)
+    return _start(problem, z, direction, phase, amplitude, iterations=problem.iterations, cycle=cycle, both=True)
 
 
-def _along(branch: Branch, z: Float[Array, " m"], cycle: bool) -> np.ndarray:
+def _along(branch: Branch, point: SpecialPoint, phase: Phase | None) -> np.ndarray:
     """The chord of the branch around a point of it."""
-    x = jax.vmap(as_vector)(branch.states)
-    tail = [branch.periods[:, None]] if cycle else []
-    rows = np.asarray(jnp.concatenate([x, *tail, branch.parameters[:, None]], axis=1))
-    nearest = int(np.argmin(np.linalg.norm(rows - np.asarray(z), axis=1)))
-    low, high = max(nearest - 1, 0), min(nearest + 1, len(rows) - 1)
-    return rows[high] - rows[low]
-
-
-@eqx.filter_jit
-def _second(problem: Any, z: Array, phase: Any, u: Array, v: Array) -> Array:
-    """D2G(u, v)."""
-    first = lambda z: jax.jvp(lambda z: problem.residual(z, phase), (z,), (u,))[1]  # noqa: E731
-    return jax.jvp(first, (z,), (v,))[1]
+    problem = branch._problem
+    tail = [branch.periods, branch.parameters] if isinstance(problem, Cycle) else [branch.parameters]
+    known = [float(point.period), float(point.parameter)][-len(tail) :]
+    rows = np.concatenate(
+        [np.stack([np.asarray(part, float) for part in tail], axis=1), np.asarray(branch.extremes)], axis=1
+    )
+    nearest = int(np.argmin(np.linalg.norm(rows - np.append(known, point.extremes), axis=1)))
+    ends = []
+    for place in (max(nearest - 1, 0), min(nearest + 1, len(rows) - 1)):
+        values = np.asarray(
+            jax.vmap(as_vector)(jax.tree.map(lambda leaf, place=place: leaf[place], branch.orbits)), float
+        )
+        if phase is not None:
+            mesh = np.diff(np.append(np.asarray(branch.phases[place], float)[::DEGREE], 1.0))
+            values = evaluated(values, mesh, base_times(phase.mesh))
+        ends.append(np.concatenate([values[: 1 if phase is None else None].ravel(), rows[place, : len(tail)]]))
+    return ends[1] - ends[0]
