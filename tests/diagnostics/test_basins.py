@@ -135,10 +135,10 @@ def test_a_slow_start_is_run_on_and_told():
 def test_starts_that_run_away_neither_hide_an_attractor_nor_make_any(kind):
     # To the right of 0 all starts end at (1, 0), to its left they run away at the speed 5, far short of the escape radius.
     if kind == "flow":
-        speed = lambda x: jnp.where(x[0] > 0, jnp.stack([1 - x[0], -x[1]]), jnp.array([-5.0, 0.0]))  # noqa: E731
+        speed = lambda x: jnp.where(x[0] > 0, jnp.stack([1 - x[0], -x[1]]), jnp.array([-5.0, 0.0]))
         found = sx.basins(sx.as_flow(speed), region=square(2.0), resolution=12, times=(3.0, 43.0))
     else:
-        step = lambda x: jnp.where(x[0] > 0, jnp.stack([0.5 + x[0] / 2, x[1] / 3]), x - jnp.array([5.0, 0.0]))  # noqa: E731
+        step = lambda x: jnp.where(x[0] > 0, jnp.stack([0.5 + x[0] / 2, x[1] / 3]), x - jnp.array([5.0, 0.0]))
         found = sx.basins(sx.as_map(step), region=square(2.0), resolution=12, steps=60)
     np.testing.assert_allclose(found.attractors, [[1.0, 0.0]], atol=1e-6)
     assert found.kinds == ("fixed point",) and bool(found.attracting[0])
@@ -217,7 +217,7 @@ def test_a_driven_flow_goes_on_at_its_own_time():
     tails = run.tails(np.array([[0.3]]), 0.0, np.arange(1))
     again = run.tails(tails[:, -1], 3.0, np.arange(1))[0, :, 0]
     times = 7.0 - 0.25 * 3 * np.arange(15, -1, -1) / 16
-    exact = lambda t: (np.cos(t) + np.sin(t)) / 2 + (0.3 - (np.cos(1) + np.sin(1)) / 2) * np.exp(1 - t)  # noqa: E731
+    exact = lambda t: (np.cos(t) + np.sin(t)) / 2 + (0.3 - (np.cos(1) + np.sin(1)) / 2) * np.exp(1 - t)
     np.testing.assert_allclose(again, exact(times), atol=1e-8)
 
 
