@@ -33,7 +33,7 @@ def test_whole_numbers_of_64_bits_come_back_exactly(folder: Path, values: list[i
 
 
 @given(
-    whole=st.integers(-(10**30), 10**30),
+    whole=st.integers(-(10**30), 10**30) | st.integers(2**53 - 3, 2**53 + 3),
     fraction=st.floats(allow_nan=False, allow_infinity=False),
 )
 def test_beside_fractions_a_whole_number_is_a_float_or_refused(folder: Path, whole: int, fraction: float) -> None:

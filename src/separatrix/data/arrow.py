@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from separatrix._errors import DataError, DataMissing, explain, unknown
-from separatrix.data.arrow_columns import convert, gaps_of
+from separatrix.data.arrow_columns import convert, gaps_of, whole
 from separatrix.data.files import refusal, sound
 from separatrix.data.table import Kinds, Missing, Table
 
@@ -91,7 +91,7 @@ def to_table(
     for name in [*wanted, *([] if isinstance(kinds, str) else kinds)]:
         if name not in there:
             raise DataError(unknown(f"{source}: column", name, there, "Name columns of the file."))
-    rows, chosen = found.num_rows, {name: found.column(name) for name in wanted}
+    rows, chosen = found.num_rows, {name: whole(found.column(name)) for name in wanted}
     if missing == "drop":
         import pyarrow
 

@@ -44,6 +44,13 @@ def convert(
     return _dates(column) if asked == "date" else _numbers(where, name, column, gaps), None
 
 
+def whole(column: Any) -> Any:
+    """The column with its words in one buffer: of views on words Arrow can select no rows."""
+    import pyarrow
+
+    return column.cast(pyarrow.large_string()) if pyarrow.types.is_string_view(column.type) else column
+
+
 def gaps_of(column: Any) -> Bool[np.ndarray, " rows"]:
     """Where a column is null or NaN."""
     import pyarrow
@@ -145,9 +152,9 @@ def _category(where: str, column: Any, known: tuple[str, ...] | None, unordered:
 
     declared = pyarrow.types.is_dictionary(column.type)
     encoded = column if declared else column.dictionary_encode()
-    whole = encoded.unify_dictionaries().combine_chunks()
-    whole = whole.chunk(0) if isinstance(whole, pyarrow.ChunkedArray) else whole
-    words = whole.dictionary.to_pylist()
+    single = encoded.unify_dictionaries().combine_chunks()
+    single = single.chunk(0) if isinstance(single, pyarrow.ChunkedArray) else single
+    words = single.dictionary.to_pylist()
     order = list(dict.fromkeys(word for word in words if word is not None))
     if known is None:
         chosen = tuple(map(str, order if declared and not unordered else sorted(order)))
@@ -155,7 +162,7 @@ def _category(where: str, column: Any, known: tuple[str, ...] | None, unordered:
         chosen = known
     code = {word: i for i, word in enumerate(chosen)}
     table = np.array([-1 if word is None else code.get(str(word), -2) for word in words] + [-1], np.int32)
-    codes: Int[np.ndarray, " rows"] = table[whole.indices.fill_null(-1).to_numpy()]
+    codes: Int[np.ndarray, " rows"] = table[single.indices.fill_null(-1).to_numpy()]
     strange = np.flatnonzero(codes == -2)
     if len(strange):
         got = f"{column[int(strange[0])].as_py()!r} at row {strange[0] + 1}"

@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[ \t]*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[ \t]*", r
 _WHOLE = re.compile(r"[ \t]*[+-]?\d+[ \t]*", re.ASCII)
 _DIGIT = re.compile("[1-9]")
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d\b.*", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?", re.ASCII)
 # A word such as "none" or "-" may be a category; these never are.
 _GAPS = frozenset({"", "na", "n/a", "nan", "null", "<na>", "#n/a", "nat", "?"})
 _NO_NUMBER = _GAPS | {"none", "-", ".", "--", "n.a."}
@@ -69,7 +69,7 @@ def plain_numbers(columns: Mapping[str, Sequence[str]]) -> dict[str, Shaped[np.n
             values = np.array(list(map(float, cells)), np.float64)
         except ValueError:
             continue
-        if np.all(np.abs(values) <= EXACT) and _is_zero(cells, values):  # false for NaN too
+        if np.all(np.abs(values) < EXACT) and _is_zero(cells, values):  # false for NaN too
             found[name] = values
     return found
 
@@ -146,7 +146,7 @@ def _one(row: int, cell: str, missing: str, refuse: Refuse) -> float:
 
 def _held(values: Shaped[np.ndarray, " rows"], cells: Sequence[str], refuse: Refuse) -> Shaped[np.ndarray, " rows"]:
     """The floats, once no whole number was rounded and none became zero."""
-    for row in np.flatnonzero(np.abs(values) > EXACT).tolist():
+    for row in np.flatnonzero(np.abs(values) >= EXACT).tolist():
         if _WHOLE.fullmatch(cells[row]) and int(cells[row]) != int(values[row]):
             do = "Fill gaps and write the whole column as whole numbers below 2^63, or subtract a number near it."
             raise refuse(row, cells[row].strip(), "a whole number that a float64 can be", do)

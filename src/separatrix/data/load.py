@@ -17,6 +17,7 @@ from typing import Any
 from separatrix._errors import DataMissing, explain, unknown
 from separatrix.data.dataset import Card, DataSet, build, digest, shapes_of
 from separatrix.data.files import refusal, sound
+from separatrix.data.images import Colour, Size
 from separatrix.data.own import load_own
 from separatrix.data.sets import NAMED, NamedSet, Place
 from separatrix.data.sets.named import folder_of
@@ -37,24 +38,27 @@ def load(
     kinds: Kinds | None = None,
     mmap: bool | None = None,
     max_bytes: int | None = None,
+    size: Size | None = None,
+    colour: Colour | None = None,
 ) -> DataSet:
     """Load a named data set, or a file of your own.
 
     **Arguments:**
 
-    - `name`: a name of `names()`; the path of a .csv, .tsv, .parquet, .npz or .npy file, or of a folder with the
-      four IDX files of the MNIST family; a data frame of pandas, polars or pyarrow; or a `Table`.
+    - `name`: a name of `names()`; the path of a .csv, .tsv, .parquet, .npz, .npy or .txt file, or of a folder of pictures
+      or with the four IDX files of the MNIST family; a data frame of pandas, polars or pyarrow; or a `Table`.
     - `path`: where a named set's copy is, looked at before all other places.
     - `targets`: for a table, the column or columns to predict; the others are the inputs. None by default: no targets.
     - `columns`, `delimiter`, `missing`, `kinds`: for a table, as `read_csv` has them: which columns, the sign between
       them, what becomes of gaps ("refuse", "drop", "keep"), and whether words and dates are taken ("infer").
     - `mmap`: for an .npy file, leave it on disk. `max_bytes`: for a packed file, the most that it may unpack to.
+    - `size`, `colour`: for a folder of pictures, as `read_images` has them: resize all, and make all grey or colour.
 
-    **Returns:** a `DataSet`. Images are float32 in [0, 1], shape (n, height, width), their labels int32; text is uint8
-    codes, shape (n,); columns of a table are float64, a category one column of 0 and 1 for each word. A single target
-    keeps its numbers as they are; one of words is int32 codes into `classes`. Gaps that are kept are NaN, and
-    `present` says where. An .npz file holds arrays named inputs, targets, test_inputs, test_targets (all but the first
-    optional); an .npy file the inputs.
+    **Returns:** a `DataSet`. Images are float32 in [0, 1], shape (n, height, width) or (n, height, width, 3), their
+    labels int32. A named text is uint8 codes of ASCII, one of your own int32 codes into `vocabulary`. Columns of a table
+    are float64, a category one column of 0 and 1 for each word. A single target keeps its numbers as they are; one of
+    words is int32 codes into `classes`. Gaps that are kept are NaN, and `present` says where. An .npz file holds arrays
+    named inputs, targets, test_inputs, test_targets (all but the first optional); an .npy file the inputs.
 
     **Raises:** `DataMissing` if the set is nowhere to be found, with the line that installs it; `DataError` (a
     `ValueError`) for a file that is not sound, naming the first bad place in it; `ValueError` for an unknown name, and
@@ -68,7 +72,7 @@ def load(
     """
     asked = {
         "targets": targets, "columns": columns, "delimiter": delimiter, "missing": missing, "kinds": kinds,
-        "mmap": mmap, "max_bytes": max_bytes,
+        "mmap": mmap, "max_bytes": max_bytes, "size": size, "colour": colour,
     }  # fmt: skip
     options = {option: value for option, value in asked.items() if value is not None}
     own = isinstance(name, Table) or hasattr(name, "__arrow_c_stream__")

@@ -5,7 +5,8 @@
 | .csv .tsv .parquet, a data frame, a `Table` | columns; those named as targets are predicted from the others |
 | .npz | arrays named inputs, targets, test_inputs, test_targets |
 | .npy | the inputs |
-| a folder | the four IDX files of the MNIST family |
+| .txt, .txt.gz | the characters, as codes into a vocabulary |
+| a folder | pictures, each sub-folder a class; or the four IDX files of the MNIST family |
 
 Every option is used or refused: each way to read has its own, and what another would take is named.
 """
@@ -22,9 +23,11 @@ from separatrix.data.arrow import from_arrow
 from separatrix.data.dataset import FIELDS, Card, DataSet, build, digest, shapes_of
 from separatrix.data.delimited import read_csv
 from separatrix.data.files import refusal
+from separatrix.data.images import is_pictures, read_images
 from separatrix.data.parquet import read_parquet
 from separatrix.data.sets.fashion_mnist import FASHION_MNIST, read_folder
 from separatrix.data.table import Table
+from separatrix.data.text import read_text
 
 Options = Mapping[str, Any]
 
@@ -33,6 +36,7 @@ def _read_tsv(path: Path, *, delimiter: str = "\t", **options: Any) -> Table:
     return read_csv(path, delimiter=delimiter, **options)
 
 
+_PARTS = frozenset({"train", "training", "test", "val", "valid", "validation", "dev"})
 _COLUMNS = frozenset({"targets", "columns", "missing", "kinds"})
 _TABLES: dict[str, tuple[Callable[..., Table], frozenset[str]]] = {
     ".csv": (read_csv, _COLUMNS | {"delimiter"}),
@@ -43,32 +47,55 @@ _TABLES: dict[str, tuple[Callable[..., Table], frozenset[str]]] = {
 
 def load_own(source: Any, options: Options) -> DataSet:
     """The data set in a file or folder that exists, or in a data frame; see `load`."""
+    return read_own(source, options, None)[0]
+
+
+def read_own(source: Any, options: Options, like: Any) -> tuple[DataSet, Any]:
+    """The data set, and what a part read later must be `like`: its words, classes or characters are those of this one."""
     if isinstance(source, Table):
         _require_used(repr(source), options, frozenset({"targets"}))
-        return _from_table(source, options)
+        return _from_table(source, options), source
     if hasattr(source, "__arrow_c_stream__"):
         _require_used("a data frame", options, _COLUMNS)
-        return _from_table(from_arrow(source, **_less_targets(options)), options)
-    return _from_path(Path(source), options)
-
-
-def _from_path(path: Path, options: Options) -> DataSet:
+        table = from_arrow(source, like=like, **_less_targets(options))
+        return _from_table(table, options), table
+    path = Path(source)
     if path.is_dir():
-        _require_used(str(path), options, frozenset())
-        return _build(path, FASHION_MNIST.prepare(read_folder(str(path))))
+        return _from_folder(path, options, like)
     suffix = path.suffix.lower()
     if suffix in _TABLES:
         read, known = _TABLES[suffix]
         _require_used(str(path), options, known)
-        return _from_table(read(path, **_less_targets(options)), options)
+        table = read(path, like=like, **_less_targets(options))
+        return _from_table(table, options), table
+    if path.name.lower().endswith((".txt", ".txt.gz")):
+        _require_used(str(path), options, frozenset({"max_bytes"}))
+        text = read_text(path, vocabulary=None if like is None else like.vocabulary, **options)
+        told = f"a text of your own, {len(text.vocabulary)} characters in its vocabulary"
+        return _build(path, {"inputs": text.codes}, told, vocabulary=text.vocabulary), text
     if suffix == ".npz":
         _require_used(str(path), options, frozenset({"max_bytes"}))
-        return _build(path, _fields(path, read_npz(path, **options)))
+        return _build(path, _fields(path, read_npz(path, **options))), None
     if suffix == ".npy":
         _require_used(str(path), options, frozenset({"mmap"}))
-        return _build(path, {"inputs": read_npy(path, **options)})
-    known = ", ".join([*_TABLES, ".npz", ".npy"])
+        return _build(path, {"inputs": read_npy(path, **options)}), None
+    known = ", ".join([*_TABLES, ".npz", ".npy", ".txt"])
     raise refusal(f"load {path}", f"suffix {path.suffix!r}", f"one of {known}", "Convert or rename the file.")
+
+
+def _from_folder(path: Path, options: Options, like: Any) -> tuple[DataSet, Any]:
+    inside = {entry.name.lower() for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    if inside and inside <= _PARTS:
+        do = "Call sx.data.split_files(train=..., validation=..., test=...) with these folders."
+        raise refusal(f"load {path}", f"the parts {', '.join(sorted(inside))}", "classes or pictures", do)
+    if not is_pictures(path):
+        _require_used(str(path), options, frozenset())
+        return _build(path, FASHION_MNIST.prepare(read_folder(str(path)))), None
+    _require_used(str(path), options, frozenset({"size", "colour"}))
+    found = read_images(path, classes=None if like is None else like.classes, **options)
+    fields = {"inputs": found.values, "targets": found.labels}
+    told = f"{len(found.files)} pictures of your own" + (f" in {len(found.classes)} classes" if found.classes else "")
+    return _build(path, fields, told, classes=found.classes), found
 
 
 def _require_used(what: str, options: Options, known: frozenset[str]) -> None:
