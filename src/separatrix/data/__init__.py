@@ -5,14 +5,17 @@ where it comes from, under which licence, and by which digest it is known. Nothi
 and go into any function of the library as they are.
 """
 
+from separatrix._errors import DataError as DataError, DataMissing as DataMissing
 from separatrix.data.arrays import read_npy as read_npy, read_npz as read_npz
-from separatrix.data.dataset import Card as Card, DataSet as DataSet, Table as Table
+from separatrix.data.arrow import from_arrow as from_arrow
+from separatrix.data.dataset import Card as Card, DataSet as DataSet
 from separatrix.data.delimited import read_csv as read_csv
 from separatrix.data.idx import read_idx as read_idx
 from separatrix.data.load import card as card, load as load, locate as locate, names as names, summary as summary
 from separatrix.data.parquet import read_parquet as read_parquet
+from separatrix.data.table import Features as Features, Table as Table
 
 __all__ = [
-    "Card", "DataSet", "Table", "card", "load", "locate", "names", "read_csv", "read_idx", "read_npy", "read_npz",
-    "read_parquet", "summary",
+    "Card", "DataError", "DataMissing", "DataSet", "Features", "Table", "card", "from_arrow", "load", "locate", "names",
+    "read_csv", "read_idx", "read_npy", "read_npz", "read_parquet", "summary",
 ]  # fmt: skip

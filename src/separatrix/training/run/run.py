@@ -11,9 +11,7 @@ from the checkpoint of step n gives what was there after step n: tree, key, curs
 
 import contextlib
 import time
-import uuid
 import warnings
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,26 @@ from typing import Any
 import numpy as np
 
 from separatrix._errors import Diverged, explain
-from separatrix.training.run._canonical import decode, digest, encode, fingerprint as fingerprint_of, plain
 from separatrix.training.run._checkpoints import Checkpoints
-from separatrix.training.run._container import read_file, read_words
-from separatrix.training.run._disk import DISK, Files, clear_strays, make_folder, write_whole
+from separatrix.training.run._disk import DISK, Files, clear_strays, make_folder
+from separatrix.training.run._folder import (
+    CHECKPOINTS,
+    EVENTS,
+    LOCK,
+    METRICS,
+    Hand,
+    about_new,
+    read_about,
+    require_empty,
+    write_about,
+)
 from separatrix.training.run._lock import Lock, holder_of, proven_dead
-from separatrix.training.run._log import Log, continued, plain_number, read_log
+from separatrix.training.run._log import continued, plain_number, read_log
 from separatrix.training.run._metrics import metrics_of
-from separatrix.training.run._writer import Writer
-from separatrix.training.run.checkpoint import Room, Saved, load_tree, snapshot, versions
+from separatrix.training.run.checkpoint import Saved, load_tree, snapshot
 from separatrix.training.run.errors import OtherRun, StorageError
 
 ENDS = ("finished", "interrupted", "diverged", "failed")
-_ABOUT, _LOCK, _METRICS, _EVENTS, _CHECKPOINTS = "run.json", "lock", "metrics.jsonl", "events.jsonl", "checkpoints"
 
 
 class Run:
@@ -69,8 +74,8 @@ class Run:
         self.fingerprint: str = about["fingerprint"]
         self.created: str = about["created"]
         self._files = files
-        self._checkpoints = Checkpoints(path / _CHECKPOINTS, files)
-        self._hand: _Hand | None = None
+        self._checkpoints = Checkpoints(path / CHECKPOINTS, files)
+        self._hand: Hand | None = None
 
     @classmethod
     def create(
@@ -89,22 +94,17 @@ class Run:
         """
         path = Path(path)
         _require_keep(keep)
-        about = {
-            "id": uuid.uuid4().hex, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recipe": recipe,
-            "spec": plain(spec, "Run.create: spec"), "versions": versions(),
-        }  # fmt: skip
-        about["fingerprint"] = fingerprint or fingerprint_of({"recipe": recipe, "spec": about["spec"]})
+        about = about_new(spec, recipe, fingerprint)
         make_folder(path, files)
-        _require_empty(path)  # before we leave a lock there, and again when it is ours
-        lock = Lock(path / _LOCK, force=force, files=files)
+        require_empty(path)  # before we leave a lock there, and again when it is ours
+        lock = Lock(path / LOCK, force=force, files=files)
         try:
-            _require_empty(path)
-            make_folder(path / _CHECKPOINTS, files)
+            require_empty(path)
+            make_folder(path / CHECKPOINTS, files)
             clear_strays(path, alone=True)
-            text = encode(about)
-            write_whole(path / _ABOUT, [encode({"run": about, "sha256": digest(text)}).encode()], files)
+            write_about(path, about, files)
             run = cls(path, about, files)
-            run._hand = _Hand(path, lock, keep, files)
+            run._hand = Hand(path, lock, keep, files)
         except BaseException:
             lock.release()
             raise
@@ -130,12 +130,12 @@ class Run:
             got = f"a run of fingerprint {run.fingerprint[:16]}"
             raise OtherRun(explain(str(run.path), got, f"{fingerprint[:16]}, of these settings", do))
         _require_keep(keep)
-        lock = Lock(run.path / _LOCK, force=force, files=files)
+        lock = Lock(run.path / LOCK, force=force, files=files)
         try:
-            for folder in (run.path, run.path / _CHECKPOINTS):
+            for folder in (run.path, run.path / CHECKPOINTS):
                 clear_strays(folder, alone=True)
-            run = cls(run.path, _about(run.path), files)
-            run._hand = _Hand(run.path, lock, keep, files)
+            run = cls(run.path, read_about(run.path), files)
+            run._hand = Hand(run.path, lock, keep, files)
         except BaseException:
             lock.release()
             raise
@@ -148,39 +148,39 @@ class Run:
         **Raises:** `StorageError` where there is none; `DamagedFile`.
         """
         path = Path(path)
-        return cls(path, _about(path))
+        return cls(path, read_about(path))
 
     # What is asked of a run
 
     @property
     def status(self) -> str:
         """How it stands: its last word, or "running" while its writer lives, or "killed" where it died without a word."""
-        holder = holder_of(self.path / _LOCK)
+        holder = holder_of(self.path / LOCK)
         if self._hand is not None or (holder is not None and not proven_dead(holder)):
             return "running"
-        ends = [event for event in self._read(_EVENTS) if event.get("event") in ("start", "resume", "end")]
+        ends = [event for event in self._read(EVENTS) if event.get("event") in ("start", "resume", "end")]
         said = ends[-1].get("status") if ends and ends[-1]["event"] == "end" else None
         return said if said in ENDS else "killed"
 
     @property
     def events(self) -> list[dict[str, Any]]:
         """What happened, in order: `{"event": name, "time": seconds, ...}`."""
-        return [event for event in continued(self._read(_EVENTS)) if isinstance(event.get("event"), str)]
+        return [event for event in continued(self._read(EVENTS)) if isinstance(event.get("event"), str)]
 
     @property
     def steps(self) -> np.ndarray:
         """The steps at which something was measured."""
-        return metrics_of(self._read(_METRICS))[0]
+        return metrics_of(self._read(METRICS))[0]
 
     @property
     def times(self) -> np.ndarray:
         """When each measurement was taken, in seconds since 1970."""
-        return metrics_of(self._read(_METRICS))[1]
+        return metrics_of(self._read(METRICS))[1]
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
         """Name to values, one a step; NaN where a name was not measured at that step."""
-        return metrics_of(self._read(_METRICS))[2]
+        return metrics_of(self._read(METRICS))[2]
 
     @property
     def checkpoints(self) -> list[int]:
@@ -224,17 +224,11 @@ class Run:
 
     @property
     def model(self) -> Any:
-        """The model, its form given by the recipe.
-
-        **Raises:** `StorageError` where the run has no recipe: `model_like` takes a template.
-        """
+        """The model, its form given by the recipe. A run without one has `model_like`."""
         return self.model_like(_recipe_of(self).template())
 
     def resume(self, **options: Any) -> Any:
-        """Go on to the end, as the recipe says.
-
-        **Raises:** `StorageError` where the run has no recipe.
-        """
+        """Go on to the end, as the recipe says. A run without one is resumed by the script that made it."""
         return _recipe_of(self).resume(self, **options)
 
     # What its writer says
@@ -361,7 +355,7 @@ class Run:
         at = f" at step {self.checkpoints[-1]}" if self.checkpoints else ""
         return f"Run({str(self.path)!r}, {self.status}{at})"
 
-    def _writing(self) -> "_Hand":
+    def _writing(self) -> "Hand":
         if self._hand is None:
             do = "Take it by Run.reopen, which lets one process write."
             raise StorageError(explain(str(self.path), "a run that is open for reading", "one for writing", do))
@@ -372,45 +366,12 @@ class Run:
         if damaged:
             lines = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
             warnings.warn(f"{self.path / name}: damaged lines {lines} are left out", RuntimeWarning, stacklevel=3)
-        return records if name == _EVENTS else continued(records)
+        return records if name == EVENTS else continued(records)
 
     def _named(self, name: str) -> Path:
         if not name.isidentifier() or name == "lock":
             raise ValueError(explain("Run: name", repr(name), "letters, digits and underscores", "Rename it."))
         return self.path / f"{name}.safetensors"
-
-
-class _Hand:
-    """What a writer holds: the lock, the open files, the thread, and the memory for copies."""
-
-    def __init__(self, path: Path, lock: Lock, keep: int, files: Files) -> None:
-        self.lock, self.keep = lock, keep
-        self.metrics, self.events = Log(path / _METRICS, files), Log(path / _EVENTS, files)
-        self.writer, self.room = Writer(), Room()
-        # A run that is forgotten, as by an error in a notebook, gives its folder back.
-        self._forgotten = weakref.finalize(self, lock.release)
-
-    def close(self) -> None:
-        self.metrics.close()
-        self.events.close()
-        self._forgotten()
-
-
-def _about(path: Path) -> dict[str, Any]:
-    """What `run.json` says, verified."""
-    if not (path / _ABOUT).exists():
-        do = "Check the path; a run is a folder with run.json in it."
-        raise StorageError(explain(str(path), "no run there", "the folder of a run", do))
-    with read_words(path / _ABOUT):
-        text = read_file(path / _ABOUT)
-        whole = decode(text)
-        about = whole["run"]
-        if digest(encode(about)) != whole["sha256"]:
-            raise ValueError("the digest of run.json differs")
-        texts = [about[name] for name in ("id", "created", "fingerprint")]
-        if not all(isinstance(word, str) for word in texts) or not isinstance(about["recipe"], str | None):
-            raise TypeError("fields of other types")
-        return about
 
 
 def _recipe_of(run: Run) -> Any:
@@ -421,19 +382,6 @@ def _recipe_of(run: Run) -> Any:
     from separatrix.training.recipes import recipe_from
 
     return recipe_from(run.recipe, run.spec)
-
-
-def _require_empty(path: Path) -> None:
-    if (path / _ABOUT).exists():
-        do = "Resume it, or choose another folder."
-        raise StorageError(explain(str(path), "a folder that holds a run", "a new or empty one", do))
-    ours = {_LOCK, _CHECKPOINTS}
-    with read_words(path):
-        others = sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.endswith(".tmp"))
-    if others:
-        raise StorageError(
-            explain(str(path), f"a folder that holds {others[0]!r}", "a new or empty one", "Choose another.")
-        )
 
 
 def _require_keep(keep: int) -> None:
