@@ -70,6 +70,9 @@ def poison(good: Any, tree: State) -> State:
     so that nothing can be trained on a broken value unseen. (NaN alone would have the derivative of a constant, zero.)
     """
 
+    if not is_traced(good) and bool(jnp.all(good)):
+        return jax.tree.map(jnp.asarray, tree)
+
     def leaf(x: Any) -> Any:
         if not is_inexact(x):
             return x

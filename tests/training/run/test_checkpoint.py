@@ -287,7 +287,7 @@ def test_another_configuration_is_refused_unless_forced(path):
         (np.zeros(2, "f4,i4"), "got dtype"),
         (jax.ShapeDtypeStruct((2,), jnp.float32), "got a shape and a dtype alone"),
     ],
-    ids=str,
+    ids=lambda part: type(part).__name__ if not isinstance(part, str) else part.splitlines()[0],
 )
 def test_what_cannot_be_kept_is_refused_and_the_old_file_stays(leaf, words, path):
     save_tree(path, {"a": [1]})
