@@ -63,6 +63,28 @@ def norm(x: State) -> Array:
     return jnp.sqrt(dot(x, x))
 
 
+def poison(good: Any, tree: State) -> State:
+    """The tree where `good` holds, else NaN in its inexact leaves.
+
+    A mask outside may drop what is broken: then its derivative is zero. Where it is not dropped the derivative is infinite,
+    so that nothing can be trained on a broken value unseen. (NaN alone would have the derivative of a constant, zero.)
+    """
+
+    if not is_traced(good) and bool(jnp.all(good)):
+        return jax.tree.map(jnp.asarray, tree)
+
+    def leaf(x: Any) -> Any:
+        if not is_inexact(x):
+            return x
+        most = 0.5 * jnp.finfo(x.dtype).max
+        # Two finite factors: the product of a cotangent with both is infinite, unless the cotangent is zero.
+        large = jnp.where(good, 0.0, most).astype(x.dtype)
+        broken = (x - jax.lax.stop_gradient(x)) * large * large + jnp.asarray(jnp.nan, x.dtype)
+        return jnp.where(good, x, broken)
+
+    return jax.tree.map(leaf, jax.tree.map(jnp.asarray, tree))
+
+
 def where(condition: Any, x: State, y: State) -> State:
     """x where the scalar condition holds, y elsewhere."""
     return jax.tree.map(lambda p, q: jnp.where(condition, p, q), x, y)

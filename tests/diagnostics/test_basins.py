@@ -135,10 +135,10 @@ def test_a_slow_start_is_run_on_and_told():
 def test_starts_that_run_away_neither_hide_an_attractor_nor_make_any(kind):
     # To the right of 0 all starts end at (1, 0), to its left they run away at the speed 5, far short of the escape radius.
     if kind == "flow":
-        speed = lambda x: jnp.where(x[0] > 0, jnp.stack([1 - x[0], -x[1]]), jnp.array([-5.0, 0.0]))  # noqa: E731
+        speed = lambda x: jnp.where(x[0] > 0, jnp.stack([1 - x[0], -x[1]]), jnp.array([-5.0, 0.0]))
         found = sx.basins(sx.as_flow(speed), region=square(2.0), resolution=12, times=(3.0, 43.0))
     else:
-        step = lambda x: jnp.where(x[0] > 0, jnp.stack([0.5 + x[0] / 2, x[1] / 3]), x - jnp.array([5.0, 0.0]))  # noqa: E731
+        step = lambda x: jnp.where(x[0] > 0, jnp.stack([0.5 + x[0] / 2, x[1] / 3]), x - jnp.array([5.0, 0.0]))
         found = sx.basins(sx.as_map(step), region=square(2.0), resolution=12, steps=60)
     np.testing.assert_allclose(found.attractors, [[1.0, 0.0]], atol=1e-6)
     assert found.kinds == ("fixed point",) and bool(found.attracting[0])
@@ -217,7 +217,7 @@ def test_a_driven_flow_goes_on_at_its_own_time():
     tails = run.tails(np.array([[0.3]]), 0.0, np.arange(1))
     again = run.tails(tails[:, -1], 3.0, np.arange(1))[0, :, 0]
     times = 7.0 - 0.25 * 3 * np.arange(15, -1, -1) / 16
-    exact = lambda t: (np.cos(t) + np.sin(t)) / 2 + (0.3 - (np.cos(1) + np.sin(1)) / 2) * np.exp(1 - t)  # noqa: E731
+    exact = lambda t: (np.cos(t) + np.sin(t)) / 2 + (0.3 - (np.cos(1) + np.sin(1)) / 2) * np.exp(1 - t)
     np.testing.assert_allclose(again, exact(times), atol=1e-8)
 
 
@@ -234,7 +234,7 @@ def test_the_edge_of_a_random_map_is_tracked_on_one_noise():
 
 def test_states_may_be_pytrees_and_regions_planes_in_them():
     ball = sx.HeavyBall(sx.DoubleWell(), 0.1, 0.8)
-    embed = lambda p: sx.PhasePoint(p[:1], p[1:])  # noqa: E731
+    embed = lambda p: sx.PhasePoint(p[:1], p[1:])
     found = sx.basins(ball, region=square(1.5), resolution=12, embed=embed)
     states = jax.vmap(embed)(found.points)
     again = sx.basins(ball, states)
@@ -260,7 +260,7 @@ def test_boxes_of_the_cantor_set(cantor):
 
 
 def test_the_boundary_of_squaring_is_the_unit_circle():
-    embed = lambda p: jax.lax.complex(p[0], p[1])  # noqa: E731
+    embed = lambda p: jax.lax.complex(p[0], p[1])
     found = sx.basins(
         sx.as_map(lambda z: z * z), region=((-1.57, -1.49), (1.43, 1.51)), resolution=129, embed=embed, steps=60
     )
@@ -275,7 +275,7 @@ def test_the_boundary_of_squaring_is_the_unit_circle():
 @pytest.mark.slow
 def test_newtons_basins_have_a_fractal_boundary_that_both_measures_agree_on():
     newton = sx.as_map(lambda z: z - (z**3 - 1) / (3 * z**2))
-    embed = lambda p: jax.lax.complex(p[0], p[1])  # noqa: E731
+    embed = lambda p: jax.lax.complex(p[0], p[1])
     found = sx.basins(newton, region=square(1.5), resolution=513, embed=embed, steps=64)
     roots = np.sort_complex(np.asarray(found.attractors) @ np.array([1, 1j]))
     np.testing.assert_allclose(roots, np.sort_complex(np.roots([1, 0, 0, -1])), atol=1e-12)

@@ -41,7 +41,7 @@ def test_a_torus_and_chaos_do_not_settle_and_a_long_cycle_is_found():
     torus = np.cos(2 * np.pi * n * (np.sqrt(5) - 1) / 2)
     cycle = np.cos(2 * np.pi * n * 5 / 17)
     slow = (-1.0) ** n * (1000.0 + n) ** -0.5
-    rows = lambda y: jnp.stack([jnp.asarray(y), jnp.zeros(128)], axis=1)  # noqa: E731
+    rows = lambda y: jnp.stack([jnp.asarray(y), jnp.zeros(128)], axis=1)
     asked = jax.jit(period_of, static_argnums=1)
     told = [tuple(map(int, asked(rows(y), 32, 1e-6))) for y in (torus, cycle, slow)]
     assert told == [(0, 0), (17, 0), (0, 1)]
@@ -106,7 +106,7 @@ def test_a_sweep_that_follows_its_attractor_shows_hysteresis():
 
 def test_a_sweep_that_follows_goes_on_with_its_steps_and_its_noise():
     # Three values of a map that does not depend on them are one run of it: x[n+1] = 0.9 x[n] + N(0, 1) + n/100.
-    system = lambda p: sx.as_map(lambda n, x, key: 0.9 * x + jax.random.normal(key) + 0.01 * n + 0.0 * p)  # noqa: E731
+    system = lambda p: sx.as_map(lambda n, x, key: 0.9 * x + jax.random.normal(key) + 0.01 * n + 0.0 * p)
     key, settings = jax.random.key(2), {"transient": 5, "keep": 4, "max_period": 2}
     found = sx.bifurcation_diagram(
         system, None, jnp.ones(3), jnp.array(0.3), key=key, follow_attractor=True, **settings
@@ -234,7 +234,7 @@ def test_misuse_is_told():
     with pytest.raises(ValueError, match="keep >= 2 max_period"):
         sx.bifurcation_diagram(LOGISTIC, "r", jnp.ones(2), jnp.array(0.3), keep=10)
     with pytest.raises(ValueError, match="a flow that depends on time"):
-        driven = lambda p: sx.as_flow(lambda t, x: -p * x + jnp.cos(t))  # noqa: E731
+        driven = lambda p: sx.as_flow(lambda t, x: -p * x + jnp.cos(t))
         sx.bifurcation_diagram(driven, "p", jnp.ones(2), jnp.array(0.3))
     with pytest.raises(TypeError, match="Discretise it"):
         noisy = sx.as_sde(lambda x: -x, lambda x: 0.1)

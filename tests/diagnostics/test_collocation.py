@@ -33,7 +33,7 @@ def test_polynomials_of_degree_four_are_held_exactly_on_an_uneven_mesh():
 
 
 def test_a_smooth_function_is_evaluated_between_and_its_error_is_the_leading_term():
-    fun = lambda t: np.stack([np.exp(np.sin(2 * np.pi * t)), np.cos(4 * np.pi * t)], axis=1)  # noqa: E731
+    fun = lambda t: np.stack([np.exp(np.sin(2 * np.pi * t)), np.cos(4 * np.pi * t)], axis=1)
     mesh = np.full(24, 1 / 24)
     values = fun(collocation.base_times(mesh))
     times = np.array([0.013, 0.27, 0.5, 0.9999, 1.25])
@@ -50,7 +50,7 @@ def test_a_smooth_function_is_evaluated_between_and_its_error_is_the_leading_ter
 
 
 def test_a_mesh_goes_where_the_function_is_steep_and_spreads_the_error():
-    steep = lambda t: np.tanh(20 * np.sin(2 * np.pi * (t - 0.1)))[:, None]  # noqa: E731
+    steep = lambda t: np.tanh(20 * np.sin(2 * np.pi * (t - 0.1)))[:, None]
     mesh = np.full(60, 1 / 60)
     for _ in range(4):
         mesh = collocation.equidistributed(steep(collocation.base_times(mesh)), mesh, 60)
@@ -62,7 +62,7 @@ def test_a_mesh_goes_where_the_function_is_steep_and_spreads_the_error():
     errors = [collocation.error(steep(collocation.base_times(each)), each) for each in (even, mesh)]
     assert errors[1] < errors[0] / 30
     # Where the function begins does not matter.
-    shifted = lambda t: steep(t + 0.31)  # noqa: E731
+    shifted = lambda t: steep(t + 0.31)
     again = np.full(60, 1 / 60)
     for _ in range(4):
         again = collocation.equidistributed(shifted(collocation.base_times(again)), again, 60)

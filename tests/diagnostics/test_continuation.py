@@ -371,7 +371,7 @@ def test_a_pitchfork_of_cycles_leads_to_the_cycles_that_cross():
 
 def test_cycles_of_a_flow_that_is_large_or_breaks_are_told():
     with pytest.raises(ValueError, match="a product of at most 2048"):
-        wide = lambda p: sx.as_flow(lambda x: p * x)  # noqa: E731
+        wide = lambda p: sx.as_flow(lambda x: p * x)
         sx.continuation(wide, "p", jnp.ones(100), value=-1.0, period=1.0, bounds=(-2.0, 0.0))
     with pytest.raises(ValueError, match="an orbit that ended"):
         sx.continuation(

@@ -182,7 +182,7 @@ def test_two_layer_linear_network_in_closed_form():
     # then c^2 for each direction beside e1, and 0 along the balance of the layers.
     c, size = 1.3, 6
     target = c**2 * jnp.eye(size)[0]
-    loss = lambda p: 0.5 * jnp.sum((p["a"] * p["b"] - target) ** 2)  # noqa: E731
+    loss = lambda p: 0.5 * jnp.sum((p["a"] * p["b"] - target) ** 2)
     point = {"a": c * jnp.eye(size)[0], "b": jnp.asarray(c)}
     found = sx.curvature(loss, point, count=2, tol=1e-10)
     np.testing.assert_allclose(found.eigenvalues, [2 * c**2, c**2], rtol=1e-9)
@@ -194,8 +194,8 @@ def test_two_layer_linear_network_in_closed_form():
 
 def test_gauss_newton_is_the_hessian_of_linear_least_squares():
     inputs, targets = jax.random.normal(jax.random.key(0), (30, 5)), jax.random.normal(jax.random.key(1), (30,))
-    outputs = lambda w: inputs @ w  # noqa: E731
-    loss = lambda y: 0.5 * jnp.mean((y - targets) ** 2)  # noqa: E731
+    outputs = lambda w: inputs @ w
+    loss = lambda y: 0.5 * jnp.mean((y - targets) ** 2)
     truth = np.linalg.eigvalsh(inputs.T @ inputs / 30)[::-1][:2]
     for matrix in ("gauss_newton", "hessian"):
         found = sx.curvature((outputs, loss), jnp.ones(5), count=2, tol=1e-10, matrix=matrix)
@@ -254,7 +254,7 @@ def test_a_batch_is_held_fixed_and_a_loop_may_be_compiled():
     key = jax.random.key(3)
     truth = np.linalg.eigvalsh(jax.hessian(lambda x: loss(x, key=key))(jnp.ones(4)))[-1]
     assert float(sx.curvature(loss, jnp.ones(4), key=key, tol=1e-8).sharpness) == pytest.approx(truth, rel=1e-8)
-    quartic = lambda x: jnp.sum(jnp.arange(1.0, 21.0) * x**4)  # noqa: E731
+    quartic = lambda x: jnp.sum(jnp.arange(1.0, 21.0) * x**4)
     first = sx.curvature(quartic, jnp.ones(20), tol=1e-6)
 
     @jax.jit
@@ -273,7 +273,7 @@ def test_what_did_not_converge_says_so():
 
 
 def test_misuse_is_told():
-    bowl = lambda x: jnp.sum(x**2)  # noqa: E731
+    bowl = lambda x: jnp.sum(x**2)
     with pytest.raises(ValueError, match=r"count\n  got 4, expected 1 to 3"):
         sx.curvature(bowl, jnp.ones(3), count=4)
     with pytest.raises(ValueError, match="a real scalar"):

@@ -118,7 +118,7 @@ def test_noise_that_drowns_the_signal_is_told():
 
 
 def test_misuse_is_told():
-    bowl = lambda x: jnp.sum(x**2)  # noqa: E731
+    bowl = lambda x: jnp.sum(x**2)
     with pytest.raises(ValueError, match=r"hutch\+\+, hutchinson"):
         sx.trace(bowl, jnp.ones(3), KEYS[0], method="exact")
     with pytest.raises(ValueError, match="at least 6"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.spatial
+import scipy.special
 import scipy.stats
 
 import separatrix as sx
@@ -73,7 +74,7 @@ def test_mmd_is_its_definition_whatever_the_blocks(kernel, block, monkeypatch):
 
 def test_error_of_mmd_is_the_jackknife_by_leaving_out():
     x, y = normals([0.5, 0, 0], (12, 9))
-    measure = lambda x, y: float(sx.energy_distance(x, y, key=KEY, permutations=0).value)  # noqa: E731
+    measure = lambda x, y: float(sx.energy_distance(x, y, key=KEY, permutations=0).value)
     without = [[measure(np.delete(x, i, 0), y) for i in range(12)], [measure(x, np.delete(y, i, 0)) for i in range(9)]]
     expected = np.sqrt(11 * np.var(without[0]) + 8 * np.var(without[1]))
     assert float(sx.energy_distance(x, y, key=KEY, permutations=0).error) == pytest.approx(expected, rel=1e-9)
@@ -228,6 +229,79 @@ def test_floor_is_what_one_law_shows():
     assert float(found.error) >= np.std(np.asarray(found.null)) * 0.999
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_smallest_p_value_is_one_over_all_permutations_and_that_of_a_tie_is_one(kind):
+    """Of 12 and 9 points far apart no other of 293,930 labellings does as well (8,000 in folds); of equal points all do."""
+    settings = {"classifier_two_sample": {"folds": 3}}.get(kind, {"projections": 4} if "sliced" in kind else {})
+    x, y = normals([9.0, 0, 0], (12, 9))
+    assert float(KINDS[kind](x, y, key=KEY, permutations=19, **settings).p_value) == 1 / 20
+    x, y = np.full((12, 3), 0.3), np.full((9, 3), 0.3)
+    assert float(KINDS[kind](x, y, key=KEY, permutations=19, **settings).p_value) == 1.0
+
+
+def test_a_p_value_counts_the_permutations_that_do_as_well():
+    x, y = normals([0.4, 0, 0], (12, 9))
+    found = sx.energy_distance(x, y, key=KEY, permutations=50)
+    above = int(np.sum(np.asarray(found.null) >= float(found.value)))
+    assert 0 < above < 50 and float(found.p_value) == pytest.approx((1 + above) / 51, rel=1e-14)
+
+
+def test_ties_of_counts_are_ties_to_rounding():
+    """Of 0 and 1 the energy distance is that of two counts: many permutations give the same value, whatever the order."""
+    x, y = np.repeat([0.0, 1.0], [7, 3]), np.repeat([0.0, 1.0], [3, 7])
+    found = sx.energy_distance(x, y, key=KEY, permutations=400)
+    # Of 10 ones 7 or more, or 3 or fewer, fall to the second half: hypergeometric.
+    law = scipy.stats.hypergeom(20, 10, 10)
+    assert float(found.p_value) == pytest.approx(law.cdf(3) + law.sf(6), abs=4 * 0.5 / 20)
+
+
+def test_error_of_slicing_is_that_of_random_directions():
+    """y = x + m: W_2^2 along theta is (theta . m)^2, with E theta_1^4 = 3/(d (d + 2)), whatever the points."""
+    shift, d, count = np.array([2.0, 0.0, -1.0, 0.5]), 4, 4000
+    x = np.random.default_rng(SEED).standard_normal((5, d))
+    found = sx.sliced_wasserstein(x, x + shift, key=KEY, projections=count, permutations=0)
+    square = np.sum(shift**2)
+    spread = square * np.sqrt(3 / (d * (d + 2)) - 1 / d**2)
+    # d SW = d SW^2/(2 SW). A sample deviation of so many is right to 3 %.
+    expected = spread / np.sqrt(count) / (2 * np.sqrt(square / d))
+    assert float(found.details["projection error"]) == pytest.approx(expected, rel=0.1)
+    assert abs(float(found.value) - np.sqrt(square / d)) < DEVIATIONS * expected
+    # In the mean over |theta . m|, as a plain number: E |theta_1| = Gamma(d/2)/(sqrt(pi) Gamma((d + 1)/2)).
+    first = sx.sliced_wasserstein(x, x + shift, key=KEY, projections=count, permutations=0, order=1)
+    mean = np.sqrt(square) * scipy.special.gamma(d / 2) / (np.sqrt(np.pi) * scipy.special.gamma((d + 1) / 2))
+    spread = np.sqrt(square / d - mean**2)
+    assert float(first.details["projection error"]) == pytest.approx(spread / np.sqrt(count), rel=0.1)
+    assert abs(float(first.value) - mean) < DEVIATIONS * spread / np.sqrt(count)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_error_of_sliced_wasserstein_in_one_dimension_is_that_of_its_potentials(order):
+    """x and y = a + s x', in closed form: phi' = p sign(x - T x)|x - T x|^(p - 1) with T x = a + s x, E x = 0."""
+    rng = np.random.default_rng(SEED)
+    a, s, n, m = 3.0, 1.5, 4000, 1000
+    x, y = rng.standard_normal(n), a + s * rng.standard_normal(m)
+    found = sx.sliced_wasserstein(x, y, key=KEY, order=order, permutations=0)
+    if order == 1:
+        # T x > x but in the far tail: phi = -x, psi = y.
+        variance = 1 / n + s**2 / m
+        expected = np.sqrt(variance)
+    else:
+        # phi = x^2 (1 - s) - 2 a x, psi = (y - a)^2 (1 - 1/s) + 2 a (y - a) with y - a of variance s^2; Var z^2 = 2.
+        variance = (2 * (1 - s) ** 2 + 4 * a**2) / n + s**4 * (2 * (1 - 1 / s) ** 2 + 4 * a**2 / s**2) / m
+        expected = np.sqrt(variance) / (2 * np.sqrt(a**2 + (1 - s) ** 2))
+    assert float(found.error) == pytest.approx(expected, rel=0.1)
+
+
+def test_error_of_frechet_is_that_of_two_normal_laws_in_one_dimension():
+    """F = a^2 + (s - t)^2: from dF = 2 a da + (1 - t/s) ds^2 + (1 - s/t) dt^2, var s^2 = 2 s^4/n."""
+    rng = np.random.default_rng(SEED)
+    a, s, t, n, m = 0.7, 1.0, 2.5, 6000, 2000
+    x, y = s * rng.standard_normal((n, 1)), a + t * rng.standard_normal((m, 1))
+    variance = 4 * a**2 * (s**2 / n + t**2 / m) + (1 - t / s) ** 2 * 2 * s**4 / n + (1 - s / t) ** 2 * 2 * t**4 / m
+    found = sx.frechet_distance(x, y, key=KEY, permutations=0)
+    assert float(found.error) == pytest.approx(np.sqrt(variance), rel=0.1)
+
+
 # Features, all at once, misuse
 
 
@@ -298,8 +372,6 @@ def test_misuse_is_told():
     x, y = normals([0, 0, 0], (20, 20))
     with pytest.raises(ValueError, match="points of one shape"):
         sx.energy_distance(x, y[:, :2], key=KEY)
-    with pytest.raises(ValueError, match=r"\(n, \.\.\.\) with n >= 2"):
-        sx.frechet_distance(x[:1], y, key=KEY)
     with pytest.raises(ValueError, match='"gaussian", "mixture" or "energy"'):
         sx.maximum_mean_discrepancy(x, y, key=KEY, kernel="laplace")
     with pytest.raises(ValueError, match="1 or 2"):
@@ -310,6 +382,67 @@ def test_misuse_is_told():
         sx.distances(x, y, key=KEY, kinds=("wasserstein",))
     with pytest.raises(ValueError, match="at most 3"):
         sx.principal_features(x, 5)
+
+
+BAD = {
+    "one nan": (lambda x: x.at[2, 1].set(jnp.nan), r"second sample\[2, 1\]\n  got nan, expected a finite number"),
+    "one infinity": (lambda x: x.at[0, 0].set(-jnp.inf), r"second sample\[0, 0\]\n  got -inf"),
+    "complex": (lambda x: x.astype(complex), "complex128, expected real numbers"),
+    "one point": (lambda x: x[:1], r"\(1, 3\), expected \(n, \.\.\.\) with n >= 2"),
+    "no point": (lambda x: x[:0], r"with n >= 2"),
+    "points of nothing": (lambda x: x[:, :0], r"\(20, 0\)"),
+    "a number": (lambda x: x[0, 0], r"shape \(\)"),
+    "words": (lambda x: ["up", "down"], "an array of numbers"),
+    "other points": (lambda x: x[:, :2], "points of one shape"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_samples_are_refused_with_their_place(kind, case):
+    x, y = map(jnp.asarray, normals([0, 0, 0], (20, 20)))
+    spoil, words = BAD[case]
+    with pytest.raises((ValueError, TypeError), match=words):
+        KINDS[kind](x, spoil(y), key=KEY)
+    with pytest.raises((ValueError, TypeError), match=words.replace("second", "first")):
+        KINDS[kind](spoil(x), y, key=KEY)
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_what_is_not_finite_inside_a_trace_has_no_p_value(kind):
+    x, y = map(jnp.asarray, normals([0, 0, 0], (20, 20)))
+    spoiled = jax.jit(lambda x: KINDS[kind](x, y, key=KEY, permutations=9))(x.at[3, 1].set(jnp.nan))
+    assert np.isnan(spoiled.value) and np.isnan(spoiled.p_value) and "nothing is known" in spoiled.cautions[0]
+    # Overflow of squares in float32.
+    large = 1e25 * jnp.asarray(x, jnp.float32)
+    found = KINDS[kind](large, 1e25 * jnp.asarray(y, jnp.float32), key=KEY, permutations=9)
+    assert np.isnan(found.p_value)
+    both = sx.diagnostics.Distances({"a": found, "b": KINDS[kind](x, y, key=KEY, permutations=9)})
+    assert np.isnan(both.p_value)
+
+
+def test_points_that_coincide_leave_a_bandwidth():
+    """Of 20 points 14 are one: the median distance is 0."""
+    x, y = np.r_[np.zeros((7, 1)), np.ones((3, 1))], np.r_[np.zeros((7, 1)), np.full((3, 1), 3.0)]
+    found = sx.maximum_mean_discrepancy(x, y, key=KEY, permutations=19)
+    pairs = scipy.spatial.distance.pdist(np.concatenate([x, y]))
+    assert float(found.details["bandwidth"]) == pytest.approx(np.sqrt(np.mean(pairs**2)), rel=1e-9)
+    assert np.isfinite(found.value) and 1 / 20 <= float(found.p_value) <= 1
+
+
+def test_counts_and_settings_out_of_range_are_told():
+    x, y = normals([0, 0, 0], (20, 20))
+    with pytest.raises(ValueError, match="permutations\n  got -1, expected at least 0"):
+        sx.energy_distance(x, y, key=KEY, permutations=-1)
+    for bandwidth in (0.0, -1.0, np.nan, np.inf, np.ones(2)):
+        with pytest.raises(ValueError, match=r"bandwidth\n  got .*one finite number > 0"):
+            sx.maximum_mean_discrepancy(x, y, key=KEY, bandwidth=bandwidth)
+    with pytest.raises(ValueError, match="projections\n  got 0"):
+        sx.sliced_wasserstein(x, y, key=KEY, projections=0)
+    with pytest.raises(ValueError, match=r"reference\[0, 0\]\n  got nan"):
+        sx.principal_features(np.full((5, 2), np.nan), 1)
+    with pytest.raises(ValueError, match="points of 2 numbers, expected 3"):
+        sx.principal_features(x, 1)(y[:, :2])
 
 
 def test_figures_show_the_value_beside_permuted_labels():

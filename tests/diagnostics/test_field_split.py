@@ -79,7 +79,7 @@ def test_small_circles_see_the_curl_and_large_ones_what_lies_within():
 
 
 def test_a_field_that_turns_only_far_away_is_found_by_its_loops():
-    far = lambda x: jnp.where(jnp.sum(x**2) > 1, 1.0, 0.0) * (jnp.sum(x**2) - 1) ** 4  # noqa: E731
+    far = lambda x: jnp.where(jnp.sum(x**2) > 1, 1.0, 0.0) * (jnp.sum(x**2) - 1) ** 4
     flow = sx.as_flow(lambda x: -x + far(x) * jnp.stack([-x[1], x[0]]))
     near, away = (sx.field_split(flow, jnp.zeros(2), key=KEY, radii=r) for r in (0.5, 2.0))
     assert near.conservative and float(away.index) == 0.0 and not away.conservative

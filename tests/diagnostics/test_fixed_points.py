@@ -39,7 +39,7 @@ def himmelblau_by_elimination():
 
     nodes = 5 * np.cos(np.pi * (np.arange(10) + 0.5) / 10)
     polynomial = np.polynomial.chebyshev.Chebyshev.fit(nodes, [resultant(x) for x in nodes], 9)
-    gradient = lambda z: [4 * z[0]**3 + 4 * z[0] * z[1] - 42 * z[0] + 2 * z[1]**2 - 14,  # noqa: E731
+    gradient = lambda z: [4 * z[0]**3 + 4 * z[0] * z[1] - 42 * z[0] + 2 * z[1]**2 - 14,
                           4 * z[1]**3 + 4 * z[0] * z[1] - 26 * z[1] + 2 * z[0]**2 - 22]  # fmt: skip
     points = []
     for x in np.real(polynomial.roots()[np.abs(np.imag(polynomial.roots())) < 1e-6]):

@@ -82,12 +82,31 @@ def test_names_components_times_and_batches():
     np.testing.assert_allclose(many.growth_rates[:, 0], np.log(1 + H**2) / H, rtol=1e-10)
 
 
-def test_a_broken_trajectory_is_fitted_where_it_is_finite():
-    path = sx.evolve(sx.as_map(lambda x: 2.0 * x), jnp.array(1.0), steps=1100)
+def test_a_broken_trajectory_has_no_drift_and_no_volume():
+    doubling = sx.as_map(lambda x: 2.0 * x)
+    path = sx.evolve(doubling, jnp.array(1.0), steps=1100)
     found = sx.invariants(path, lambda x: x)
-    assert int(found.kept) == 1024
-    assert float(found.growth_rates[0]) == pytest.approx(np.log(2), rel=1e-10)
-    assert "only the first 1024 of 1101 rows are finite" in found.cautions[0]
+    assert int(found.kept) == 1024 and found.cautions[0].startswith("not known: only the first 1024 of 1101 rows")
+    for part in (found.drift, found.rates, found.growth_rates, found.bends):
+        assert np.isnan(part).all()
+    # Its Jacobian is 2 wherever it is asked for; the run is none.
+    volume = sx.volume_drift(doubling, path)
+    assert np.isnan(volume.rate) and np.isnan(volume.log_volume).all() and volume.cautions[0].startswith("not known")
+    before = sx.evolve(doubling, jnp.array(1.0), steps=1000)
+    assert float(sx.invariants(before, lambda x: x).growth_rates[0]) == pytest.approx(np.log(2), rel=1e-10)
+    # Of a function that is not finite half way nothing is known either.
+    half = sx.invariants(before, lambda x: jnp.where(x > 1e100, jnp.nan, x))
+    assert np.isnan(half.rates).all()
+
+
+def test_an_event_is_an_end():
+    """x' = -2 x from 1 at t = 0 to 1/2 at t = ln(2)/2: ln x falls at 2, and a volume too."""
+    fall = sx.as_flow(lambda x: -2.0 * x)
+    path = sx.evolve(fall, jnp.array([1.0]), times=jnp.linspace(0.0, 1.0, 101), event=lambda x: x[0] - 0.5, rtol=1e-10)
+    found, volume = sx.invariants(path, lambda x: x[0]), sx.volume_drift(fall, path)
+    assert int(found.kept) == 35
+    assert float(found.growth_rates[0]) == pytest.approx(-2.0, abs=1e-6)
+    assert float(volume.rate) == pytest.approx(-2.0, abs=1e-6)
 
 
 def test_volume_of_heavy_ball_contracts_by_its_momentum_a_coordinate():

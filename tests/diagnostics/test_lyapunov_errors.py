@@ -26,7 +26,7 @@ def test_of_products_of_gaussian_matrices():
     size, steps = 3, 640
 
     def run(key):
-        step = lambda x, *, key: jax.random.normal(key, (size, size), x.dtype) @ x * (1.5 / size**0.5)  # noqa: E731
+        step = lambda x, *, key: jax.random.normal(key, (size, size), x.dtype) @ x * (1.5 / size**0.5)
         return sx.lyapunov_spectrum(sx.as_map(step), jnp.zeros(size), steps=steps, transient=0, key=key)
 
     values, errors = run_all(run, jax.random.split(jax.random.key(11), 400))

@@ -51,7 +51,7 @@ class TestClosedForms:
 
     def test_products_of_gaussian_matrices_have_newmans_spectrum(self):
         size, gain = 6, 1.5
-        step = lambda x, *, key: jax.random.normal(key, (size, size), x.dtype) @ x * (gain / size**0.5)  # noqa: E731
+        step = lambda x, *, key: jax.random.normal(key, (size, size), x.dtype) @ x * (gain / size**0.5)
         found = sx.lyapunov_spectrum(sx.as_map(step), jnp.zeros(size), steps=9000, key=KEY)
         truth = np.log(gain) + 0.5 * (np.log(2 / size) + digamma((size - np.arange(size)) / 2))
         np.testing.assert_allclose(found.exponents, truth, atol=0.02)
@@ -180,7 +180,7 @@ class TestForms:
         np.testing.assert_allclose(often.exponents, seldom.exponents, atol=1e-10)
 
     def test_the_noise_is_that_of_evolve(self):
-        step = lambda x, *, key: x * jnp.exp(jax.random.normal(key, (), x.dtype))  # noqa: E731
+        step = lambda x, *, key: x * jnp.exp(jax.random.normal(key, (), x.dtype))
         path = sx.evolve(sx.as_map(step), jnp.array(1.0), steps=400, key=KEY)
         found = sx.lyapunov_spectrum(
             sx.as_map(step), jnp.array(1.0), steps=400, transient=0, batches=4, interval=10, key=KEY

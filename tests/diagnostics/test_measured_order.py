@@ -1,11 +1,14 @@
 """Measured orders against stated ones, closed forms, and errors whose law is known."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 
 import separatrix as sx
+from separatrix.diagnostics.orders._expected import strong_order_on
 
 # Not normal, not symmetric, with a growing, an oscillating and a decaying part.
 A = jnp.array([[0.2, 1.3, 0.0], [-1.7, -0.4, 0.6], [0.3, 0.0, -1.1]])
@@ -226,6 +229,71 @@ def test_a_run_that_blows_up_is_left_out_and_told():
     found = sx.measured_order(sx.Euler(), stiff, jnp.array(1.0), end=8.0, step_sizes=8.0 / (64 * 2.0 ** np.arange(10)),
                               exact=lambda t: jnp.exp(-200 * t))  # fmt: skip
     assert not bool(found.window[0])
+
+
+def test_steps_are_found_between_rounding_and_what_is_not_resolved():
+    """At T/8 a slow field is exact to rounding under RK4, and a fast one is not resolved: others are taken unasked."""
+    slow = sx.NeuralODE(eqx.nn.MLP(2, 2, 8, 1, jax.nn.tanh, key=jax.random.key(0)))
+    fast = sx.as_flow(lambda x: 300 * jnp.stack([x[1], -x[0]]))
+    for flow, start in ((slow, jnp.ones(2)), (fast, jnp.array([1.0, 0.0]))):
+        found = sx.measured_order(sx.RK4(), flow, start)
+        assert float(found.order) == pytest.approx(4.0, abs=0.15) and found.cautions == ()
+
+
+@pytest.mark.slow
+def test_a_still_slower_field_is_run_for_longer_unless_an_end_was_asked_for():
+    slow = sx.as_flow(lambda x: 0.01 * jnp.stack([x[1], -jnp.sin(x[0])]))
+    free, held = (sx.measured_order(sx.RK4(), slow, jnp.array([1.0, 0.5]), end=end) for end in (None, 1.0))
+    assert float(free.order) == pytest.approx(4.0, abs=0.15) and float(free.step_sizes[0]) > 1.0
+    assert float(held.step_sizes[0]) <= 1.0
+
+
+def test_the_order_that_is_expected_hangs_on_the_noise():
+    """By what is computed from the state, by its slopes, and by the brackets of its columns."""
+    state = jnp.array([1.0, 2.0])
+    crossed = lambda x: lx.MatrixLinearOperator(
+        jnp.stack([jnp.stack([1.0 + 0 * x[0], 0 * x[0]]), jnp.stack([0 * x[0], x[0]])])
+    )
+    noises = {
+        "constant": (lambda x: 0.5, 1.0, 1.0),
+        "written with the state": (lambda x: 0.5 + 0 * x, 1.0, 1.0),
+        "in time": (lambda t, x: 1.0 + t, 1.0, 1.0),
+        "diagonal": (lambda x: 0.5 * x, 0.5, 1.0),
+        # g_1 = (1, 0), g_2 = (0, x_1): their bracket is (0, 1).
+        "Levy area": (crossed, 0.5, 0.5),
+        # A sign has no slope, and is not additive.
+        "steps": (lambda x: jnp.sign(x), 0.5, 1.0),
+    }
+    for name, (noise, euler, heun) in noises.items():
+        drift = (lambda t, x: -x) if name == "in time" else (lambda x: -x)
+        sde = sx.as_sde(drift, noise)
+        assert strong_order_on(sx.EulerMaruyama(), sde, state, 1.0) == euler, name
+        assert strong_order_on(sx.StochasticHeun(), sde, state, 1.0) == heun, name
+    assert strong_order_on(sx.SRA1(), sx.as_sde(lambda x: -x, lambda x: 0.5), state, 1.0) == 1.5
+
+
+def test_euler_maruyama_of_additive_noise_has_order_one_and_says_so():
+    sde = sx.as_sde(lambda x: -x, lambda x: 0.5)
+    found = sx.measured_order(
+        sx.EulerMaruyama(), sde, jnp.array([1.0]), kind="strong", key=jax.random.key(SEED), samples=200
+    )
+    assert float(found.stated) == 1.0 and float(found.order) == pytest.approx(1.0, abs=0.15) and found.cautions == ()
+
+
+def test_settings_out_of_range_are_told():
+    flow = sx.as_flow(lambda x: -x)
+    for keywords, words in (
+        ({"end": -1.0}, "end\n  got -1"),
+        ({"end": np.nan}, "end\n  got nan"),
+        ({"rtol": 0.0}, "rtol\n  got 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            sx.measured_order(sx.RK4(), flow, jnp.ones(1), **keywords)
+    with pytest.raises(ValueError, match=r"state\[0\]\n  got nan"):
+        sx.measured_order(sx.RK4(), flow, jnp.array([np.nan]))
+    for sizes, words in (([0.1, 0.2, -0.4], "positive numbers"), ([0.1, 0.1, 0.2], "different ones")):
+        with pytest.raises(ValueError, match=words):
+            sx.fit_order(sizes, [1.0, 2.0, 3.0])
 
 
 def test_misuse_is_told():

@@ -208,7 +208,7 @@ def test_likelihood_along_the_flow_is_the_density(name):
 def test_probe_is_unbiased_and_exact_in_one_dimension():
     matrix = jnp.array([[0.5, 1.0, 0.0], [-0.3, -0.4, 0.2], [0.1, 0.0, 0.6]])
     flow = sx.as_flow(lambda x: matrix @ x)
-    zero = lambda x: jnp.zeros(())  # noqa: E731
+    zero = lambda x: jnp.zeros(())
     exact = sx.log_likelihood(flow, jnp.ones(3), (0.0, 2.0), zero)
     np.testing.assert_allclose(exact, 2.0 * jnp.trace(matrix), atol=1e-12)
     keys = jax.random.split(KEY, 4000)

@@ -118,7 +118,8 @@ def test_each_member_has_its_own_outcome():
     assert path.outcome.name == ["completed", "escaped", "completed", "escaped"]
     np.testing.assert_allclose(path.outcome.estimate[np.array([1, 3])], [2.0, 0.5], rtol=1e-4)
     assert np.isnan(path.states[1, 5:]).all() and np.isfinite(path.states[1, :4]).all()
-    assert np.isfinite(path.final).all()
+    assert np.isfinite(path.last).all()
+    np.testing.assert_array_equal(np.isnan(path.final), ~np.asarray(path.outcome.completed))
     np.testing.assert_allclose(path.states[2, -1], 1.0 / (4.0 - 3.0), rtol=1e-4)
 
 
@@ -236,7 +237,8 @@ def test_a_swept_map_breaks_member_by_member():
     path = sx.ensemble(Square(jnp.array([1.0, 0.5, 2.0])), jnp.ones(3), steps=20, batched_system=True)
     assert path.outcome.name == ["completed", "completed", "non_finite"]
     assert float(path.outcome.at[2]) == 11
-    np.testing.assert_allclose(path.final[2], 2.0**1023)
+    np.testing.assert_allclose(path.last[2], 2.0**1023)
+    assert np.isnan(path.final[2])
 
 
 def test_float32_stays_float32():

@@ -216,14 +216,14 @@ def test_too_few_rounds_is_a_step_limit_never_completed():
     assert path.outcome.name == "step_limit" and 10 <= settled < 50
     assert float(path.outcome.at) == settled
     assert np.isfinite(path.states[: settled + 1]).all() and np.isnan(path.states[settled + 1 :]).all()
-    np.testing.assert_allclose(path.final, path.states[settled])
+    np.testing.assert_allclose(path.last, path.states[settled])
 
 
 def test_a_break_is_found_at_its_step():
     """x -> x^2 from 10: 10^(2^n) is finite up to n = 8 in float64."""
     path = run(sx.as_map(lambda x: x**2), jnp.array(10.0), 40, Parallel())
     assert path.outcome.name == "non_finite" and float(path.outcome.at) == 9
-    np.testing.assert_allclose(path.final, 1e256, rtol=1e-12)
+    np.testing.assert_allclose(path.last, 1e256, rtol=1e-12)
     assert np.isnan(path.states[9:]).all() and np.isfinite(path.states[:9]).all()
 
 

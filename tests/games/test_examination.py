@@ -65,4 +65,5 @@ def test_off_an_equilibrium_and_of_other_steps_nothing_is_said():
 
 def test_an_unstable_equilibrium_has_no_edge():
     hill = sx.as_game(lambda p: (-0.5 * p[0] ** 2, 0.5 * p[1] ** 2))
-    assert finding(sx.field(hill)).evidence == 0
+    found = finding(sx.field(hill))
+    assert found.evidence == 0 and "lead away" in found.cause and "spiral" not in found.cause

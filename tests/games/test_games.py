@@ -184,7 +184,7 @@ def gaussian_losses(mean, scale, slope):
     """A generator z -> m + s z against D(x) = a x on data N(0, 1), by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
-    soft = lambda u: np.logaddexp(0.0, u)  # noqa: E731
+    soft = lambda u: np.logaddexp(0.0, u)
     fake, real = slope * (mean + scale * nodes), slope * nodes
     real_part, fake_part = weights @ soft(-real), weights @ soft(fake)
     return weights @ soft(-fake), -fake_part, real_part + fake_part, weights @ fake, weights @ real

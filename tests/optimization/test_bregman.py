@@ -77,7 +77,7 @@ def test_any_order_is_its_equation_of_second_order():
 
 def test_energy_of_the_family_never_grows():
     """D_h(x*, z) + C t^p (L - L*) on a convex function that is flat at its minimum; with it L - L* <= E(0)/(C t^p)."""
-    loss = lambda x: jnp.sum(jnp.log(jnp.cosh(x)) ** 2)  # noqa: E731
+    loss = lambda x: jnp.sum(jnp.log(jnp.cosh(x)) ** 2)
     order, constant, times = 3.0, 0.25, jnp.linspace(0.0, 6.0, 61)
     flow = sx.BregmanFlow(loss, order, constant)
     path = sx.evolve(flow, flow.init(jnp.array([2.0, -1.0])), times=times, **TIGHT).states
@@ -90,7 +90,7 @@ def test_energy_of_the_family_never_grows():
 def test_energy_on_the_simplex_never_grows():
     """The same with the entropy: D_h is the relative entropy of x* to softmax(dual), and x stays on the simplex."""
     target = jnp.array([0.2, 0.5, 0.3])
-    loss = lambda x: 2.0 * jnp.sum((x - target) ** 2)  # noqa: E731
+    loss = lambda x: 2.0 * jnp.sum((x - target) ** 2)
     times, dual = jnp.linspace(0.0, 10.0, 51), jnp.array([3.0, -1.0, 0.0])
     flow = sx.BregmanFlow(loss, 2.0, 0.25, jax.nn.softmax)
     path = sx.evolve(flow, flow.init(jax.nn.softmax(dual), dual), times=times, **TIGHT).states
@@ -182,7 +182,7 @@ def test_the_equation_of_the_other_method_is_a_whole_order_off(name):
 
 def test_schedule_of_nesterov_by_its_clock():
     """Step n stands at t = (n + 3/2) h: with that clock the gap is of order 2, without it of order 1."""
-    pair = lambda h: (sx.Nesterov(steep, h**2), sx.HighResolutionNesterov(steep, h**2))  # noqa: E731
+    pair = lambda h: (sx.Nesterov(steep, h**2), sx.HighResolutionNesterov(steep, h**2))
     assert order_of_gap(pair, late=1.5) == pytest.approx(2.0, abs=0.15)
     assert order_of_gap(pair) == pytest.approx(1.0, abs=0.15)
 
@@ -200,6 +200,39 @@ def test_orbit_follows_the_high_resolution_equation_at_order_two():
         curve = sx.evolve(equation, start, times=(0.0, 2.0), **TIGHT).final.position
         errors.append(np.linalg.norm(orbit - curve))
     assert np.polyfit(np.log2(steps), np.log2(errors), 1)[0] == pytest.approx(2.0, abs=0.15)
+
+
+# name: method and equation at step h, and the start of the equation's clock in steps
+FROM_REST = {
+    "heavy ball": (*PAIRS["heavy ball"], 0.0),
+    "Nesterov": (*PAIRS["Nesterov"], 0.0),
+    "schedule": (lambda h: sx.Nesterov(steep, h**2), lambda h: sx.HighResolutionNesterov(steep, h**2), 1.5),
+}
+
+
+@pytest.mark.parametrize("name", FROM_REST)
+def test_from_init_the_equation_follows_the_method_at_order_two(name):
+    method, equation, late = FROM_REST[name]
+    counts = np.array([40, 80, 160])
+    errors = []
+    for count in counts:
+        h = 1.0 / int(count)
+        ball, flow = method(h), equation(h)
+        orbit = sx.evolve(ball, ball.init(STATE.position), steps=int(count), save="last").final.position
+        times = (late * h, late * h + 1.0)
+        curve = sx.evolve(flow, flow.init(STATE.position), times=times, save="last", rtol=1e-10, atol=1e-12).final
+        errors.append(np.linalg.norm(orbit - curve.position))
+    assert -np.polyfit(np.log2(counts), np.log2(errors), 1)[0] == pytest.approx(2.0, abs=0.15), errors
+
+
+def test_on_a_constant_gradient_the_schedule_is_its_equation_to_the_last_digit():
+    slope, h, steps = jnp.array([2.0, -0.5]), 0.1, 12
+    line = lambda x: slope @ x
+    method, flow = sx.Nesterov(line, h**2), sx.HighResolutionNesterov(line, h**2)
+    orbit = sx.evolve(method, method.init(STATE.position), steps=steps).states.position
+    np.testing.assert_allclose(orbit[-1] - orbit[0], -(h**2) * slope * (steps**2 + 7 * steps) / 8, rtol=1e-12)
+    curve = sx.evolve(flow, flow.init(STATE.position), times=(1.5 * h, (steps + 1.5) * h), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(curve.final.position, orbit[-1], atol=1e-9)
 
 
 def test_refusals_say_what_to_do():

@@ -232,7 +232,7 @@ def downpour_by_hand(slope, x0, h, workers, fetch, push, staggered, steps):
 
 @pytest.mark.parametrize(("fetch", "push", "staggered"), [(1, 1, True), (3, 2, True), (2, 4, False)])
 def test_downpour_is_the_clients_loop(fetch, push, staggered):
-    slope = lambda x: np.asarray(jax.grad(CURVED)(jnp.asarray(x)))  # noqa: E731
+    slope = lambda x: np.asarray(jax.grad(CURVED)(jnp.asarray(x)))
     downpour = sx.Downpour(CURVED, 0.02, 3, fetch=fetch, push=push, staggered=staggered)
     found = sx.evolve(downpour, downpour.init(START), steps=11, save="last").final.center
     expected = downpour_by_hand(slope, np.asarray(START), 0.02, 3, fetch, push, staggered, 11)

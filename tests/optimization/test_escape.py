@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 import scipy.integrate
@@ -15,8 +16,8 @@ KEY = jax.random.key(0)
 
 def exact_passage(temperature, target=1.0):
     """(1/T) int_{-1}^{b} e^{L(y)/T} int_{-inf}^{y} e^{-L(z)/T} dz dy for the double well, from -1 to b."""
-    loss = lambda x: (x**2 - 1) ** 2 / 4  # noqa: E731
-    inner = lambda y: scipy.integrate.quad(lambda z: np.exp((loss(y) - loss(z)) / temperature), -3, y)[0]  # noqa: E731
+    loss = lambda x: (x**2 - 1) ** 2 / 4
+    inner = lambda y: scipy.integrate.quad(lambda z: np.exp((loss(y) - loss(z)) / temperature), -3, y)[0]
     return scipy.integrate.quad(inner, -1.0, target, epsrel=1e-6)[0] / temperature
 
 
@@ -60,6 +61,18 @@ def test_underdamped_kramers_time():
         assert ratio == pytest.approx(1 + 1 / large**2, rel=1e-10)
 
 
+def test_dissipation_of_one_swing_is_that_of_its_parabola():
+    """The action of one round trip of energy D in l x^2/2 is the area pi sqrt(2 D/l) sqrt(2 D) = 2 pi D/sqrt(l)."""
+    friction, temperature = 0.3, 0.07
+    # Barrier 1/4 from a minimum of curvature 2.
+    swing = np.linspace(0, 2 * np.pi, 2001)[:-1]
+    x, w = np.sqrt(2 * 0.25 / 2) * np.cos(swing), -np.sqrt(2 * 0.25) * np.sin(swing)
+    area = abs(np.sum(w * np.roll(x, -1) - w * x))
+    found = kramers(temperature, friction=friction)
+    assert float(found.dissipation) == pytest.approx(friction * area / temperature, rel=1e-5)
+    assert np.isinf(kramers(temperature).dissipation)
+
+
 def test_kramers_time_under_jit_and_vmap():
     temperatures = jnp.array([0.02, 0.05])
     together = jax.jit(jax.vmap(lambda t: kramers(t, friction=0.5).time))(temperatures)
@@ -98,7 +111,7 @@ def test_the_bridge_counts_crossings_within_a_step():
     """Brownian motion leaves (-1, 1) at time 1; seen at the ends of steps alone it is late by 2 * 0.5826 sqrt(h)."""
     members, h = 3000, 0.02
     motion = sx.as_sde(lambda x: 0.0 * x, lambda x: 1.0)
-    margin = lambda x: 1.0 - x**2  # noqa: E731
+    margin = lambda x: 1.0 - x**2
     bridged = sx.escape_times(motion, jnp.array(0.0), margin, steps=400, step_size=h, key=KEY, members=members)
     naive = Absorbing(sx.discretize(motion, sx.EulerMaruyama(), h), margin, None)
     starts = Watched(jnp.zeros(members), jnp.ones(members, bool), jnp.zeros(members, int))
@@ -106,6 +119,24 @@ def test_the_bridge_counts_crossings_within_a_step():
     assert abs(bridged.mean - 1.0) < 3 * bridged.error + h
     # Overshoot of a Gaussian walk, -zeta(1/2)/sqrt(2 pi) = 0.5826 steps, on both sides.
     assert abs(late - (1 + 0.5826 * h**0.5) ** 2) < 3 * float(bridged.error) + h
+
+
+def test_a_bridge_crosses_with_its_own_probability():
+    """A Brownian path between two points inside leaves with probability exp(-2 d0 d1/(s^2 h)), d the distances.
+
+    For dx = s dW + ..., a sloped border n.x < c and noise that depends on time: d = (c - n.x) and v = |s n|^2.
+    """
+    members, h, n = 20_000, 0.04, 5
+    normal, level, spread = jnp.array([1.0, -2.0]), 1.5, jnp.array([[0.5, 0.3], [0.0, 0.8]])
+    sde = sx.as_sde(lambda t, x: 0.0 * x, lambda t, x: lx.MatrixLinearOperator((1 + t) * spread))
+    absorbing = Absorbing(sx.discretize(sde, sx.EulerMaruyama(), h), lambda x: level - normal @ x, sde)
+    before, after = jnp.array([0.9, -0.1]), jnp.array([0.5, -0.35])
+    keys = jax.random.split(KEY, members)
+    share = float(jnp.mean(jax.vmap(lambda key: absorbing.crossed(n, before, after, key))(keys)))
+    variance = float(jnp.sum(((1 + n * h) * spread.T @ normal) ** 2))
+    truth = np.exp(-2 * 0.4 * 0.3 / (variance * h))
+    assert 0.05 < truth < 0.95
+    assert abs(share - truth) < 4 * (truth * (1 - truth) / members) ** 0.5
 
 
 def test_escape_of_a_map_is_counted_in_steps():

@@ -213,8 +213,8 @@ def test_a_million_steps_without_friction_keep_the_exact_invariants():
     Rounding is the only change: a random walk of 10^6 steps of eps is 10^-13, a drift 10^-10.
     """
     h, curvature = 0.3, 2.0
-    euler = lambda x, w: curvature * x**2 + w**2 - h * curvature * x * w  # noqa: E731
-    leapfrog = lambda x, p: curvature * x**2 + (1 - h**2 * curvature / 4) * p**2  # noqa: E731
+    euler = lambda x, w: curvature * x**2 + w**2 - h * curvature * x * w
+    leapfrog = lambda x, p: curvature * x**2 + (1 - h**2 * curvature / 4) * p**2
     flow = flow_of(None, sx.Quadratic(curvature), 0.0)
     ball = sx.HeavyBall(sx.Quadratic(curvature), h**2, momentum=1.0)
     cases = (

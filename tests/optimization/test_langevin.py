@@ -111,7 +111,7 @@ def test_diffusion_limit_of_sgld_is_langevin():
 def test_density_of_the_double_well():
     """E x^2 and E x^4 under exp(-L/T) by quadrature, against BAOAB at two frictions (density without friction in it)."""
     temperature, members = 0.3, 4000
-    density = lambda x: np.exp(-((x**2 - 1) ** 2) / 4 / temperature)  # noqa: E731
+    density = lambda x: np.exp(-((x**2 - 1) ** 2) / 4 / temperature)
     total = scipy.integrate.quad(density, -6, 6)[0]
     expected = [scipy.integrate.quad(lambda x, k=k: x**k * density(x), -6, 6)[0] / total for k in (2, 4)]
     for friction in (0.5, 3.0):

@@ -83,6 +83,33 @@ def test_boundary_of_a_quadratic_is_where_step_sizes_meet_two_over_the_curvature
     assert float(dimension.dimension) == pytest.approx(1.0, abs=0.1)
 
 
+def test_fates_have_their_names():
+    bowl = sx.Quadratic(jnp.array([1.0, 4.0]))
+    plane = lambda a, b: LayerwiseDescent(bowl, jnp.stack([a, b / 4]))
+    # Step size times curvature: 0 and 2 keep |x| for ever, 1 +- 1/2 trains, above 2 grows by (1 - a)^2 a step.
+    found = sx.trainability(plane, jnp.ones(2), first=[0.0, 0.5, 1.5, 2.0, 2.1, 3.0], second=[0.0, 2.0, 2.1], steps=60)
+    trained, stalled, diverging = "trained", "stalled", "diverging"
+    assert found.fates.tolist() == [
+        [stalled, trained, trained, stalled, diverging, diverging],
+        [stalled, trained, trained, stalled, diverging, diverging],
+        [diverging] * 6,
+    ]
+    assert dict((row.name, row.value) for row in found.rows()[1:]) == {
+        "share that trains": pytest.approx(4 / 18),
+        "share that diverges": pytest.approx(10 / 18),
+        "share that breaks": 0.0,
+        "share that stalls": pytest.approx(4 / 18),
+    }
+    assert "22 % of the runs stalled" in found.cautions[0]
+    # x = (1 - 3)^n overflows float64 at step 1024, and x^2 at 512.
+    longer = sx.trainability(plane, jnp.ones(2), first=[3.0, 2.1], second=[0.5], steps=600)
+    assert longer.fates.tolist() == [["diverging", "diverging"]]
+    longest = sx.trainability(plane, jnp.ones(2), first=[3.0, 2.1], second=[0.5], steps=1100)
+    assert longest.fates.tolist() == [["broke", "diverging"]]
+    assert longest.broke_at.tolist() == [[1024, -1]]
+    assert longer.cautions == ()
+
+
 def test_each_run_of_the_plane_is_the_run_by_itself():
     key = jax.random.key(3)
     inputs, targets = jax.random.normal(key, (8, 3)), jnp.arange(8.0) / 8

@@ -100,7 +100,7 @@ def test_gauss_newton_finds_the_least_squares_of_scipy():
 
 def test_along_the_flow_of_gauss_newton_the_residual_decays_as_exp():
     # The determinant of J is (3 x^2 + 1)(cos y + 2) + 1 > 0 everywhere.
-    square = lambda x: jnp.stack([x[0] ** 3 + x[0] + x[1] - 1.0, jnp.sin(x[1]) + 2 * x[1] - x[0]])  # noqa: E731
+    square = lambda x: jnp.stack([x[0] ** 3 + x[0] + x[1] - 1.0, jnp.sin(x[1]) + 2 * x[1] - x[0]])
     path = sx.evolve(sx.limit(sx.GaussNewton(square)), X, times=(0.0, 2.0), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(square(path.final), np.exp(-2.0) * square(X), rtol=1e-7)
 
@@ -156,7 +156,7 @@ def test_the_natural_gradient_flow_is_the_same_curve_in_other_coordinates():
 def test_probabilities_relax_as_exp_along_the_natural_gradient():
     """Three outcomes in two free logits, cross entropy with q: p(t) = q + (p(0) - q) e^{-t}."""
     q = jnp.array([[0.5, 0.3, 0.2]])
-    of = lambda u: jax.nn.log_softmax(jnp.concatenate([u, jnp.zeros(1)]))[None]  # noqa: E731
+    of = lambda u: jax.nn.log_softmax(jnp.concatenate([u, jnp.zeros(1)]))[None]
     descent = sx.NaturalGradient(lambda u: -jnp.sum(q * of(u)), sx.fisher(of), 0.1)
     u = jnp.array([-1.0, 0.7])
     end = sx.evolve(sx.limit(descent), u, times=(0.0, 1.5), rtol=1e-10, atol=1e-12).final

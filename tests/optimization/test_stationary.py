@@ -61,7 +61,7 @@ def test_asymmetric_drift_against_the_integral():
     noise = np.diag([1.0, 0.25])
     sde = sx.as_sde(lambda x: jnp.asarray(drift) @ x, lambda x: jnp.array([1.0, 0.5]))
     found = sx.stationary_covariance(sde, jnp.zeros(2)).covariance
-    at = lambda t: scipy.linalg.expm(drift * t) @ noise @ scipy.linalg.expm(drift.T * t)  # noqa: E731
+    at = lambda t: scipy.linalg.expm(drift * t) @ noise @ scipy.linalg.expm(drift.T * t)
     np.testing.assert_allclose(found, scipy.integrate.quad_vec(at, 0, 20, epsrel=1e-7)[0], rtol=1e-6)
 
 

@@ -83,7 +83,7 @@ def generator(sde, observable):
     """G phi = b . grad phi + (1/2) sum_k d_k^T Hess phi d_k, with b and g = (d_1, ..., d_K) of the SDE."""
 
     def curvature(x, direction):
-        slope = lambda y: jax.jvp(observable, (y,), (direction,))[1]  # noqa: E731
+        slope = lambda y: jax.jvp(observable, (y,), (direction,))[1]
         return jax.jvp(slope, (x,), (direction,))[1]
 
     def image(x):
@@ -115,9 +115,7 @@ def test_local_weak_error_of_sgd_on_real_digits():
     steps = np.array([0.02, 0.01, 0.005])
     errors = {1: [], 2: []}
     for order, found in errors.items():
-        make = lambda h, order=order: sx.diffusion_limit(  # noqa: E731
-            sx.GradientDescent(loss, h), order, key=KEY, samples=32
-        )
+        make = lambda h, order=order: sx.diffusion_limit(sx.GradientDescent(loss, h), order, key=KEY, samples=32)
 
         @jax.jit
         def local_error(h, make=make):

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.optimize
 
 import separatrix as sx
 
@@ -105,6 +107,33 @@ class TestRandomNetwork:
         rates = [sx.recurrent.mean_field_exponent(1 + e) for e in (0.01, 0.02)]
         assert rates[0] > 0
         assert np.log2(rates[1] / rates[0]) == pytest.approx(2.0, abs=0.15)
+
+    @pytest.mark.parametrize("gain", [1.001, 1.1, 2.0, 5.0, 50.0, 1e4])
+    def test_mean_field_exponent_is_that_of_its_own_equations(self, gain):
+        """Both means by adaptive quadrature in y = s z, where neither the bend nor the tail is missed."""
+
+        def mean(function, s):
+            density = lambda y: function(y) * np.exp(-((y / s) ** 2) / 2) / (s * np.sqrt(np.pi / 2))
+            end = min(40.0, 12 * s)
+            return scipy.integrate.quad(density, 0, end, points=[end / 50, end / 8], epsabs=0, epsrel=1e-13, limit=500)[
+                0
+            ]
+
+        square = lambda y: np.cosh(y) ** -2.0
+        # E tanh^2 = 1 - E sech^2; below s = 1 directly, where that would cancel.
+        power = lambda s: mean(lambda y: np.tanh(y) ** 2, s) if s < 1 else 1 - mean(square, s)
+        s = scipy.optimize.brentq(lambda s: gain * np.sqrt(power(s)) / s - 1, 1e-3, gain, xtol=1e-15, rtol=1e-14)
+        exact = np.log(gain) + 0.5 * np.log(mean(lambda y: square(y) ** 2, s))
+        assert sx.recurrent.mean_field_exponent(gain) == pytest.approx(exact, abs=1e-12)
+
+    def test_at_the_edge_and_below_it_the_network_is_its_linear_part(self):
+        assert sx.recurrent.mean_field_exponent(0.9) == pytest.approx(np.log(0.9), rel=1e-15)
+        assert sx.recurrent.mean_field_exponent(1.0) == 0.0
+        # lambda = (2/3) e^2 + O(e^3), from E tanh^2 = q - 2 q^2 + 17/3 q^3 and E sech^4 = 1 - 2 q + 7 q^2.
+        assert sx.recurrent.mean_field_exponent(1 + 1e-5) == pytest.approx(2e-10 / 3, rel=1e-4)
+        for gain in (0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="above 0"):
+                sx.recurrent.mean_field_exponent(gain)
 
     @pytest.mark.parametrize("gain", [1.5, 3.0])
     def test_exponent_is_that_of_mean_field_theory(self, gain):

@@ -64,6 +64,38 @@ def test_a_random_network_rests_below_the_inverse_of_its_radius(gain):
     assert found.holds is bool(jnp.max(jnp.abs(late)) < 1e-6)
 
 
+def test_the_direction_that_is_kept_best_counts():
+    """Of diag(1, 1/4, 1/16) a mean gradient shrinks at first, and one of three directions not at all."""
+    kept = sx.from_cell(lambda u, x: jnp.array([1.0, 0.25, 0.0625]) * x + u, jnp.ones((8, 3)))
+    (found,) = findings(kept)
+    assert found.evidence > 1e10 and found.holds
+    (lost,) = findings(sx.from_cell(lambda u, x: jnp.array([0.25, 0.5, 0.0625]) * x + u, jnp.ones((20, 3))))
+    assert lost.evidence == pytest.approx(np.log(1000) / np.log(2), rel=1e-9) and lost.status == "caution"
+    assert "gates help if the cell has none" in lost.remedy
+
+
+def test_a_gated_cell_is_not_told_to_become_one():
+    """With small weights a GRU's gates are half open, and half of the state is kept: 2^-12 of a gradient after 12 steps."""
+    cell = jax.tree.map(lambda w: 1e-9 * w if eqx.is_array(w) else w, eqx.nn.GRUCell(2, 3, key=jax.random.key(0)))
+    (found,) = findings(sx.from_cell(cell, jnp.zeros((12, 2))))
+    assert found.evidence == pytest.approx(np.log(1000) / np.log(2), rel=1e-6)
+    assert found.status == "caution" and "open its gates" in found.remedy and "use a gated cell" not in found.remedy
+    elman = sx.with_recurrent_gain(sx.Elman(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1))
+    gain, reach = findings(sx.from_cell(elman, jnp.zeros((12, 2))))
+    assert gain.status == reach.status == "caution" and "use a gated cell" in reach.remedy
+
+
+def test_weights_of_zero_and_a_run_that_breaks():
+    network = sx.recurrent.network.RandomNetwork(jnp.zeros((3, 3)), jnp.array(2.0))
+    (found,) = findings(network)
+    assert found.evidence == 0 and found.holds
+    nothing = eqx.tree_at(lambda c: c.weight_hh, sx.Elman(2, 3, key=jax.random.key(0)), jnp.zeros((3, 3)))
+    gain, reach = findings(sx.from_cell(nothing, jnp.ones((12, 2))))
+    assert (gain.evidence, reach.evidence) == (0.0, 0.0)
+    broken = sx.from_cell(lambda u, x: 1e200 * x + u, jnp.ones((12, 3)))
+    assert [finding.status for finding in findings(broken)] == ["not known"]
+
+
 def test_other_driven_systems_have_no_findings():
     leaky = sx.drive(sx.as_open_map(lambda x, u: 0.5 * x + u), jnp.ones((5, 3)))
     assert findings(leaky) == []

@@ -38,6 +38,23 @@ def test_estimate_of_the_error_of_growth(blocks):
     assert found.holds is (blocks == 32)
 
 
+def test_blocks_that_do_nothing_and_blocks_without_length():
+    """h Lip(f) = 0, and no distance from a flow that does not move."""
+    stretch, near = findings(lambda x: 0 * x, 4)
+    assert (stretch.evidence, near.evidence) == (0.0, 0.0) and stretch.holds and near.holds
+    # x' = cos(4 pi t) vanishes in the mean over 2 blocks of 1/2, at t = 0 and 1/2 it is 1; over 4 it is 1, -1, 1, -1.
+    found = findings(lambda t, x: jnp.cos(4 * jnp.pi * t) + 0 * x, 2, jnp.zeros(1))[1]
+    assert found.evidence == pytest.approx(2.0, rel=1e-12) and found.status == "caution"
+    # Out and back: what the blocks do is 1/2, at their middle, and not the nothing that is left.
+    found = findings(lambda t, x: jnp.sign(0.4 - t) + 0 * x, 2, jnp.zeros(1))[1]
+    assert found.evidence == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_net_that_breaks_is_not_known():
+    found = findings(lambda x: 1e200 * x**3, 4)
+    assert [finding.status for finding in found] == ["not known", "not known"]
+
+
 def test_depth_is_the_span_of_the_weights():
     net = sx.AlongDepth([Growth(jnp.array(1.0))], span=2.0)
     found = sx.diagnostics.examine(sx.ResNet(net, 0.5), jnp.ones(1))[1]

@@ -60,6 +60,26 @@ def test_layers_are_the_network():
     np.testing.assert_allclose(sx.evolve(sx.from_layers(net), x).final, net(x), rtol=1e-13)
 
 
+@pytest.mark.parametrize(
+    "depth, scan, options",
+    [
+        (3, False, {"activation": eqx.nn.PReLU(0.3), "final_activation": eqx.nn.PReLU(0.6)}),
+        (3, True, {"activation": eqx.nn.PReLU(0.3), "final_activation": jnp.sin}),
+        (0, False, {"final_activation": jnp.sin}),
+    ],
+    ids=["weights in activations", "scanned", "one layer"],
+)
+def test_layers_of_a_perceptron_are_joined_as_it_joins_them(depth, scan, options):
+    net = eqx.nn.MLP(4, 4, 4, depth, scan=scan, key=KEY, **options)
+    # Weights that differ from unit to unit and from layer to layer.
+    net = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) if eqx.is_array(leaf) else leaf,
+        net,
+    )
+    x = jnp.linspace(-1.0, 1.0, 4)
+    np.testing.assert_allclose(sx.evolve(sx.from_layers(net), x).final, net(x), rtol=1e-13)
+
+
 def test_layers_of_different_width_are_told_by_number():
     net = eqx.nn.MLP(4, 2, 8, 2, key=KEY)
     with pytest.raises(ValueError, match=r"(?s)layer 0 changes the width.*4 -> 8.*projection"):

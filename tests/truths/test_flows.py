@@ -177,7 +177,7 @@ def test_escape_in_finite_time_is_estimated():
     path = sx.evolve(sx.as_flow(lambda x: x**2), 2.0, times=(0.0, 1.0))
     assert str(path.outcome).startswith("escaped")
     np.testing.assert_allclose(path.outcome.estimate, 0.5, atol=1e-6)
-    assert bool(jnp.isfinite(path.final))
+    assert bool(jnp.isfinite(path.last)) and bool(jnp.isnan(path.final))
 
 
 def test_gradient_of_a_time_dependent_flow_in_its_end_time():

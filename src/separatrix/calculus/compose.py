@@ -11,13 +11,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.calculus._undefined import undefined
 from separatrix.systems.base import as_parameter
-from separatrix.systems.map import FiniteMap, InvertibleMap, Map, NearIdentityMap
+from separatrix.systems.map import FiniteMap, InvertibleMap, Map, NearIdentityMap, step_ratio
 
 
 class Composition(Map):
@@ -66,9 +65,8 @@ class Splitting(NearIdentityMap):
     step_size: Scalar
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        base = jnp.asarray(self.maps[0].step_size, jnp.result_type(step_size))
         for index in reversed(range(len(self.maps))):
-            ratio = jnp.asarray(self.maps[index].step_size, base.dtype) / base
+            ratio = step_ratio(self.maps[index], self.maps[0], step_size)
             state = self.maps[index].advance(ratio * t, state, ratio * step_size, key=_part(key, index))
         return state
 

@@ -4,10 +4,15 @@ A step x -> F_h(t, x; xi) has a mean and a covariance. With the mean map F_h(t, 
 
     dx = b(t, x) dt + g(t, x) dW,        g g^T = Cov[F_h(t, x; xi)] / h,
 
-follows the map weakly at order 1 in h for b = limit(mean map) and at order 2 for b = modified(mean map, 1). For
-stochastic gradient descent that is dx = -grad(L + (h/4)|grad L|^2) dt + sqrt(h) Sigma^{1/2} dW, Sigma the covariance of
-the gradient. The covariance C is measured over a fixed set of K keys, so g is a smooth function of x, in one of three
-forms:
+follows the map weakly at order 1 in h for b = limit(mean map). It does so at order 2 for b = modified(mean map, 1) if the
+noise of a step enters as h times a random field of mean zero, so that g g^T = O(h). For stochastic gradient descent that
+is dx = -grad(L + (h/4)|grad L|^2) dt + sqrt(h) Sigma^{1/2} dW, Sigma the covariance of the gradient.
+
+Noise of size sqrt(h), as in a step of Euler-Maruyama, is another scaling: g g^T = O(1) there, and the second order has
+terms of the noise too. On x' = x - h a x + sqrt(h) s z the stationary variance is s^2/(2a (1 - h a/2)). The limit has
+s^2/(2a), off by O(h), and with the drift modified alone it would be s^2/(2a (1 + h a/2)), off by twice as much.
+
+The covariance C is measured over a fixed set of K keys, so g is a smooth function of x, in one of three forms:
 
     full        g = D, whose K columns are centred steps over sqrt(h (K - 1)): g g^T = C, of rank at most K - 1
     rank r      g = D V_r, V_r the r leading right singular vectors: the nearest to C of rank r
@@ -20,10 +25,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Shaped
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype
+from separatrix._tree import all_finite, float_dtype, is_traced
 from separatrix._types import Key, Operator, Scalar, State
 from separatrix.calculus._undefined import undefined
 from separatrix.calculus.limit import limit
@@ -41,9 +47,11 @@ class DiffusionLimit(SDE):
     mean: Flow
     keys: Shaped[Array, "samples ..."]
     covariance: str | int = eqx.field(default="full", static=True)
+    order: int = eqx.field(default=1, static=True)
 
     def drift(self, t: Scalar, state: State) -> State:
-        return self.mean.velocity(t, state)
+        velocity = self.mean.velocity(t, state)
+        return velocity if self.order == 1 else _require_smooth_noise(velocity, self.map, self.keys[0], t, state)
 
     def diffusion(self, t: Scalar, state: State) -> Operator:
         spread = self.deviations(t, state)
@@ -67,6 +75,26 @@ class DiffusionLimit(SDE):
         return jax.tree.map(
             lambda leaf: (leaf - jnp.mean(leaf, axis=0, keepdims=True)) * factor.astype(leaf.dtype), steps
         )
+
+
+def _require_smooth_noise(velocity: State, map: NearIdentityMap, key: Key, t: Scalar, state: State) -> State:
+    """Return the velocity if a step with a draw, too, is smooth in h at 0: x + h (a random field) + O(h^2)."""
+    zero = jnp.zeros((), float_dtype(state))
+    along = jax.jvp(lambda h: map.advance(t, state, h, key=key), (zero,), (jnp.ones_like(zero),))[1]
+    rough = all_finite(velocity) & ~all_finite(along)
+    if is_traced(velocity, rough):
+        return eqx.error_if(velocity, rough, _ROUGH)
+    if rough:
+        raise ValueError(_ROUGH)
+    return velocity
+
+
+_ROUGH = explain(
+    "diffusion_limit: order",
+    "order=2 for a step whose noise is not smooth in h at 0, as sqrt(h) is not",
+    "noise that enters as h times a random field of mean zero, as in stochastic gradient descent",
+    "Pass order=1: a step of Euler-Maruyama has no second-order limit in general.",
+)
 
 
 def _root_of_sum_of_squares(rows: Array) -> Array:
@@ -94,7 +122,8 @@ def diffusion_limit(
 
     - `map`: a `NearIdentityMap` whose `advance` draws from `key` and without a key is its mean (stochastic gradient
       descent on an `Objective` is one).
-    - `order`: 1 (drift of the limit) or 2 (drift of the first modified equation): the weak order in the step size.
+    - `order`: 1 (drift of the limit) or 2 (drift of the first modified equation): the weak order in the step size. The
+      second needs noise that enters as h times a random field.
     - `key`, `samples`: the draws over which the covariance of a step is measured; its relative error is about
       sqrt(2/samples).
     - `covariance`: "full"; a rank r from 1 to `samples`, for the nearest of that rank (its leading eigenvectors meet no
@@ -103,7 +132,8 @@ def diffusion_limit(
     **Returns:** an `SDE` at the map's own step size; its noise has `samples` components, or r, or the form of the state.
 
     **Raises:** `TypeError` for any other system; `ValueError` for another order, fewer than two samples, or another form
-    of covariance.
+    of covariance. Its drift raises `ValueError` (a runtime error under `jit`) for order 2 of a map with noise of another
+    scaling, as sqrt(h).
 
     **Example:**
 
@@ -120,13 +150,15 @@ def diffusion_limit(
     """
     if not isinstance(map, NearIdentityMap):
         raise undefined("diffusion_limit", map, "a random NearIdentityMap", "Write it with as_near_identity.")
-    if order not in (1, 2):
+    if isinstance(order, bool) or order not in (1, 2):
         raise ValueError(explain("diffusion_limit: order", order, "1 or 2", "Pass order=2 for the modified drift."))
-    if samples < 2:
-        raise ValueError(explain("diffusion_limit: samples", samples, "at least 2", "A covariance needs a spread."))
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 2:
+        raise ValueError(
+            explain("diffusion_limit: samples", samples, "a whole number, at least 2", "A covariance needs a spread.")
+        )
     _check_covariance(covariance, samples)
     mean = limit(map) if order == 1 else modified(map, 1)
-    return DiffusionLimit(map, mean, jax.random.split(key, samples), covariance)
+    return DiffusionLimit(map, mean, jax.random.split(key, samples), covariance, order)
 
 
 def _check_covariance(covariance: Any, samples: int) -> None:

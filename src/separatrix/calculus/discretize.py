@@ -8,17 +8,17 @@ Gradient flow becomes gradient descent, a neural ODE a ResNet, a reverse SDE a s
 
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype
-from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix._tree import is_traced
+from separatrix._types import Key, Scalar, State
 from separatrix.calculus._undefined import undefined
 from separatrix.calculus.methods.base import FlowMethod, Method, SDEMethod
 from separatrix.calculus.methods.symplectic import ReversibleMethod
-from separatrix.systems.base import as_parameter
+from separatrix.systems.base import as_step_size
 from separatrix.systems.flow import Flow
-from separatrix.systems.map import InvertibleMap, NearIdentityMap
+from separatrix.systems.map import InvertibleNearIdentityMap, NearIdentityMap
 from separatrix.systems.sde import SDE
 
 
@@ -33,7 +33,7 @@ class Discretization(NearIdentityMap):
         return self.method.advance(self.system, t, state, step_size, key=key)
 
 
-class ReversibleDiscretization(NearIdentityMap, InvertibleMap):
+class ReversibleDiscretization(InvertibleNearIdentityMap):
     """A discretisation that is undone in closed form."""
 
     system: Flow
@@ -43,8 +43,7 @@ class ReversibleDiscretization(NearIdentityMap, InvertibleMap):
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         return self.method.advance(self.system, t, state, step_size, key=key)
 
-    def inverse_step(self, n: StepIndex, state: State) -> State:
-        t, step_size = self.clock(n, float_dtype(state))
+    def retreat(self, t: Scalar, state: State, step_size: Scalar) -> State:
         return self.method.retreat(self.system, t, state, step_size)
 
 
@@ -58,12 +57,13 @@ def discretize(system: Any, method: Any, step_size: Any) -> NearIdentityMap:
     - `system`: a `Flow` (with Euler, Midpoint, Heun, RK4, RungeKutta, SymplecticEuler, Leapfrog, ImplicitEuler,
       ImplicitMidpoint or ExponentialEuler) or an `SDE` (with EulerMaruyama, Milstein, StochasticHeun or SRA1).
     - `method`: an instance of one of those.
-    - `step_size`: h, in the unit of time; a traced leaf of the map. A negative one runs time backwards.
+    - `step_size`: h, in the unit of time; a traced leaf of the map. A negative one runs a flow backwards in time.
 
     **Returns:** a `NearIdentityMap`, an `InvertibleMap` too for SymplecticEuler and Leapfrog. That of an SDE is random;
     without a key it takes the step of its drift, which is what `limit` sees.
 
-    **Raises:** `TypeError` for a pair that does not fit, or a step size that is no number.
+    **Raises:** `TypeError` for a pair that does not fit, or a step size that is no number; `ValueError` for a step size of
+    0, NaN or infinity, and for a negative one of an SDE.
 
     **Example:**
 
@@ -74,25 +74,28 @@ def discretize(system: Any, method: Any, step_size: Any) -> NearIdentityMap:
 
     **Reference:** Hairer, Norsett & Wanner, *Solving Ordinary Differential Equations I* (1993), section II.1.
     """
+    require_pair("discretize", system, method)
+    size = as_step_size("discretize: step_size", step_size)
+    if isinstance(system, SDE) and not is_traced(step_size) and np.any(np.asarray(step_size) < 0):
+        do = "Give a positive one; to run backwards take reverse(sde, score=..., horizon=...)."
+        raise ValueError(explain("discretize: step_size", step_size, "a number above 0, for an SDE", do))
+    if isinstance(method, ReversibleMethod) and isinstance(system, Flow):
+        return ReversibleDiscretization(system, method, size)
+    return Discretization(system, method, size)
+
+
+def require_pair(verb: str, system: Any, method: Any) -> None:
+    """Refuse a method that is none, or of the other kind of system."""
     if isinstance(method, type) and issubclass(method, Method):
-        raise TypeError(explain("discretize: method", f"the class {method.__name__}", "an instance", _write(method)))
+        raise TypeError(explain(f"{verb}: method", f"the class {method.__name__}", "an instance", _write(method)))
     match system, method:
-        case Flow(), ReversibleMethod():
-            return ReversibleDiscretization(system, method, _as_step_size(step_size))
         case (Flow(), FlowMethod()) | (SDE(), SDEMethod()):
-            return Discretization(system, method, _as_step_size(step_size))
+            return
         case Flow(), _:
-            raise undefined("discretize of a Flow", method, _names(FlowMethod), "Pass for example RK4().")
+            raise undefined(f"{verb} of a Flow", method, _names(FlowMethod), "Pass for example RK4().")
         case SDE(), _:
-            raise undefined("discretize of an SDE", method, _names(SDEMethod), "Pass for example EulerMaruyama().")
-    raise undefined("discretize", system, "Flow or SDE", "A Map is discrete already: take its limit first.")
-
-
-def _as_step_size(value: Any) -> Any:
-    """A real number as a traced leaf; a whole one as a float."""
-    if isinstance(value, str | complex) or value is None or not jnp.issubdtype(jnp.result_type(value), jnp.number):
-        raise TypeError(explain("discretize: step_size", repr(value), "a real number", "Pass for example 0.1."))
-    return as_parameter(float(value) if isinstance(value, int) else value)
+            raise undefined(f"{verb} of an SDE", method, _names(SDEMethod), "Pass for example EulerMaruyama().")
+    raise undefined(verb, system, "Flow or SDE", "A Map is discrete already: take its limit first.")
 
 
 def _write(method: type) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype
@@ -54,7 +55,8 @@ def modified(map: System, order: int = 1) -> Flow:
 
     **Returns:** a `Flow` on the same state. Distance to the orbit of the map falls as h^(order + 1).
 
-    **Raises:** `TypeError` for a map that is not a one-parameter family; `ValueError` for a negative order.
+    **Raises:** `TypeError` for a map that is not a one-parameter family; `ValueError` for an order that is no whole number
+    of at least 0.
 
     **Example:** the mean decay rate of gradient descent on x^2/2 is -ln(1 - h)/h = 1 + h/2 + h^2/3 + ...
 
@@ -68,9 +70,10 @@ def modified(map: System, order: int = 1) -> Flow:
     """
     if not isinstance(map, NearIdentityMap):
         raise undefined("modified", map, "NearIdentityMap", "write the step as as_near_identity(advance, step_size)")
-    if order < 0:
-        raise ValueError(explain("order out of range", f"order={order}", "order >= 0", "pass order=1 for h f_2"))
-    return Modified(map, order)
+    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
+        expected, do = "a whole number of corrections >= 0", "Pass order=1 for f_1 + h f_2."
+        raise ValueError(explain("modified: order", repr(order), expected, do))
+    return Modified(map, int(order))
 
 
 def modified_fields(map: NearIdentityMap, order: int) -> list[Field]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype
+from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Key, State, StepIndex
+from separatrix.calculus.discretize import require_pair
 from separatrix.calculus.methods.base import Method
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap
@@ -40,11 +42,12 @@ def on_grid(system: Flow | SDE, method: Method, grid: Any) -> FiniteMap:
     **Arguments:**
 
     - `system`: a `Flow` or `SDE`. `method`: of its kind, as in `discretize`.
-    - `grid`: t[0], ..., t[N], rising; for a flow also falling, which runs it back.
+    - `grid`: t[0], ..., t[N], rising throughout; for a flow also falling throughout, which runs it back.
 
     **Returns:** a `FiniteMap` of N steps.
 
-    **Raises:** `ValueError` for a grid of fewer than two times.
+    **Raises:** `ValueError` for a grid of fewer than two times, one that is not finite or turns back, or a falling one of
+    an SDE; `TypeError` for a pair that does not fit.
 
     **Example:**
 
@@ -53,7 +56,25 @@ def on_grid(system: Flow | SDE, method: Method, grid: Any) -> FiniteMap:
     >>> sx.evolve(steps, jnp.array(1.0)).final.item()
     0.375
     """
+    require_pair("on_grid", system, method)
     grid = jnp.asarray(grid)
     if grid.ndim != 1 or grid.shape[0] < 2:
         raise ValueError(explain("on_grid: grid", f"shape {grid.shape}", "at least two times", "Pass t[0], ..., t[N]."))
+    if not is_traced(grid):
+        _check_order(np.asarray(grid), isinstance(system, SDE))
     return GridMap(system, method, grid, grid.shape[0] - 1)
+
+
+def _check_order(grid: np.ndarray, random: bool) -> None:
+    """Refuse times that are not finite, that turn back or repeat, or that fall where noise is to be drawn."""
+    steps = np.diff(grid)
+    if np.isfinite(grid).all() and ((steps > 0).all() or ((steps < 0).all() and not random)):
+        return
+    if not np.isfinite(grid).all():
+        got = f"t[{int(np.argmin(np.isfinite(grid)))}] = {grid[np.argmin(np.isfinite(grid))]}"
+    else:
+        off = int(np.argmin(steps > 0)) if random or steps[0] > 0 else int(np.argmin(steps < 0))
+        got = f"t[{off}] = {grid[off]:g}, t[{off + 1}] = {grid[off + 1]:g}"
+    expected = "finite times that rise" + ("" if random else " throughout, or fall throughout")
+    do = "Sort them, drop repeats; to run an SDE backwards take reverse(sde, score=..., horizon=...)."
+    raise ValueError(explain("on_grid: grid", got, expected, do))

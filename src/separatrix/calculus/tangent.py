@@ -20,7 +20,7 @@ from separatrix._types import Function, Key, Operator, Scalar, State, StepIndex
 from separatrix.calculus._undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
-from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.map import FiniteMap, Map, NearIdentityMap
 from separatrix.systems.sde import SDE
 
 
@@ -35,6 +35,16 @@ class TangentMap(Map):
     """(x, V) -> (F(n, x), DF(n, x) V)."""
 
     map: Map
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        return _push(lambda x: self.map.step(n, x, key=key), state)
+
+
+class TangentFiniteMap(FiniteMap):
+    """(x, V) -> (F(n, x), DF(n, x) V), for the steps that a finite map has."""
+
+    map: FiniteMap
+    length: int = eqx.field(static=True)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         return _push(lambda x: self.map.step(n, x, key=key), state)
@@ -81,7 +91,7 @@ def tangent(system: System) -> System:
 
     **Arguments:**
 
-    - `system`: a `Map`, `NearIdentityMap`, `Flow` or `SDE`.
+    - `system`: a `Map`, `FiniteMap`, `NearIdentityMap`, `Flow` or `SDE`.
 
     **Returns:** a system of the same kind, whose state is the pair (point, perturbation).
 
@@ -95,6 +105,8 @@ def tangent(system: System) -> System:
     match system:
         case NearIdentityMap():
             return TangentNearIdentityMap(system)
+        case FiniteMap():
+            return TangentFiniteMap(system, system.length)
         case Map():
             return TangentMap(system)
         case Flow():

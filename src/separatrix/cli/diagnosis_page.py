@@ -21,7 +21,7 @@ def page(name: str, diagnosis: Any) -> str:
 
 def _findings(findings: Any) -> str:
     rows = "".join(
-        f'<tr><td class="{"pass" if finding.holds else "fail"}">{"holds" if finding.holds else "broken"}</td>'
+        f'<tr><td class="{"pass" if finding.holds else "fail"}">{finding.status}</td>'
         f"<td>{html.escape(str(finding))}</td></tr>"
         for finding in findings
     )

@@ -41,21 +41,28 @@ _STARTS, _HORIZON, _GRADIENT_STEPS = 64, 20.0, 200
 
 
 def size_of(state: Any) -> int:
-    """Number of real coordinates of a state."""
+    """Number of real coordinates of a state: 0 of one that holds whole numbers alone, which has no tangent."""
+    if not any(is_inexact(leaf) for leaf in jax.tree.leaves(state)):
+        return 0
     return jax.eval_shape(lambda: as_vector(state)).shape[0]
 
 
-def is_autonomous(system: Any, state: State) -> bool:
+def has_tangent(system: Any, state: State, key: Key | None = None) -> bool:
+    """Whether there is anything to linearise."""
+    return size_of(state) > 0
+
+
+def is_autonomous(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether the rate of a flow or SDE, or the step of a near-identity map, is the same at all times."""
     if isinstance(system, NearIdentityMap):
         h = jnp.asarray(system.step_size, float_dtype(state))
-        return not depends_on(lambda t: system.advance(t, state, h), jnp.zeros_like(h))
+        return not depends_on(lambda t: system.advance(t, state, h, key=key), jnp.zeros_like(h))
     time = jnp.zeros((), float_dtype(state))
     noisy = isinstance(system, SDE) and depends_on(lambda t: _noise(system, t, state), time)
-    return not (noisy or depends_on(lambda t: rate(system, state, at=t), time))
+    return not (noisy or depends_on(lambda t: rate(system, state, at=t, key=key), time))
 
 
-def is_simultaneous(system: Any, state: State) -> bool:
+def is_simultaneous(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether a near-identity map is Euler's step on its own limit: all coordinates move at once by h f(x).
 
     Compared beside the state, for at rest all steps are one.
@@ -63,37 +70,38 @@ def is_simultaneous(system: Any, state: State) -> bool:
     h, point = jnp.asarray(system.step_size, float_dtype(state)), as_vector(state)
     point = point + 0.1 * jnp.cos(jnp.arange(point.size).astype(point.dtype)) * jnp.maximum(jnp.max(jnp.abs(point)), 1)
     beside = from_vector(point, state)
-    moved, along = _step_and_limit(system, beside, h)
+    moved, along = _step_and_limit(system, beside, h, key)
     moved = moved - point
     rounding = 100 * float(jnp.finfo(point.dtype).eps) * float(jnp.max(jnp.abs(point)) + jnp.max(jnp.abs(along)))
     return bool(jnp.max(jnp.abs(moved - along)) <= rounding)
 
 
 @eqx.filter_jit
-def _step_and_limit(system: NearIdentityMap, state: State, h: Any) -> tuple[Any, Any]:
-    return as_vector(system.step(0, state)), h * as_vector(limit(system).velocity(jnp.zeros_like(h), state))
+def _step_and_limit(system: NearIdentityMap, state: State, h: Any, key: Key | None) -> tuple[Any, Any]:
+    moved, along = system.step(0, state, key=key), rate(limit(system), state, key=key)
+    return as_vector(moved), h * as_vector(along)
 
 
-def has_exponents(system: Any, state: State) -> bool:
+def has_exponents(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether exponents are asked for: float64, an orbit without end or a long one, the same law at all times."""
-    small = size_of(state) <= (FORMED if isinstance(system, Map) else SMALL)
+    small = 0 < size_of(state) <= (FORMED if isinstance(system, Map) else SMALL)
     if not small or jnp.finfo(float_dtype(state)).bits < 64:
         return False
     if isinstance(system, FiniteMap):
         return system.length >= _LEAST
-    return (isinstance(system, Map) and not isinstance(system, NearIdentityMap)) or is_autonomous(system, state)
+    return (isinstance(system, Map) and not isinstance(system, NearIdentityMap)) or is_autonomous(system, state, key)
 
 
-def has_rotation(system: Any, state: State) -> bool:
+def has_rotation(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether a field is split: flows and SDEs, and maps that step simultaneously along one, in two dimensions or more."""
     if not 2 <= size_of(state) <= FORMED or (isinstance(system, Map) and not isinstance(system, NearIdentityMap)):
         return False
-    return not isinstance(system, Map) or is_simultaneous(system, state)
+    return not isinstance(system, Map) or is_simultaneous(system, state, key)
 
 
-def has_gradients(system: Any, state: State) -> bool:
+def has_gradients(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether gradients are followed back: through maps, larger ones where they end (layers, recorded inputs)."""
-    return isinstance(system, Map) and size_of(state) <= (FORMED if isinstance(system, FiniteMap) else SMALL)
+    return isinstance(system, Map) and 0 < size_of(state) <= (FORMED if isinstance(system, FiniteMap) else SMALL)
 
 
 def exponents(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> LyapunovSpectrum:

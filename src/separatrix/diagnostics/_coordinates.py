@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype, is_inexact
-from separatrix._types import Key, State
+from separatrix._types import Key, Scalar, State
 from separatrix.calculus._undefined import undefined
 from separatrix.systems._signature import accepts_key
 from separatrix.systems.base import System
@@ -48,6 +48,16 @@ def from_vector(vector: Float[Array, " d"], like: State) -> State:
         place += len(parts) * count
         built.append((jax.lax.complex(*parts) if len(parts) == 2 else parts[0]).astype(dtype))
     return jax.tree.unflatten(structure, built)
+
+
+class InCoordinates(Flow):
+    """A flow on the coordinates of its state: dv/dt = v(f(t, x(v))), so that a step is the arithmetic of one array."""
+
+    flow: Flow
+    like: State
+
+    def velocity(self, t: Scalar, state: State) -> State:
+        return as_vector(self.flow.velocity(t, from_vector(jnp.asarray(state), self.like)))
 
 
 def rate(system: System, state: State, *, at: Any = 0, key: Key | None = None) -> State:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix.diagnostics._coordinates import Jacobian
+from separatrix.systems.base import require_key
 
 # Up to here E[J x J] is formed, with d^4 entries.
 MOMENT = 32
@@ -105,7 +106,12 @@ def _mean(logarithms: np.ndarray) -> tuple[float, float]:
 
 def _drawn(jacobian: Jacobian, number: Any) -> Jacobian:
     """The Jacobian on the noise of another draw."""
-    return Jacobian(jacobian.system, jacobian.state, at=jacobian.at, key=jax.random.fold_in(jacobian.key, number))
+    return Jacobian(
+        jacobian.system,
+        jacobian.state,
+        at=jacobian.at,
+        key=jax.random.fold_in(require_key(jacobian.key, "linear_stability"), number),
+    )
 
 
 @eqx.filter_jit

@@ -5,16 +5,14 @@ from typing import Any
 
 import equinox as eqx
 
-from separatrix._tree import asarrays
+from separatrix._errors import explain
 from separatrix._types import Key
-from separatrix.diagnostics._coordinates import kind_of
+from separatrix.diagnostics._checks import check_key, checked_state
+from separatrix.diagnostics._coordinates import kind_of, rate
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.questions import QUESTIONS, Question, question
 from separatrix.diagnostics.result import Result, Row
-
-# What a question raises of a system that it was not made for; an interrupt or a full memory is none of these.
-_REFUSALS = (TypeError, ValueError, RuntimeError)
 
 
 class Diagnosis(Result):
@@ -31,23 +29,71 @@ class Diagnosis(Result):
 
     @property
     def broken(self) -> tuple[Finding, ...]:
-        """The findings that do not hold."""
-        return tuple(finding for finding in self.findings if not finding.holds)
+        """The findings that do not hold, and by which the system fails."""
+        return tuple(finding for finding in self.findings if finding.status == "BROKEN")
+
+    @property
+    def reservations(self) -> tuple[Finding, ...]:
+        """The findings that would change a good verdict: cautions, and numbers that are not known."""
+        return tuple(finding for finding in self.findings if finding.status in ("caution", "not known"))
+
+    @property
+    def examined(self) -> bool:
+        """Whether anything was answered: a claim that is known, or a question that makes none."""
+        silent = not self.findings and bool(self.answers)
+        return silent or any(finding.known for finding in self.findings)
+
+    @property
+    def sound(self) -> bool:
+        """Whether claims were made, all hold, and nothing that was asked is left open."""
+        return bool(self.findings) and all(finding.holds for finding in self.findings) and not self.unanswered
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if the question was answered, whatever the answer; 1 if nothing was examined."""
+        return 0 if self.examined else 1
 
     @property
     def verdict(self) -> str:
-        """Return "sound", or how many of how many claims do not hold."""
-        broken = len(self.broken)
-        return "sound" if not broken else f"{broken} of {len(self.findings)} claims do not hold"
+        """Return what was found and of what: "not examined", how many claims do not hold, or "sound as far as asked".
+
+        Claims that hold are named, and so is what would change the verdict: cautions, what is not known, and questions that
+        were not answered.
+        """
+        held = "; ".join(finding.name for finding in self.findings if finding.holds)
+        broken = "; ".join(finding.name for finding in self.broken)
+        if not self.examined:
+            start = "not examined"
+        elif broken:
+            start = f"{len(self.broken)} of {len(self.findings)} claims do not hold ({broken})"
+        elif held:
+            start = f"sound as far as asked ({held})"
+        else:
+            start = f"no claim was judged (answered: {', '.join(self.answers)})"
+        return "; ".join([start, *self._but()])
+
+    def _but(self) -> list[str]:
+        """What would change the verdict, a clause each."""
+        clauses = [_clause(finding) for finding in self.reservations]
+        if clauses:
+            clauses[0] = f"but {clauses[0]}"
+        return [*clauses, *(f"{name} was not answered: {reason.rstrip('.')}" for name, reason in self.unanswered)]
 
     def rows(self) -> list[Row]:
-        marks = [Row("holds" if finding.holds else "BROKEN", str(finding)) for finding in self.findings]
-        return [Row("verdict", self.verdict), *marks]
+        return [Row("verdict", self.verdict), *[Row(finding.status, str(finding)) for finding in self.findings]]
 
     @property
     def cautions(self) -> tuple[str, ...]:
         of_answers = (f"{name}: {caution}" for name, answer in self.answers.items() for caution in answer.cautions)
         return (*of_answers, *(f"{name} was not answered: {reason}" for name, reason in self.unanswered))
+
+
+def _clause(finding: Finding) -> str:
+    """A caution with its number, or what is not known."""
+    cause = f" ({finding.cause.rstrip('.')})" if finding.cause else ""
+    if not finding.known:
+        return f"{finding.name}: not known{cause}"
+    return f"{finding.name}: {finding.evidence:+.4g}, not {finding.relation} {finding.threshold:.4g}{cause}"
 
 
 def diagnose(
@@ -63,10 +109,11 @@ def diagnose(
     - `at`: step number or time. `key`: randomness of a random system.
 
     **Returns:** a `Diagnosis`: `findings` with evidence beside threshold, cause and remedy; `answers` of each question.
-    Of those not asked for by name, one that cannot be answered is told in a caution, and the others still come.
+    Of those not asked for by name, one that cannot be answered is told in a caution, and the others still come. The verdict
+    names the claims that hold and what would change it; if no question was answered it is "not examined".
 
-    **Raises:** `TypeError` for anything but a system; `ValueError` for a question that is none; and what a question that
-    was asked for by name raises.
+    **Raises:** `TypeError` for anything but a system; `ValueError` for a question that is none, a state that is empty or
+    not finite, a system whose step or velocity cannot be evaluated there; and what a question asked for by name raises.
 
     **Example:** gradient descent past its stability edge.
 
@@ -76,27 +123,53 @@ def diagnose(
     (1.5, True)
     """
     kind_of(system)
-    state = asarrays(state)
+    check_key("diagnose", key)
+    state = checked_state("diagnose: state", state)
+    asked_for = None if questions is None else [question(name) for name in _names(questions)]
+    _check_evaluates(system, state, at, key)
     answers, findings, unanswered = {}, [], []
 
     def attempt(name: str, call: Callable[[], list[Finding]]) -> None:
         try:
             findings.extend(call())
-        except _REFUSALS as error:
-            unanswered.append((name, _first_line(error)))
+        except Exception as error:
+            # Whatever one question or a family's examination raises, the others still come.
+            unanswered.append((name, _reason(error)))
 
     def put(asked: Question) -> list[Finding]:
         answers[asked.name] = asked.ask(system, state, at=at, key=key)
         return asked.judge(answers[asked.name], system)
 
-    if questions is not None:
-        findings += [finding for asked in map(question, questions) for finding in put(asked)]
+    if asked_for is not None:
+        findings += [finding for asked in asked_for for finding in put(asked)]
     else:
         for asked in QUESTIONS.values():
-            attempt(asked.name, lambda asked=asked: put(asked) if asked.applies(system, state) else [])
+            attempt(asked.name, lambda asked=asked: put(asked) if asked.applies(system, state, key) else [])
     attempt("what its family examines", lambda: examine(system, state, at=at, key=key))
     return Diagnosis(tuple(findings), answers, tuple(unanswered))
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _names(questions: Any) -> tuple[str, ...]:
+    return (questions,) if isinstance(questions, str) else tuple(questions)
+
+
+def _check_evaluates(system: Any, state: Any, at: Any, key: Any) -> None:
+    """Refuse once, in its own words, what every question would refuse: a step or velocity that raises."""
+    try:
+        eqx.filter_eval_shape(lambda x: rate(system, x, at=at, key=key), state)
+    except Exception as error:
+        what = {"map": "step", "flow": "velocity"}.get(kind_of(system), "drift")
+        name, reason = type(error).__name__, _reason(error)
+        got = reason if reason.startswith(name) else f"{name}: {reason}"
+        do = f"Try it: system.{what} at this state{'' if key is not None else '; a random system wants key='}."
+        raise ValueError(explain(f"diagnose: the system's {what}", got, "a value at this state", do)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, with what was got and expected if it is one of our own."""
+    # Of one raised at run time equinox tells the stack first.
+    words = str(error).rpartition("EquinoxRuntimeError: ")[2]
+    lines = words.strip().splitlines() or [""]
+    text = f"{lines[0]}: {lines[1].strip()}" if len(lines) > 1 and lines[1].startswith("  got ") else lines[0]
+    told = isinstance(error, TypeError | ValueError | RuntimeError) and text
+    return text if told else f"{type(error).__name__}{': ' if text else ''}{text}"

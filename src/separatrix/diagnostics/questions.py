@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from separatrix._errors import explain
+from separatrix._errors import unknown
 from separatrix.diagnostics import _asking as asking, _judging as judging
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.linear_stability import linear_stability
@@ -20,28 +20,33 @@ class Question:
     """A question by name.
 
     - `about`: a line of help. `ask(system, state, at=, key=)`: the answer, a `Result`.
-    - `applies(system, state)`: whether `diagnose` asks it unasked. `judge(answer, system)`: findings of a healthy system.
+    - `applies(system, state, key=None)`: whether `diagnose` asks it unasked.
+    - `judge(answer, system)`: findings of a healthy system.
     """
 
     name: str
     about: str
     ask: Callable[..., Result]
-    applies: Callable[[Any, Any], bool]
+    applies: Callable[..., bool]
     judge: Callable[[Any, Any], list[Finding]]
 
 
-def _always(system: Any, state: Any) -> bool:
+def _always(system: Any, state: Any, key: Any = None) -> bool:
     return True
 
 
-def _by_name(system: Any, state: Any) -> bool:
+def _by_name(system: Any, state: Any, key: Any = None) -> bool:
     return False
 
 
 _ALL = (
     Question("survival", "does a short run stay finite?", survival, _always, judging.of_survival),
     Question(
-        "linear_stability", "spectrum of the Jacobian here", linear_stability, _always, judging.of_linear_stability
+        "linear_stability",
+        "spectrum of the Jacobian here",
+        linear_stability,
+        asking.has_tangent,
+        judging.of_linear_stability,
     ),
     Question(
         "lyapunov_spectrum",
@@ -73,5 +78,5 @@ def question(name: str) -> Question:
     **Raises:** `ValueError` for a name that is none, with those that are.
     """
     if name not in QUESTIONS:
-        raise ValueError(explain("question", repr(name), f"one of: {', '.join(QUESTIONS)}", "Ask one of these."))
+        raise ValueError(unknown("question", name, QUESTIONS, "Ask one of these.", of="one of:"))
     return QUESTIONS[name]

@@ -1,21 +1,25 @@
 r"""What a noising process is asked: what its prior costs.
 
-From data x(0) the law at the horizon T is N(alpha x(0), sigma^2 I), and the reversal starts from N(0, s^2 I). For each of
-d coordinates, in the mean over the entries of the data,
+From data x(0) the law at the horizon T is N(alpha x(0), sigma^2 I), and the reversal starts from N(0, s^2 I). With v the
+mean square of the data and V = alpha^2 v + sigma^2 that of the law, for each of d coordinates
 
-    divergence of the law from the prior   (1/2) [(alpha^2 x(0)^2 + sigma^2)/s^2 - 1 - ln(sigma^2/s^2)]     nats
-    variance after exact reversal          v s^2/V,   V = alpha^2 v + sigma^2,   from normal data of variance v
+    divergence of the law from the prior   (1/2) [V/s^2 - 1 - ln(V/s^2)]         nats, of normal data of variance v
+    the prior's term in the bound          (1/2) [V/s^2 - 1 - ln(sigma^2/s^2)]   nats, of any data
+    variance after exact reversal          v s^2/V,                              of normal data
 
-The first is the prior's term in the bound on the likelihood, and by convexity no less than the divergence of the law of
-all data. The second is exact for normal data: what is missing is no error of any solver.
+The first is the least that any data of this mean square can have (what is not normal about their law adds to it), the
+second, by convexity, the most: it is the prior's part of the bound on the likelihood, and where alpha^2 v is small it is
+larger by a factor sigma^2/(alpha^2 v). What is judged is the first; the bound is told beside it. The third is exact: what
+is missing is no error of any solver.
 
-**Reference:** Ho, Jain & Abbeel, *Denoising diffusion probabilistic models* (2020), equation 5, L_T.
+**Reference:** Ho, Jain & Abbeel, *Denoising diffusion probabilistic models* (2020), equation 5, L_T, for the bound.
 """
 
 from typing import Any
 
 import numpy as np
 
+from separatrix._errors import explain
 from separatrix.diagnostics._coordinates import as_vector
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
@@ -32,11 +36,18 @@ def examine_process(system: NoisingProcess, state: Any, *, at: Any = 0, key: Any
     alpha, sigma = (float(value) for value in system.marginal(system.horizon))
     signal, noise, prior = float(np.mean(np.square(as_vector(state)))), sigma**2, float(system.prior_scale) ** 2
     law = alpha**2 * signal + noise
-    divergence = 0.5 * (law / prior - 1 - np.log(noise / prior))
-    missing = abs(1 - prior / law)
+    if not (0 < prior < np.inf and 0 < noise < np.inf):
+        got, do = f"noise of variance {noise:g} and a prior of {prior:g}", "Give it a horizon at which there is noise."
+        raise ValueError(explain("examination of a noising process", got, "both positive", do))
+    # x - ln(1 + x) of the relative excess, which is not lost to rounding where the law is the prior.
+    excess = (law - prior) / prior
+    divergence, bound = (0.5 * (excess - np.log1p(part)) for part in (excess, (noise - prior) / prior))
     cause = f"at the horizon the data count for {alpha**2 * signal:.3g} beside noise of variance {noise:.3g}"
     do = "Run to a later horizon, or take a prior of the variance that the law has there."
+    name = f"divergence of the noised law from the prior, nats a coordinate of normal data (at most {bound:.3g} of any)"
     return [
-        Finding("divergence of the noised law from the prior, nats a coordinate", divergence, "<=", _NATS, cause, do),
-        Finding("share of the variance that exact reversal gets wrong", missing, "<=", _MISSING, cause, do),
+        Finding(name, divergence, "<=", _NATS, cause, do),
+        Finding(
+            "share of the variance that exact reversal gets wrong", abs(1 - prior / law), "<=", _MISSING, cause, do
+        ),
     ]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain
+from separatrix._tree import is_inexact
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.evolution import evolve
 from separatrix.systems.flow import Flow
@@ -52,9 +53,9 @@ def log_likelihood(
     - `key`: None for the exact trace, whose cost grows with the dimension; a key for one Gaussian probe.
     - `settings`: for `evolve`: `rtol`, `method`, `step_size`, ...
 
-    **Returns:** a scalar, in nats.
+    **Returns:** a scalar, in nats; NaN where the flow did not get to T.
 
-    **Raises:** `TypeError` for a state that is not one array.
+    **Raises:** `TypeError` for a state that is not one array of floating-point numbers.
 
     **Example:** contraction of a normal law, dx/dt = -x: p_0 = N(0, e^2) goes to p_1 = N(0, 1).
 
@@ -67,9 +68,10 @@ def log_likelihood(
     **Reference:** Chen et al., *Neural ordinary differential equations* (2018), theorem 1; Grathwohl et al., *FFJORD*
     (2019), section 3.1, for the probe.
     """
-    if not isinstance(x, jax.Array):
-        got = type(x).__name__
-        raise TypeError(explain("log_likelihood: x", got, "one array", "Ravel the state, or pass jnp.asarray(x)."))
+    if not (isinstance(x, jax.Array) and is_inexact(x)):
+        got = f"{x.dtype}{list(x.shape)}" if isinstance(x, jax.Array) else type(x).__name__
+        do = "Ravel the state, or pass jnp.asarray(x, float)."
+        raise TypeError(explain("log_likelihood: x", got, "one array of floating-point numbers", do))
     probe = None if key is None else jax.random.normal(key, x.shape, x.dtype)
     start = (x, jnp.zeros((), x.dtype))
     final, gained = evolve(WithDivergence(flow, probe), start, times=times, save="last", **settings).final

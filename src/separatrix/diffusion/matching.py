@@ -10,9 +10,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from separatrix._types import Key, Scalar
+from separatrix._errors import explain
+from separatrix._tree import is_traced
+from separatrix._types import Checked, Key, Scalar
 from separatrix.diffusion.processes import NoisingProcess
+from separatrix.systems import _ranges
 from separatrix.systems._signature import Frozen, as_pytree
 from separatrix.systems.base import as_parameter, require_key
 
@@ -23,11 +27,16 @@ class DenoisingScoreMatching(eqx.Module):
     **Arguments:**
 
     - `process`: a `NoisingProcess`.
-    - `earliest`: times are drawn from [earliest, horizon]; below it the noise has no size left to be guessed.
-    - `drop`: share of labels left out, where the batch is a pair (x, labels).
+    - `earliest`: times are drawn from [earliest, horizon]; below it the noise has no size left to be guessed. At least 0
+      and below the horizon.
+    - `drop`: share of labels left out, where the batch is a pair (x, labels); from 0 to 1.
 
     Called as `loss(network, batch, key=key)`. The network is a function of (t, x), or of (t, x, label) where there are
-    labels; then `network.classes` is the number that stands for none. x has no batch axis there.
+    labels; then `network.classes` is the number that stands for none. x has no batch axis there. A label outside
+    0, ..., classes makes the loss NaN.
+
+    **Raises:** `TypeError` for anything but a `NoisingProcess`, and where it is called with labels for a network without
+    classes; `ValueError` for values outside these ranges.
 
     **Example:**
 
@@ -43,9 +52,14 @@ class DenoisingScoreMatching(eqx.Module):
     Abbeel (2020), equation 14; Ho & Salimans, *Classifier-free diffusion guidance* (2022), algorithm 1.
     """
 
-    process: NoisingProcess
+    process: Checked[NoisingProcess]
     earliest: Scalar = eqx.field(default=1e-3, converter=as_parameter)
     drop: Scalar = eqx.field(default=0.1, converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        require_process("DenoisingScoreMatching: process", self.process)
+        check_earliest("DenoisingScoreMatching: earliest", self.earliest, self.process)
+        _ranges.share("DenoisingScoreMatching: drop", self.drop, "Leave it out for 0.1.")
 
     def __call__(self, network: Any, batch: Any, *, key: Key | None = None) -> Scalar:
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
@@ -60,7 +74,10 @@ class DenoisingScoreMatching(eqx.Module):
             guessed = jax.vmap(network)(times, noised)
         else:
             gone = jax.random.uniform(drop_key, (count,)) < self.drop
-            guessed = jax.vmap(network)(times, noised, jnp.where(gone, network.classes, labels))
+            none = classes_of("DenoisingScoreMatching: network", network)
+            known = (labels >= 0) & (labels <= none)
+            guessed = jax.vmap(network)(times, noised, jnp.where(gone & known, none, labels))
+            guessed = jnp.where(known.reshape(-1, *[1] * (guessed.ndim - 1)), guessed, jnp.nan)
         return jnp.mean((guessed - noise) ** 2)
 
 
@@ -85,7 +102,7 @@ class LearnedScore(eqx.Module):
         return -((1 + weight) * wanted - weight * plain) / sigma
 
 
-def score_of(process: NoisingProcess, network: Any, labels: Any = None, guidance: Any = 0.0) -> LearnedScore:
+def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None, guidance: Any = 0.0) -> LearnedScore:
     r"""Return the score that a denoising network has learned, for `reverse`, `probability_flow` and `sample`.
 
         score(t, x) = -e(t, x)/sigma(t)
@@ -93,10 +110,14 @@ def score_of(process: NoisingProcess, network: Any, labels: Any = None, guidance
     **Arguments:**
 
     - `process`, `network`: as in `DenoisingScoreMatching`.
-    - `labels`: shape (B,), what each member of the batch is to be.
+    - `labels`: shape (B,), what each member of the batch is to be: integers from 0 to `network.classes`, which itself
+      stands for none.
     - `guidance`: w >= 0; 0 follows the labels as they were learned, more follows them further than the data does.
 
     **Returns:** a function of (t, x), x of shape (B, ...).
+
+    **Raises:** `TypeError` for a network that cannot be called or has no labels, or labels that are no integers;
+    `ValueError` for labels or a guidance outside these ranges, or a guidance without labels.
 
     **Example:**
 
@@ -105,5 +126,43 @@ def score_of(process: NoisingProcess, network: Any, labels: Any = None, guidance
     >>> score(1.0, jnp.ones((3, 2))).shape
     (3, 2)
     """
-    labels = None if labels is None else jnp.asarray(labels)
+    require_process("score_of: process", process)
+    if not callable(network):
+        do = "Pass what fit returned as its model."
+        raise TypeError(explain("score_of: network", type(network).__name__, "a function of (t, x)", do))
+    _ranges.nonnegative("score_of: guidance", guidance, "Leave it out to follow the labels as they were learned.")
+    labels = None if labels is None else _labels(network, jnp.asarray(labels))
+    if labels is None and not is_traced(guidance) and np.any(np.asarray(guidance) != 0):
+        raise ValueError(explain("score_of: guidance", guidance, "0, without labels", "Pass labels= to be guided by."))
     return LearnedScore(process, as_pytree(network), labels, as_parameter(guidance))
+
+
+def require_process(what: str, process: Any) -> None:
+    """Refuse what is no noising process."""
+    if not isinstance(process, NoisingProcess):
+        raise TypeError(explain(what, type(process).__name__, "a NoisingProcess", "Pass for example sx.VP()."))
+
+
+def check_earliest(what: str, earliest: Any, process: NoisingProcess) -> None:
+    """Refuse an earliest time that is negative, or not before the horizon."""
+    do = "Leave it out for 1e-3."
+    _ranges.nonnegative(what, earliest, do)
+    _ranges.ordered(f"{what} and the horizon", earliest, process.horizon, do, strictly=True)
+
+
+def classes_of(what: str, network: Any) -> int:
+    """The number of classes of a network that is given labels, which stands for none of them."""
+    classes = getattr(network, "classes", None)
+    if not isinstance(classes, int):
+        do = "Train one with classes=, or leave the labels out."
+        raise TypeError(explain(what, f"classes={classes}, and labels", "a network with classes", do))
+    return classes
+
+
+def _labels(network: Any, labels: Any) -> Any:
+    classes = classes_of("score_of: network", network)
+    do = f"Number the classes 0 to {classes - 1}; {classes} stands for none."
+    _ranges.indices("score_of: labels", labels, classes + 1, do)
+    if labels.ndim != 1:
+        raise ValueError(explain("score_of: labels", f"shape {labels.shape}", "(B,)", "Give one to each member."))
+    return labels

@@ -10,11 +10,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain
+from separatrix._tree import is_inexact, is_traced
 from separatrix._types import Key, Scalar, Score
 from separatrix.diffusion.processes import NoisingProcess
+from separatrix.systems import _ranges
 
 
 class GaussianMixture(eqx.Module):
@@ -22,9 +25,11 @@ class GaussianMixture(eqx.Module):
 
     **Arguments:**
 
-    - `weights`: shape (K,), positive, summing to one. `means`: shape (K, d). `scales`: shape (K,), standard deviations.
+    - `weights`: shape (K,), at least 0, summing to one. `means`: shape (K, d). `scales`: shape (K,), standard deviations,
+      above 0.
 
-    **Raises:** `ValueError` for shapes that do not fit.
+    **Raises:** `ValueError` for shapes that do not fit, values that are not finite or outside these ranges, or weights of
+    another sum.
 
     **Example:**
 
@@ -39,7 +44,7 @@ class GaussianMixture(eqx.Module):
     scales: Array
 
     def __init__(self, weights: Any, means: Any, scales: Any):
-        self.weights, self.means, self.scales = jnp.asarray(weights), jnp.asarray(means), jnp.asarray(scales)
+        self.weights, self.means, self.scales = (_inexact(values) for values in (weights, means, scales))
 
     def __check_init__(self) -> None:
         count = self.weights.shape
@@ -47,6 +52,14 @@ class GaussianMixture(eqx.Module):
             got = f"weights {count}, means {self.means.shape}, scales {self.scales.shape}"
             do = "Give one weight, one mean vector and one scale for each component."
             raise ValueError(explain("GaussianMixture", got, "(K,), (K, d) and (K,)", do))
+        _ranges.nonnegative("GaussianMixture: weights", self.weights, "Give the share of each component.")
+        _ranges.finite("GaussianMixture: means", self.means, "Give the mean of each component.")
+        _ranges.positive("GaussianMixture: scales", self.scales, "Give standard deviations.")
+        if not is_traced(self.weights):
+            # Weights may have been summed and stored in their own precision.
+            mass, rounding = float(np.sum(np.asarray(self.weights))), float(jnp.finfo(self.weights.dtype).eps) ** 0.5
+            if not abs(mass - 1) <= max(rounding, 1e-6):
+                raise ValueError(explain("GaussianMixture: weights", f"a sum of {mass:g}", "1", "Divide by their sum."))
 
     def log_density(self, x: Array) -> Array:
         """log p at points of shape (..., d)."""
@@ -84,6 +97,11 @@ class GaussianMixture(eqx.Module):
         squares = jnp.sum((x[None] - means) ** 2, axis=-1)
         constant = jnp.asarray(means.shape[1] * (0.5 * jnp.log(2 * jnp.pi)), x.dtype)
         return jnp.log(weights) - squares / (2 * scales**2) - means.shape[1] * jnp.log(scales) - constant
+
+
+def _inexact(values: Any) -> Array:
+    array = jnp.asarray(values)
+    return array if is_inexact(array) else array.astype(float)
 
 
 class _NoisedScore(eqx.Module):

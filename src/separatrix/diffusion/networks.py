@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from separatrix._errors import explain
-from separatrix._types import Key, Scalar
+from separatrix._types import Checked, Key, Scalar
+from separatrix.systems import _ranges
 
 _FEATURES = 32
 
@@ -34,7 +35,15 @@ class Conditioning(eqx.Module):
         angles = 2 * jnp.pi * t * jnp.geomspace(0.25, 16.0, _FEATURES // 2, dtype=self.inner.weight.dtype)
         hidden = jax.nn.silu(self.inner(jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])))
         hidden = self.outer(hidden)
-        return hidden if self.labels is None or label is None else hidden + self.labels[label]
+        if label is None:
+            return hidden
+        if self.labels is None:
+            raise ValueError(
+                explain("score network: label", "a label", "none, without classes", "Build it with classes=.")
+            )
+        # What is no label gives NaN, where plain indexing would take another one's vector.
+        place, count = jnp.asarray(label).astype(int), self.labels.shape[0]
+        return hidden + self.labels.at[jnp.where(place < 0, count, place)].get(mode="fill", fill_value=jnp.nan)
 
 
 class ScoreMLP(eqx.Module):
@@ -43,8 +52,11 @@ class ScoreMLP(eqx.Module):
     **Arguments:**
 
     - `size`: dimension of x. `width`, `depth`: hidden units, and residual blocks of two layers.
-    - `classes`: how many labels; None for none. The number `classes` itself stands for no label.
+    - `classes`: how many labels; None for none. The number `classes` itself stands for no label, any other that is not
+      below it gives NaN.
     - `key`: of the initial weights. `dtype`: float32 by default.
+
+    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1.
 
     **Example:**
 
@@ -61,9 +73,11 @@ class ScoreMLP(eqx.Module):
     classes: int | None = eqx.field(static=True)
 
     def __init__(
-        self, size: int, width: int = 128, depth: int = 2, classes: int | None = None, *, key: Key,
+        self, size: Checked[int], width: Checked[int] = 128, depth: Checked[int] = 2, classes: Checked[int | None] = None,
+        *, key: Key,
         dtype: Any = jnp.float32,
     ):  # fmt: skip
+        _check_sizes("ScoreMLP", classes, size=size, width=width, depth=depth)
         keys = jax.random.split(key, 3 + 2 * depth)
         pairs = [
             tuple(eqx.nn.Linear(width, width, key=keys[3 + 2 * i + j], dtype=dtype) for j in (0, 1))
@@ -93,7 +107,8 @@ class ScoreMixer(eqx.Module):
     - `shape`: (H, W), divisible by `patch`. `patch`: p. `channels`, `depth`: width and number of blocks.
     - `classes`, `key`, `dtype`: as in `ScoreMLP`.
 
-    **Raises:** `ValueError` for a patch that does not divide the image.
+    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1, or a patch that does not
+    divide the image.
 
     **Example:**
 
@@ -114,9 +129,11 @@ class ScoreMixer(eqx.Module):
     classes: int | None = eqx.field(static=True)
 
     def __init__(
-        self, shape: tuple[int, int], patch: int = 2, channels: int = 64, depth: int = 3, classes: int | None = None, *,
-        key: Key, dtype: Any = jnp.float32,
+        self, shape: tuple[int, int], patch: Checked[int] = 2, channels: Checked[int] = 64, depth: Checked[int] = 3,
+        classes: Checked[int | None] = None, *, key: Key, dtype: Any = jnp.float32,
     ):  # fmt: skip
+        sizes = dict(zip(("height", "width"), shape, strict=True))
+        _check_sizes("ScoreMixer", classes, **sizes, patch=patch, channels=channels, depth=depth)
         if shape[0] % patch or shape[1] % patch:
             do = "Choose a patch that divides both sides."
             raise ValueError(explain("ScoreMixer: patch", patch, f"a divisor of {shape[0]} and {shape[1]}", do))
@@ -144,6 +161,13 @@ class ScoreMixer(eqx.Module):
             hidden = hidden + jax.vmap(along)(_normal(hidden + given))
         out = jax.vmap(self.last)(_normal(hidden))
         return out.reshape(height, width, p, p).transpose(0, 2, 1, 3).reshape(x.shape)
+
+
+def _check_sizes(what: str, classes: Any, **sizes: Any) -> None:
+    for name, size in sizes.items():
+        _ranges.whole(f"{what}: {name}", size, "Pass how many.")
+    if classes is not None:
+        _ranges.whole(f"{what}: classes", classes, "Pass how many labels there are, or None.")
 
 
 def _normal(hidden: Array) -> Array:

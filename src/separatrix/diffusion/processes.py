@@ -22,7 +22,8 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, scale
-from separatrix._types import Key, Operator, Scalar, State
+from separatrix._types import Checked, Key, Operator, Scalar, State
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.sde import SDE
 
@@ -81,7 +82,9 @@ class VP(NoisingProcess):
 
     **Arguments:**
 
-    - `beta_min`, `beta_max`: beta at 0 and at 1, between which it is linear.
+    - `beta_min`, `beta_max`: beta at 0 and at 1, between which it is linear; 0 <= beta_min <= beta_max, beta_max > 0.
+
+    **Raises:** `ValueError` for values outside these ranges.
 
     **Example:**
 
@@ -94,6 +97,12 @@ class VP(NoisingProcess):
 
     beta_min: Any = eqx.field(default=0.1, converter=as_parameter)
     beta_max: Any = eqx.field(default=20.0, converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        do = "Leave both out for 0.1 and 20."
+        _ranges.nonnegative("VP: beta_min", self.beta_min, do)
+        _ranges.positive("VP: beta_max", self.beta_max, do)
+        _ranges.ordered("VP: beta_min and beta_max", self.beta_min, self.beta_max, do)
 
     @property
     def horizon(self) -> Scalar:
@@ -122,7 +131,9 @@ class VE(NoisingProcess):
 
     **Arguments:**
 
-    - `sigma_min`, `sigma_max`: sigma^2 = sigma_min^2 ((sigma_max/sigma_min)^{2t} - 1).
+    - `sigma_min`, `sigma_max`: sigma^2 = sigma_min^2 ((sigma_max/sigma_min)^{2t} - 1), with 0 < sigma_min < sigma_max.
+
+    **Raises:** `ValueError` for values outside these ranges.
 
     **Example:**
 
@@ -135,6 +146,12 @@ class VE(NoisingProcess):
 
     sigma_min: Any = eqx.field(default=0.01, converter=as_parameter)
     sigma_max: Any = eqx.field(default=50.0, converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        do = "Leave both out for 0.01 and 50."
+        _ranges.positive("VE: sigma_min", self.sigma_min, do)
+        _ranges.positive("VE: sigma_max", self.sigma_max, do)
+        _ranges.ordered("VE: sigma_min and sigma_max", self.sigma_min, self.sigma_max, do, strictly=True)
 
     @property
     def horizon(self) -> Scalar:
@@ -165,6 +182,8 @@ class Brownian(NoisingProcess):
 
     - `horizon`: T > 0. The prior is N(0, T); for data of variance s^2 the law at T is N(0, s^2 + T).
 
+    **Raises:** `ValueError` for a horizon that is not positive and finite.
+
     **Example:**
 
     >>> import separatrix as sx
@@ -175,6 +194,7 @@ class Brownian(NoisingProcess):
     end: Any
 
     def __init__(self, horizon: Any = 1.0):
+        _ranges.positive("Brownian: horizon", horizon, "Leave it out for 1.")
         self.end = as_parameter(horizon)
 
     @property
@@ -196,12 +216,14 @@ class Brownian(NoisingProcess):
         return jnp.zeros_like(t), jnp.ones_like(t)
 
 
-def alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Float[Array, "steps"]:
+def alpha_bar(steps: Checked[int] = 1000, first: float = 1e-4, last: float = 0.02) -> Float[Array, "steps"]:
     r"""Return the products alpha_bar_n = prod_{i <= n} (1 - beta_i) of a linear schedule, n = 1, ..., steps.
 
     **Arguments:**
 
     - `steps`: how many, at least 2. `first`, `last`: beta_1 and beta_steps, between 0 and 1.
+
+    **Raises:** `ValueError` for values outside these ranges.
 
     **Example:**
 
@@ -211,10 +233,10 @@ def alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Flo
 
     **Reference:** Ho, Jain & Abbeel, *Denoising diffusion probabilistic models* (2020), equation 4 and section 4.
     """
-    if steps < 2 or not 0 < first <= last < 1:
-        got = f"{steps} steps from {first} to {last}"
-        do = "Leave them out for the schedule of the paper."
-        raise ValueError(explain("alpha_bar", got, "at least 2 steps and 0 < first <= last < 1", do))
+    do = "Leave them out for the schedule of the paper."
+    steps = _ranges.whole("alpha_bar: steps", steps, do, least=2)
+    if not 0 < first <= last < 1:
+        raise ValueError(explain("alpha_bar", f"{first} to {last}", "0 < first <= last < 1", do))
     return jnp.exp(jnp.cumsum(jnp.log1p(-jnp.linspace(first, last, steps))))
 
 

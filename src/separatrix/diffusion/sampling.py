@@ -17,12 +17,14 @@ from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, scale
-from separatrix._types import Key, Scalar, Score, State
+from separatrix._types import Checked, Key, Scalar, Score, State
 from separatrix.calculus import probability_flow, reverse
 from separatrix.calculus.methods import EulerMaruyama
 from separatrix.calculus.methods.base import FlowMethod, SDEMethod
+from separatrix.diffusion.matching import check_earliest, require_process
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.evolution import evolve
+from separatrix.systems import _ranges
 from separatrix.systems._signature import as_pytree
 from separatrix.systems.flow import Flow
 from separatrix.systems.trajectory import Trajectory
@@ -84,16 +86,17 @@ def denoised(process: NoisingProcess, score: Score, t: Any, state: Array) -> Arr
 
 
 def sample(
-    process: NoisingProcess,
+    process: Checked[NoisingProcess],
     score: Any,
     key: Key,
     shape: tuple[int, ...],
     *,
-    steps: int = 200,
+    steps: Checked[int | None] = None,
     method: Any = None,
     earliest: Any = 1e-3,
     dtype: Any = None,
     save: Any = "last",
+    throw: bool = False,
 ) -> Trajectory:
     r"""Draw from the prior and run the process back to data.
 
@@ -102,14 +105,16 @@ def sample(
     - `process`: a `NoisingProcess`. `score`: grad log p_t(x), exact (`GaussianMixture.score_under`) or learned
       (`score_of`), a function of (t, x) with x of the shape given.
     - `key`: of the prior and of the noise on the way. `shape`: of the state, (B, ...) for a batch.
-    - `steps`: of equal size in t, from the horizon to `earliest`.
+    - `steps`: of equal size in t, from the horizon to `earliest`; at least 1, 200 by default. None for a diffrax solver,
+      which chooses its own.
     - `method`: `EulerMaruyama()` by default; any method for SDEs runs the reverse SDE, any for flows (`Heun()`, a diffrax
       solver) the probability flow.
-    - `dtype`: of the state; JAX's default float. `save`: as in `evolve`.
+    - `dtype`: of the state; JAX's default float. `save`, `throw`: as in `evolve`.
 
-    **Returns:** a `Trajectory` in the reversed clock; the samples are its `final`.
+    **Returns:** a `Trajectory` in the reversed clock; the samples are its `final`, NaN where it broke on the way.
 
-    **Raises:** `TypeError` for a score that cannot be called.
+    **Raises:** `TypeError` for anything but a process, or a score that cannot be called; `ValueError` for no steps, steps
+    with a solver that chooses its own, or an earliest time outside [0, horizon).
 
     **Example:** data all at 2, whose score is known.
 
@@ -124,13 +129,29 @@ def sample(
     if not callable(score):
         do = "Pass mixture.score_under(process), or score_of(process, network)."
         raise TypeError(explain("sample: score", type(score).__name__, "a function of (t, x)", do))
+    require_process("sample: process", process)
+    check_earliest("sample: earliest", earliest, process)
+    for size in shape:
+        _ranges.whole("sample: shape", size, "Pass the shape of the state, (B, ...) for a batch.")
     method = EulerMaruyama() if method is None else method
+    steps = _steps(steps, method)
     prior_key, path_key = jax.random.split(key)
     start = process.prior(prior_key, shape, dtype)
     end = process.horizon - earliest
     if isinstance(method, SDEMethod):
         backwards: Any = reverse(process, horizon=process.horizon, score=score)
-        return evolve(backwards, start, times=(0.0, end), steps=steps, method=method, key=path_key, save=save)
+        settings = {"steps": steps, "method": method, "save": save, "throw": throw}
+        return evolve(backwards, start, times=(0.0, end), key=path_key, **settings)
     flow = reverse(probability_flow(process, score), horizon=process.horizon)
-    fixed = steps if isinstance(method, FlowMethod) else None
-    return evolve(flow, start, times=(0.0, end), steps=fixed, method=method, save=save)
+    return evolve(flow, start, times=(0.0, end), steps=steps, method=method, save=save, throw=throw)
+
+
+def _steps(steps: Any, method: Any) -> int | None:
+    """How many steps of a method; none for a solver that chooses its own."""
+    if isinstance(method, SDEMethod | FlowMethod):
+        do = "Leave it out for 200: without a step the prior itself would be the sample."
+        return _ranges.whole("sample: steps", 200 if steps is None else steps, do)
+    if steps is not None:
+        got, do = f"{steps} with {type(method).__name__}", "Leave it out, or pass a method of fixed steps as sx.Heun()."
+        raise ValueError(explain("sample: steps", got, "none, for a solver that chooses its own", do))
+    return None

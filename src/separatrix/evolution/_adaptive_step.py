@@ -1,4 +1,4 @@
-r"""One step of an adaptive explicit Runge-Kutta solve, apart from any loop.
+r"""One step of an adaptive solve, apart from any loop.
 
 A step of size h is tried; its error, scaled by atol + rtol max(|x|, |x'|) and averaged over components (root mean
 square), gives r. It is accepted where r <= 1. The next step is h times
@@ -7,31 +7,34 @@ square), gives r. It is accepted where r <= 1. The next step is h times
 
 r_1, r_2 the errors of the two accepted steps before: a PID controller, by default its integral part alone. A step that
 shrinks below rounding has met a singularity: where 1/|x| runs to zero linearly, that zero is the time of escape.
+A fixed step is accepted wherever it is finite.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import diffrax
 import jax
 import jax.numpy as jnp
 
-from separatrix._tree import combine, float_dtype, subtract, where
+from separatrix._tree import all_finite, float_dtype, where
 from separatrix._types import State
-from separatrix.evolution._tableau import Tableau
+from separatrix.evolution._stepper import Step, Stepper, first_step, rms
 from separatrix.systems.trajectory import OutcomeKind
-
-Field = Callable[[Any, Any], Any]
 
 RUNNING = -1
 # Hairer & Wanner (1996), section IV.2: near |h lambda| = 3.3 an explicit pair of order five works at its stability edge;
 # the average over the steps of a controller that bounces off that edge stays above two thirds of it.
 _STIFF = 2.2
 _MEMORY = 0.9
+# What is left of an interval is taken in one step if the proposed one falls short of it by less than this.
+_SLIVER = 1e-6
 
 
 class Control(NamedTuple):
-    """Tolerances, and the numbers of the controller."""
+    """Tolerances, and the numbers of the controller. `fixed`: every step has the first one's size.
+
+    `forced`: a step of size `dtmin` is accepted whatever its error.
+    """
 
     rtol: Any
     atol: Any
@@ -43,6 +46,18 @@ class Control(NamedTuple):
     dcoeff: Any = 0.0
     dtmin: Any = 0.0
     dtmax: Any = jnp.inf
+    first: Any = None
+    error_order: Any = None
+    fixed: bool = False
+    forced: bool = False
+
+
+class Span(NamedTuple):
+    """From when to when, and how many steps may be tried on the way."""
+
+    t0: Any
+    t1: Any
+    max_steps: Any
 
 
 class Carry(NamedTuple):
@@ -50,7 +65,7 @@ class Carry(NamedTuple):
 
     t: Any
     x: State
-    f: State
+    memory: Any
     step_size: Any
     before: tuple[Any, Any]
     accepted: Any
@@ -60,126 +75,68 @@ class Carry(NamedTuple):
     code: Any
 
 
-class Step(NamedTuple):
-    """A step that was tried: from (t, x), of size h, with its stages, the points at which they were taken (the last is its
-    end), and whether it was accepted."""
-
-    t: Any
-    x: State
-    step_size: Any
-    stages: tuple[State, ...]
-    points: tuple[State, ...]
-    accepted: Any
-
-    @property
-    def end(self) -> State:
-        """The state at the end of the step."""
-        return self.points[-1]
-
-
 def control_of(controller: diffrax.PIDController | None, rtol: Any, atol: Any) -> Control:
-    """Read the numbers of a diffrax controller; its tolerances win over the others."""
+    """Read the numbers of a diffrax controller, which brings its own tolerances."""
     if controller is None:
         return Control(rtol, atol)
     dtmin = 0.0 if controller.dtmin is None else controller.dtmin
     dtmax = jnp.inf if controller.dtmax is None else controller.dtmax
     return Control(
         controller.rtol, controller.atol, controller.safety, controller.factormin, controller.factormax,
-        controller.pcoeff, controller.icoeff, controller.dcoeff, dtmin, dtmax,
+        controller.pcoeff, controller.icoeff, controller.dcoeff, dtmin, dtmax, error_order=controller.error_order,
+        forced=controller.dtmin is not None and controller.force_dtmin,
     )  # fmt: skip
 
 
-def init_carry(field: Field, tableau: Tableau, control: Control, x: State, t0: Any, t1: Any) -> Carry:
-    """The start of a solve, with the first step size of Hairer, Norsett & Wanner (1993), section II.4."""
+def init_carry(field: Any, stepper: Stepper, control: Control, x: State, span: Span) -> Carry:
+    """The start of a solve."""
     dtype = float_dtype(x)
-    one, zero = jnp.ones((), dtype), jnp.zeros((), dtype)
-    f, first = _first_step(field, tableau, control, x, t0)
-    step_size = jnp.minimum(first, t1 - t0)
-    bad = ~jnp.isfinite(rms(f, lambda leaf: leaf))
-    code = jnp.where(bad, int(OutcomeKind.NON_FINITE), RUNNING)
-    none = jnp.zeros((), jnp.int32)
-    return Carry(t0, x, f, step_size, (one, one), none, none, zero, (zero, zero), code.astype(jnp.int32))
+    one, zero, none = jnp.ones((), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    if control.first is None:
+        slope, first = first_step(stepper, field, control, x, span.t0, span.t1)
+    else:
+        slope, first = stepper.slope(field, span.t0, x), jnp.asarray(control.first, dtype)
+    step_size = jnp.minimum(first, span.t1 - span.t0)
+    memory = stepper.start(field, span.t0, step_size, x, slope)
+    bad = ~all_finite(x) | (jnp.asarray(False) if slope is None else ~jnp.isfinite(rms(slope, lambda leaf: leaf)))
+    code = jnp.where(bad, int(OutcomeKind.NON_FINITE), RUNNING).astype(jnp.int32)
+    return Carry(span.t0, x, memory, step_size, (one, one), none, none, zero, (zero, zero), code)
 
 
-def advance(
-    field: Field, tableau: Tableau, control: Control, max_steps: int, t0: Any, t1: Any, carry: Carry
-) -> tuple[Carry, Step]:
+def advance(field: Any, stepper: Stepper, control: Control, span: Span, carry: Carry) -> tuple[Carry, Step]:
     """Try one step; keep it or not; choose the next step size; see whether the solve has ended."""
-    left = t1 - carry.t
-    last = carry.step_size >= left
+    left = span.t1 - carry.t
+    last = carry.step_size >= left * (1 - _SLIVER)
     h = jnp.where(last, left, carry.step_size)
-    stages, points = take_stages(field, tableau, carry.t, carry.x, h, carry.f)
-    end, inner = points[-1], points[-2]
-    ratio = error_ratio(tableau, control, carry.x, end, stages, h)
-    accepted = ratio <= 1
-    step = Step(carry.t, carry.x, h, stages, points, accepted)
-    t = jnp.where(accepted, jnp.where(last, t1, carry.t + h), carry.t)
-    proposed = h * _factor(tableau, control, ratio, carry.before, accepted)
+    made = stepper.attempt(field, carry.t, carry.x, h, carry.memory)
+    ratio = _error_ratio(control, carry.x, made.end, made.error)
+    ratio = jnp.where(made.failed, jnp.inf, ratio)
+    accepted = (ratio <= 1) | _is_forced(control, ratio, h)
+    step = Step(carry.t, carry.x, h, made.end, made.inside, accepted)
+    t = jnp.where(accepted, jnp.where(last, span.t1, carry.t + h), carry.t)
+    order = stepper.error_order(field) if control.error_order is None else control.error_order
+    proposed = h * _factor(order, control, ratio, carry.before, accepted)
+    proposed = carry.step_size if control.fixed else jnp.clip(proposed, control.dtmin, control.dtmax).astype(h.dtype)
+    stiffness = _MEMORY * carry.stiffness + (1 - _MEMORY) * jax.lax.stop_gradient(made.stiffness)
     following = Carry(
         t,
-        where(accepted, end, carry.x),
-        where(accepted, stages[-1], carry.f),
-        jnp.clip(proposed, control.dtmin, control.dtmax).astype(h.dtype),
+        where(accepted, made.end, carry.x),
+        where(accepted, made.memory, carry.memory),
+        proposed,
         _shift(ratio, carry.before, accepted),
         carry.accepted + accepted.astype(jnp.int32),
         carry.rejected + (~accepted).astype(jnp.int32),
-        jnp.where(accepted, _stiffness(carry.stiffness, stages, inner, end, h), carry.stiffness),
-        _trend(carry, end, t, accepted),
+        jnp.where(accepted, stiffness, carry.stiffness),
+        _trend(carry, made.end, t, accepted),
         carry.code,
     )
-    return following._replace(code=_code(following, carry, control, max_steps, t0, t1, accepted & last)), step
+    return following._replace(code=_code(following, control, span, accepted, accepted & last)), step
 
 
-def take_stages(
-    field: Field, tableau: Tableau, t: Any, x: State, h: Any, f: State
-) -> tuple[tuple[State, ...], tuple[State, ...]]:
-    """All stages of a step, and the points at which they were taken."""
-    if tableau.rolled:
-        return _roll_stages(field, tableau, t, x, h, f)
-    stages, points = [f], [x]
-    for row, node in zip(tableau.a[1:], tableau.c[1:], strict=True):
-        points.append(weigh(row, stages, h, x))
-        stages.append(field(t + jnp.asarray(node, h.dtype) * h, points[-1]))
-    return tuple(stages), tuple(points)
-
-
-def _roll_stages(field: Field, tableau: Tableau, t: Any, x: State, h: Any, f: State) -> Any:
-    """The same in a loop that holds the velocity once: slower to run by some microseconds a stage, faster to compile."""
-    count = tableau.stages
-    rows = [[*row, *[0.0] * (count - len(row))] for row in tableau.a[1:]]
-
-    def body(taken: State, row: tuple[Any, Any, Any]) -> tuple[State, State]:
-        i, weights, node = row
-        point = jax.tree.map(lambda k, leaf: leaf + h * jnp.tensordot(weights, k, axes=1), taken, x)
-        stage = field(t + node * h, point)
-        return jax.tree.map(lambda k, leaf: k.at[i].set(leaf), taken, stage), point
-
-    room = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype).at[0].set(leaf), f)
-    numbers = (jnp.arange(1, count), jnp.asarray(rows, h.dtype), jnp.asarray(tableau.c[1:], h.dtype))
-    taken, after = jax.lax.scan(body, room, numbers)
-    stages = tuple(jax.tree.map(lambda k, i=i: k[i], taken) for i in range(count))
-    points = tuple(jax.tree.map(lambda point, i=i: point[i], after) for i in range(count - 1))
-    return stages, (x, *points)
-
-
-def weigh(weights: Any, stages: Any, h: Any, x: State) -> State:
-    """x + h sum_i w_i k_i; weights that are exactly zero cost nothing."""
-    pairs = [(w, k) for w, k in zip(weights, stages, strict=True) if not (isinstance(w, float) and w == 0.0)]
-    return combine([jnp.asarray(w, h.dtype) * h for w, _ in pairs], [k for _, k in pairs], x)
-
-
-def rms(tree: State, transform: Callable[..., Any], *others: State) -> Any:
-    """Root mean square of a transformed tree."""
-    squares = jax.tree.map(lambda *leaves: jnp.sum(jnp.abs(transform(*leaves)) ** 2), tree, *others)
-    count = sum(leaf.size for leaf in jax.tree.leaves(tree))
-    dtype = float_dtype(tree)
-    return jnp.sqrt(sum(part.astype(dtype) for part in jax.tree.leaves(squares)) / count)
-
-
-def error_ratio(tableau: Tableau, control: Control, x: State, end: State, stages: Any, h: Any) -> Any:
-    """Error over tolerance; infinite for a step that is not finite."""
-    zero = jax.tree.map(jnp.zeros_like, x)
-    error = weigh(tableau.error, stages, h, zero)
+def _error_ratio(control: Control, x: State, end: State, error: State | None) -> Any:
+    """Error over tolerance; infinite for a step that is not finite; zero for a fixed one that is."""
+    if control.fixed or error is None:
+        return jnp.where(all_finite(end), 0.0, jnp.inf).astype(float_dtype(x))
 
     def scaled(e: Any, before: Any, after: Any) -> Any:
         real = jnp.finfo(e.dtype).dtype
@@ -191,8 +148,15 @@ def error_ratio(tableau: Tableau, control: Control, x: State, end: State, stages
     return jnp.where(jnp.isfinite(ratio), ratio, jnp.inf)
 
 
-def _factor(tableau: Tableau, control: Control, ratio: Any, before: tuple[Any, Any], accepted: Any) -> Any:
-    p, i, d = (jnp.asarray(c, ratio.dtype) / tableau.order for c in (control.pcoeff, control.icoeff, control.dcoeff))
+def _is_forced(control: Control, ratio: Any, h: Any) -> Any:
+    if not control.forced:
+        return jnp.asarray(False)
+    least = jnp.asarray(control.dtmin, h.dtype)
+    return jnp.isfinite(ratio) & (h <= least * (1 + 8 * jnp.finfo(h.dtype).eps))
+
+
+def _factor(order: Any, control: Control, ratio: Any, before: tuple[Any, Any], accepted: Any) -> Any:
+    p, i, d = (jnp.asarray(c, ratio.dtype) / order for c in (control.pcoeff, control.icoeff, control.dcoeff))
     inverse = 1 / jnp.maximum(ratio, jnp.finfo(ratio.dtype).tiny ** 0.5)
     factor = control.safety * inverse ** (p + i + d) * before[0] ** (-p - 2 * d) * before[1] ** d
     most = jnp.where(accepted, control.factormax, 1.0).astype(ratio.dtype)
@@ -203,36 +167,6 @@ def _shift(ratio: Any, before: tuple[Any, Any], accepted: Any) -> tuple[Any, Any
     """Inverse errors of the last two accepted steps."""
     inverse = 1 / jnp.maximum(ratio, jnp.finfo(ratio.dtype).tiny ** 0.5)
     return jnp.where(accepted, inverse, before[0]), jnp.where(accepted, before[0], before[1])
-
-
-def _first_step(field: Field, tableau: Tableau, control: Control, x: State, t0: Any) -> tuple[State, Any]:
-    """(f(t0, x), a first step size from it and from f after a small Euler step)."""
-
-    def scaled(leaf: Any, size: Any) -> Any:
-        return leaf / (jnp.asarray(control.atol, size.dtype) + jnp.asarray(control.rtol, size.dtype) * jnp.abs(size))
-
-    def evaluate(point: tuple[Any, State], _: None) -> tuple[tuple[Any, State], tuple[State, Any, Any]]:
-        f = field(*point)
-        d0, d1 = rms(x, scaled, x), rms(f, scaled, x)
-        tiny = (d0 < 1e-5) | (d1 < 1e-5)
-        h = jnp.where(tiny, 1e-6, 0.01 * d0 / jnp.where(tiny, 1.0, d1)).astype(d0.dtype)
-        return (t0 + h, combine([h], [f], x)), (f, h, d1)
-
-    # A loop of two, so that the program holds the velocity once.
-    _, (fields, sizes, slopes) = jax.lax.scan(evaluate, (t0, x), length=2)
-    f, bent = (jax.tree.map(lambda leaf, i=i: leaf[i], fields) for i in (0, 1))
-    h0, most = sizes[0], jnp.maximum(slopes[0], rms(subtract(bent, f), scaled, x) / sizes[0])
-    h1 = jnp.where(most <= 1e-15, jnp.maximum(1e-6, 1e-3 * h0), (0.01 / most) ** (1 / tableau.order))
-    step_size = jnp.minimum(100 * h0, h1.astype(h0.dtype))
-    return f, jax.lax.stop_gradient(jnp.where(jnp.isfinite(step_size), step_size, h0))
-
-
-def _stiffness(average: Any, stages: Any, inner: State, end: State, h: Any) -> Any:
-    """Running average of h |k_s - k_{s-1}| / |x_s - x_{s-1}|, which is |h lambda| of the dominant direction."""
-    bend = rms(subtract(stages[-1], stages[-2]), lambda leaf: leaf)
-    move = rms(subtract(end, inner), lambda leaf: leaf)
-    now = jax.lax.stop_gradient(jnp.where(move > 0, h * bend / jnp.where(move > 0, move, 1), 0))
-    return _MEMORY * average + (1 - _MEMORY) * now
 
 
 def _trend(carry: Carry, end: State, t: Any, accepted: Any) -> tuple[Any, Any]:
@@ -250,15 +184,24 @@ def escape_time(carry: Carry) -> Any:
     return jnp.where(rate > 0, carry.t + inverse / jnp.where(rate > 0, rate, 1), jnp.inf)
 
 
-def _code(carry: Carry, previous: Carry, control: Control, max_steps: int, t0: Any, t1: Any, arrived: Any) -> Any:
+def _code(carry: Carry, control: Control, span: Span, accepted: Any, arrived: Any) -> Any:
     """Whether, and how, the solve has ended."""
-    eps = jnp.finfo(carry.t.dtype).eps
-    least = eps * jnp.maximum(16 * jnp.abs(carry.t), 1e-3 * (t1 - t0))
-    collapsed = ~arrived & (carry.step_size <= jnp.maximum(least, jnp.asarray(control.dtmin, least.dtype)))
-    near = escape_time(carry) - carry.t <= 1e-6 * jnp.maximum(jnp.abs(carry.t), t1 - t0)
-    spent = carry.accepted + carry.rejected >= max_steps
+    spent = carry.accepted + carry.rejected >= span.max_steps
     stuck = jnp.where(carry.stiffness > _STIFF, int(OutcomeKind.STIFF), int(OutcomeKind.STEP_LIMIT))
-    ended = jnp.where(near, int(OutcomeKind.ESCAPED), int(OutcomeKind.NON_FINITE))
     code = jnp.where(spent, stuck, RUNNING)
-    code = jnp.where(collapsed, ended, code)
+    if control.fixed:
+        code = jnp.where(accepted, code, int(OutcomeKind.NON_FINITE))
+    else:
+        near = escape_time(carry) - carry.t <= 1e-6 * jnp.maximum(jnp.abs(carry.t), span.t1 - span.t0)
+        ended = jnp.where(near, int(OutcomeKind.ESCAPED), int(OutcomeKind.NON_FINITE))
+        code = jnp.where(_has_collapsed(carry, control, span, arrived), ended, code)
     return jnp.where(arrived, int(OutcomeKind.COMPLETED), code).astype(jnp.int32)
+
+
+def _has_collapsed(carry: Carry, control: Control, span: Span, arrived: Any) -> Any:
+    """Whether the step has shrunk below what the time can resolve, or below the least that the controller allows."""
+    eps = jnp.finfo(carry.t.dtype).eps
+    least = eps * jnp.maximum(16 * jnp.abs(carry.t), 1e-3 * (span.t1 - span.t0))
+    if not control.forced:
+        least = jnp.maximum(least, jnp.asarray(control.dtmin, least.dtype))
+    return ~arrived & (carry.step_size <= least)

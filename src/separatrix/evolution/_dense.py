@@ -1,4 +1,4 @@
-"""Dense output: the stages of every accepted step, as a function of time."""
+"""Dense output: what the interpolant needs of every accepted step, as a function of time."""
 
 from typing import Any
 
@@ -6,58 +6,62 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from separatrix._tree import float_dtype
+from separatrix._tree import poison
 from separatrix._types import State
-from separatrix.evolution._adaptive_loop import Recorder, Solved, interpolate
-from separatrix.evolution._adaptive_step import Step
+from separatrix.evolution._adaptive_loop import Recorder, Solved
+from separatrix.evolution._adaptive_step import Carry
 from separatrix.evolution._form import Form
-from separatrix.evolution._tableau import Tableau
+from separatrix.evolution._stepper import Step, Stepper
 
 
 class Interpolation(eqx.Module):
-    """t -> x(t) on the accepted steps; outside them the nearest step is continued."""
+    """t -> x(t) on the accepted steps; NaN outside the interval, and past a break or an event."""
 
-    tableau: Tableau = eqx.field(static=True)
+    stepper: Stepper
     starts: Any
     sizes: Any
     states: State
-    stages: tuple[State, ...]
+    inside: Any
     count: Any
+    first: Any
+    last: Any
     form: Form
 
     def __call__(self, t: Any) -> State:
         t = jnp.asarray(t, self.starts.dtype)
         known = jnp.where(jnp.arange(self.starts.shape[0], dtype=jnp.int32) < self.count, self.starts, jnp.inf)
         n = jnp.clip(jnp.searchsorted(known, t, side="right").astype(jnp.int32) - 1, 0, self.count - 1)
-        x, stages = jax.tree.map(lambda leaf: leaf[n], (self.states, self.stages))
-        step = Step(self.starts[n], x, self.sizes[n], stages, (x,), True)
-        return self.form.restore(interpolate(self.tableau, step, t))
+        x, inside = jax.tree.map(lambda leaf: leaf[n], (self.states, self.inside))
+        step = Step(self.starts[n], x, self.sizes[n], x, inside, True)
+        return self.form.restore(poison((t >= self.first) & (t <= self.last), self.stepper.interpolate(step, t)))
 
 
-def dense_recorder(tableau: Tableau, capacity: int) -> Recorder:
-    """Keep the last `capacity` accepted steps with their stages."""
+def dense_recorder(capacity: int) -> Recorder:
+    """Keep (t, h), x, what the method carried and what the interpolant needs of the first `capacity` accepted steps."""
 
     def room(leaf: Any) -> Any:
         return jnp.zeros((capacity, *leaf.shape), leaf.dtype)
 
-    def empty(x: State) -> Any:
-        stages = tuple(jax.tree.map(room, x) for _ in range(tableau.stages))
-        return jnp.ones((2, capacity), float_dtype(x)), jax.tree.map(room, x), stages
+    def empty(carry: Carry, step: Any) -> Any:
+        times = jnp.ones((2, capacity), carry.t.dtype)
+        return times, *jax.tree.map(room, (step.x, carry.memory, step.inside))
 
-    def write(record: Any, n: Any, step: Step) -> Any:
-        times, states, stages = record
-        place = jnp.minimum(n, capacity - 1)
+    def write(record: Any, carry: Carry, step: Step) -> Any:
+        place = jnp.minimum(carry.accepted, capacity - 1)
 
         def put(buffer: Any, leaf: Any) -> Any:
             return buffer.at[place].set(jnp.where(step.accepted, leaf, buffer[place]))
 
-        times = times.at[:, place].set(jnp.where(step.accepted, jnp.stack([step.t, step.step_size]), times[:, place]))
-        return times, jax.tree.map(put, states, step.x), jax.tree.map(put, stages, step.stages)
+        times, *rest = record
+        now = jnp.stack([step.t, step.step_size])
+        times = times.at[:, place].set(jnp.where(step.accepted, now, times[:, place]))
+        return times, *jax.tree.map(put, tuple(rest), (step.x, carry.memory, step.inside))
 
     return Recorder(empty, write)
 
 
-def interpolation(solved: Solved, tableau: Tableau, form: Form) -> Interpolation:
+def interpolation(solved: Solved, stepper: Stepper, first: Any, form: Form) -> Interpolation:
     """The dense output of a solve that was recorded."""
-    times, states, stages = solved.record
-    return Interpolation(tableau, times[0], times[1], states, stages, jnp.maximum(solved.carry.accepted, 1), form)
+    (starts, sizes), states, _, inside = solved.record
+    count = jnp.maximum(solved.carry.accepted, 1)
+    return Interpolation(stepper, starts, sizes, states, inside, count, first, solved.carry.t, form)

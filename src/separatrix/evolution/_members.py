@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from separatrix._tree import where
 from separatrix._types import Function, State
-from separatrix.evolution._adaptive_loop import Plan, interpolate
-from separatrix.evolution._adaptive_step import RUNNING, Carry, Step, advance, init_carry
+from separatrix.evolution._adaptive_loop import Plan
+from separatrix.evolution._adaptive_step import RUNNING, Carry, Span, advance, init_carry
 from separatrix.evolution._compaction import Loop, run_compacted
 from separatrix.evolution._replay import solve
+from separatrix.evolution._stepper import Step
 from separatrix.systems.trajectory import OutcomeKind
 
 _TURNS = 32
@@ -70,31 +71,31 @@ def solve_members(batch: Batch, plan: Plan) -> tuple[Carry, State]:
     return members.carry, rows
 
 
-@eqx.filter_custom_vjp
-def solve_members_by_replay(batch: Batch, tableau: Any, limits: tuple[int, int], control: Any) -> tuple[Carry, State]:
-    """`solve_members`, whose gradient replays the members' steps, all members in step with the longest.
+def _timed(batch: Batch, plan: Plan) -> Plan:
+    t0, t1, save_times = batch.times
+    return plan._replace(span=Span(t0, t1, plan.span.max_steps), save_times=save_times)
 
-    `limits` are those of `_adaptive_loop.solve`: the most steps, and the most that a replay can store.
-    """
-    return solve_members(batch, Plan(tableau, limits[0], control, *batch.times))
+
+@eqx.filter_custom_vjp
+def solve_members_by_replay(batch: Batch, plan: Plan) -> tuple[Carry, State]:
+    """`solve_members`, whose gradient replays the members' steps, all members in step with the longest."""
+    return solve_members(batch, _timed(batch, plan))
 
 
 @solve_members_by_replay.def_fwd
-def _forward(perturbed: Any, batch: Batch, tableau: Any, limits: tuple[int, int], control: Any) -> Any:
-    return solve_members(batch, Plan(tableau, min(limits), control, *batch.times)), None
+def _forward(perturbed: Any, batch: Batch, plan: Plan) -> Any:
+    return solve_members(batch, _timed(batch, plan)), None
 
 
 @solve_members_by_replay.def_bwd
-def _backward(
-    residuals: None, cotangent: Any, perturbed: Any, batch: Batch, tableau: Any, limits: tuple[int, int], control: Any
-) -> Any:
+def _backward(residuals: None, cotangent: Any, perturbed: Any, batch: Batch, plan: Plan) -> Any:
     moving, still = eqx.partition(batch, eqx.is_inexact_array)
 
     def lockstep(moving: Any) -> Any:
         batch = eqx.combine(moving, still)
 
         def one(own: Any, x: State) -> Any:
-            solved = solve((MemberField(batch.velocity, own), x, *batch.times), tableau, limits, control)
+            solved = solve((MemberField(batch.velocity, own), x, *batch.times), plan)
             return solved.carry.x, solved.rows
 
         return jax.vmap(one)(batch.own, batch.states)
@@ -105,8 +106,8 @@ def _backward(
 
 
 def _begin(field: MemberField, plan: Plan, x: State) -> Member:
-    carry = init_carry(field, plan.tableau, plan.control, x, plan.t0, plan.t1)
-    none, before = jnp.zeros((), jnp.int32), jnp.full_like(plan.t0, -jnp.inf)
+    carry = init_carry(field, plan.stepper, plan.control, x, plan.span)
+    none, before = jnp.zeros((), jnp.int32), jnp.full_like(plan.span.t0, -jnp.inf)
     if plan.save_times.shape[0] == 0:
         return Member(carry, None, before, none)
     shapes = eqx.filter_eval_shape(lambda carry: _tried(field, plan, carry)[1], carry)
@@ -115,8 +116,7 @@ def _begin(field: MemberField, plan: Plan, x: State) -> Member:
 
 
 def _tried(field: MemberField, plan: Plan, carry: Carry) -> tuple[Carry, Step]:
-    after, step = advance(field, plan.tableau, plan.control, plan.max_steps, plan.t0, plan.t1, carry)
-    return after, step._replace(points=step.points[-1:])
+    return advance(field, plan.stepper, plan.control, plan.span, carry)
 
 
 def _advance(field: MemberField, plan: Plan, member: Member) -> tuple[Member, Any]:
@@ -155,7 +155,7 @@ def _due(plan: Plan, step: Step, reached: Any, cursor: Any) -> tuple[Any, Any]:
     due = (places < count) & (times <= reached)
 
     def value(time: Any) -> State:
-        return where(time == reached, step.end, interpolate(plan.tableau, step, time))
+        return where(time == reached, step.end, plan.stepper.interpolate(step, time))
 
     return cursor + due.sum(dtype=cursor.dtype), (jnp.where(due, places, count), jax.vmap(value)(times))
 

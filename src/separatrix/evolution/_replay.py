@@ -1,15 +1,13 @@
 r"""The gradient of an adaptive solve, by replay of its accepted steps.
 
-With x' = S(t, x, h; theta) one step, the costate goes back through the steps that were taken, their sizes held fixed:
+With (x', m') = S(t, x, m, h; theta) one step, m what the method carries from step to step, the costate goes back through
+the steps that were taken, their sizes held fixed:
 
-    (lambda_n, g_n) = DS^T applied to (lambda_{n+1}, cotangents of the rows inside step n),    dL/dtheta = sum_n g_n.
+    (lambda_n, mu_n, g_n) = DS^T applied to (lambda_{n+1}, mu_{n+1}, cotangents of the rows inside step n),
 
-That is the exact gradient of what was computed. Within a step X_i = x + h sum_j a_ij k_j and k_i = f(t_i, X_i; theta), so
-
-    kbar_i = h sum_{j>i} a_ji Xbar_j + (rows' pull on k_i),    (gbar_i, Xbar_i) = (df/d(theta, x))^T kbar_i,
-
-one evaluation and one transposed evaluation a stage. A row at theta inside a step pulls on x_n and, with h w_i(theta), on
-each stage: all rows of a step are gathered first, so that they cost one pass.
+dL/dtheta = sum_n g_n. That is the exact gradient of what was computed (`_transpose`). Of a long solve not all steps are
+kept (`_room`): those between two kept ones are taken again, from the one to the other, so that memory is K + N/K states
+for N steps at one more evaluation. An event ends inside its last step: its state is a row there.
 """
 
 from typing import Any, NamedTuple
@@ -18,172 +16,233 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from separatrix._tree import add, dot, float_dtype, scale
+from separatrix._tree import add, all_finite, dot, scale
 from separatrix._types import State
-from separatrix.evolution._adaptive_loop import Plan, Recorder, Solved, integrate, interpolation_weights
-from separatrix.evolution._adaptive_step import Control, Step, take_stages
-from separatrix.evolution._tableau import Tableau
+from separatrix.evolution._adaptive_loop import Plan, Solved, integrate
+from separatrix.evolution._adaptive_step import RUNNING, Carry, Span, advance
+from separatrix.evolution._dense import dense_recorder
+from separatrix.evolution._room import Kept, exponent, kept_of, load, make_room, place_of, thinning_recorder
+from separatrix.evolution._stepper import ExplicitPair, parameters_and_rest
+from separatrix.evolution._transpose import Place, Pull, no_pull_inside, pull_at, transpose_step
 
-# How many steps a solve may take, and how many a solve that stores them.
-Limits = tuple[int, int]
-
-
-def states_recorder(capacity: int) -> Recorder:
-    """Keep (t_n, h_n, x_n) of the first `capacity` accepted steps."""
-
-    def empty(x: State) -> Any:
-        times = jnp.zeros((2, capacity), float_dtype(x))
-        return times, jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), x)
-
-    def write(record: Any, n: Any, step: Step) -> Any:
-        times, states = record
-        times = times.at[:, n].set(jnp.stack([step.t, step.step_size]))
-        return times, jax.tree.map(lambda buffer, leaf: buffer.at[n].set(leaf), states, step.x)
-
-    return Recorder(empty, write)
+# A stretch that is taken again may differ from the first time by rounding, and so by a step.
+_SPARE = 8
 
 
 @eqx.filter_custom_vjp
-def solve(traced: tuple[Any, State, Any, Any, Any], tableau: Tableau, limits: Limits, control: Control) -> Solved:
+def solve(traced: tuple[Any, State, Any, Any, Any], plan: Plan) -> Solved:
     """`integrate`, with its gradient by replay. `traced` is (field, x, t0, t1, save_times)."""
-    field, x, t0, t1, save_times = traced
-    return integrate(field, x, Plan(tableau, limits[0], control, t0, t1, save_times))
+    return _run(traced, plan, keeps=False)[0]
 
 
 @solve.def_fwd
-def _solve_forward(perturbed: Any, traced: Any, tableau: Tableau, limits: Limits, control: Control) -> Any:
-    field, x, t0, t1, save_times = traced
-    plan = Plan(tableau, min(limits), control, t0, t1, save_times)
-    solved = integrate(field, x, plan, states_recorder(limits[1]))
-    return solved._replace(record=()), (solved.record, solved.carry, solved.rows)
+def _solve_forward(perturbed: Any, traced: Any, plan: Plan) -> Any:
+    solved, kept = _run(traced, plan, keeps=True)
+    return solved, (kept, solved)
 
 
 @solve.def_bwd
-def _solve_backward(
-    residuals: Any, cotangent: Any, perturbed: Any, traced: Any, tableau: Any, limits: Any, control: Any
-) -> Any:
-    (times, states), carry, rows = residuals
+def _solve_backward(residuals: Any, cotangent: Any, perturbed: Any, traced: Any, plan: Plan) -> Any:
+    kept, solved = residuals
     field, x, t0, t1, save_times = traced
-    parameters, rest = eqx.partition(field, eqx.is_inexact_array)
-    final_bar = _filled(cotangent.carry.x, carry.x)
-    rows_bar = _filled(cotangent.rows, rows)
-    plan = Plan(tableau, limits[1], control, t0, t1, save_times)
-    # Without rows nothing depends on the last stage, which is taken at the end of the step.
-    used = tableau.stages - (save_times.shape[0] == 0)
-
-    way = _through_rolled_stages if tableau.rolled else _through_stages
-
-    def back(loop: Any) -> Any:
-        n, left, costate, gradient = loop
-        x_n = jax.tree.map(lambda leaf: leaf[n], states)
-        place = Place(times[0, n], x_n, times[1, n], used)
-        direct, on_stages, left = _gather(plan, place, left, rows_bar)
-        start, more = way(parameters, rest, tableau, place, costate, on_stages)
-        return n - 1, left, add(start, direct), add(gradient, more)
-
-    zero = jax.tree.map(jnp.zeros_like, parameters)
-    begin = (carry.accepted - 1, jnp.asarray(save_times.shape[0] - 1, jnp.int32), final_bar, zero)
-    _, _, costate, gradient = jax.lax.while_loop(lambda loop: loop[0] >= 0, back, begin)
+    plan, slope = _with_span(plan, traced), plan.stepper.slope
+    bars, broken = bars_of(cotangent, solved, plan)
+    gradient, costate = blank_if(broken, _sweep(field, plan, kept, solved, bars))
     _, _, p0, p1, ps = perturbed
-    t0_bar = -dot(costate, field(t0, x)) if p0 else None
-    t1_bar = dot(final_bar, carry.f) if p1 else None
-    times_bar = jax.vmap(lambda bar, t, row: dot(bar, field(t, row)))(rows_bar, save_times, rows) if ps else None
+    t0_bar = -dot(costate, slope(field, t0, x)) if p0 else None
+    t1_bar = dot(bars.final, slope(field, t1, solved.carry.x)) if p1 else None
+    rows = (bars.rows, save_times, solved.rows)
+    times_bar = jax.vmap(lambda bar, t, row: dot(bar, slope(field, t, row)))(*rows) if ps else None
     return gradient, costate, t0_bar, t1_bar, times_bar
 
 
-class Place(NamedTuple):
-    """A step that was taken: where from, how far, and how many of its stages are in use."""
-
-    t: Any
-    x: State
-    step_size: Any
-    used: int
+def _with_span(plan: Plan, traced: Any) -> Plan:
+    _, _, t0, t1, save_times = traced
+    return plan._replace(span=Span(t0, t1, plan.span.max_steps), save_times=save_times)
 
 
-def _through_stages(
-    parameters: Any, rest: Any, tableau: Tableau, place: Place, costate: State, on_stages: State
-) -> tuple[State, Any]:
-    """(costate at the start of a step, its part of the gradient), by the chain written out.
+def _run(traced: Any, plan: Plan, *, keeps: bool) -> tuple[Solved, Any]:
+    """Solve, keeping every step for dense output, some of them for a gradient, or none."""
+    field, x, *_ = traced
+    plan = _with_span(plan, traced)
+    if plan.dense:
+        solved = integrate(field, x, plan, dense_recorder(plan.kept))
+        (starts, sizes), states, memory, _ = solved.record
+        none = jnp.ones_like(starts)
+        return solved, Kept(jnp.stack([starts, sizes, none, none], axis=1), states, memory)
+    if not keeps:
+        return integrate(field, x, plan), None
+    solved = integrate(field, x, plan, thinning_recorder(plan.kept, keeps_memory=_has_memory(plan)))
+    return solved._replace(record=()), solved.record
 
-    The compiler sees that the evaluations that find the points are those that are transposed, and keeps one of each.
+
+def _has_memory(plan: Plan) -> bool:
+    """What a pair carries is f(t, x), which is found again."""
+    return not isinstance(plan.stepper, ExplicitPair)
+
+
+class Bars(NamedTuple):
+    """Cotangents: of the end, of the rows, and of dense output (the states and insides of the steps)."""
+
+    final: State
+    rows: State
+    states: Any
+    inside: Any
+
+
+def bars_of(cotangent: Any, solved: Solved, plan: Plan) -> tuple[Bars, Any]:
+    """The cotangents of a solve, and whether any of them is not finite: then all are zero, and the gradient is to be NaN.
+
+    The cotangents of a solve that broke are infinite, and the equations inside an implicit step would not take them.
     """
-    t, x, h, used = place
-    field = eqx.combine(parameters, rest)
-    points = take_stages(field, tableau, t, x, h, field(t, x))[1][:used]
-    loop = _end_of_step(tableau, place, costate, on_stages)
-    gradient = jax.tree.map(jnp.zeros_like, parameters)
-    for i in reversed(range(used)):
-        node = t + jnp.asarray(tableau.c[i], h.dtype) * h
-        pull = jax.vjp(lambda p, y, t=node: eqx.combine(p, rest)(t, y), parameters, points[i])[1]
-        more, on_point = pull(jax.tree.map(lambda leaf, i=i: leaf[i], loop[1]))
-        loop, gradient = _spread(loop, _row(tableau.a[i], place), on_point, h), add(gradient, more)
-    return loop[0], gradient
+    states, inside = None, None
+    if plan.dense:
+        states, inside = (_filled(cotangent.record[i], solved.record[i]) for i in (1, 3))
+    bars = Bars(_filled(cotangent.carry.x, solved.carry.x), _filled(cotangent.rows, solved.rows), states, inside)
+    broken = ~all_finite(bars)
+    return jax.tree.map(lambda bar: jnp.where(broken, 0, bar), bars), broken
 
 
-def _through_rolled_stages(
-    parameters: Any, rest: Any, tableau: Tableau, place: Place, costate: State, on_stages: State
-) -> tuple[State, Any]:
-    """The same by the transpose of the loop over stages, which holds the velocity once."""
-    t, x, h, used = place
-
-    def step(parameters: Any, x: State) -> Any:
-        field = eqx.combine(parameters, rest)
-        stages, points = take_stages(field, tableau, t, x, h, field(t, x))
-        return points[-1], jax.tree.map(lambda *leaves: jnp.stack(leaves), *stages[:used])
-
-    more, start = jax.vjp(step, parameters, x)[1]((costate, on_stages))
-    return start, more
-
-
-def _end_of_step(tableau: Tableau, place: Place, costate: State, on_stages: State) -> tuple[State, State]:
-    """x' = x + h sum_i b_i k_i, transposed."""
-    return _spread((scale(0, costate), on_stages), _row(tableau.b, place), costate, place.step_size)
-
-
-def _row(weights: Any, place: Place) -> Any:
-    """Weights of the stages in use, those left out being zero."""
-    return jnp.asarray([*weights, *[0.0] * place.used][: place.used], place.step_size.dtype)
-
-
-def _spread(loop: tuple[State, State], weights: Any, on_point: State, h: Any) -> tuple[State, State]:
-    """Add what a point x + h sum_j w_j k_j pulls on x and on each stage."""
-    start, on_stages = loop
-
-    def pull(stage: Any, bar: Any) -> Any:
-        return stage + (h * weights).astype(stage.dtype).reshape(-1, *[1] * bar.ndim) * bar[None]
-
-    return add(start, on_point), jax.tree.map(pull, on_stages, on_point)
+def blank_if(broken: Any, tree: Any) -> Any:
+    """NaN in place of a gradient through a broken solve."""
+    return jax.tree.map(lambda leaf: jnp.where(broken, jnp.nan, leaf).astype(leaf.dtype), tree)
 
 
 def _filled(cotangents: Any, like: Any) -> Any:
-    """Cotangents with zeros where there is none."""
+    """Cotangents with zeros where there is none. A row that was not reached has none, unless it is asked for."""
 
-    def fill(bar: Any, leaf: Any) -> Any:
-        return jnp.zeros_like(leaf) if bar is None else jnp.where(jnp.isfinite(leaf), bar, 0)
+    def fill(leaf: Any, bar: Any) -> Any:
+        if bar is None:
+            return jnp.zeros_like(leaf)
+        return jnp.where(jnp.isfinite(leaf) | (bar != 0), bar, 0)
 
-    return jax.tree.map(fill, cotangents, like, is_leaf=lambda leaf: leaf is None)
+    return jax.tree.map(fill, like, cotangents)
 
 
-def _gather(plan: Plan, place: Place, left: Any, rows_bar: State) -> Any:
-    """Sum the pulls of the rows inside one step: on its start, and on each stage; and how many rows are left."""
-    t, x, h, used = place
-    tableau, save_times = plan.tableau, plan.save_times
-    nothing = jax.tree.map(lambda leaf: jnp.zeros((used, *leaf.shape), leaf.dtype), x)
-    begin = (left, scale(0, x), nothing)
-    if save_times.shape[0] == 0:
-        return begin[1], begin[2], left
+def _sweep(field: Any, plan: Plan, kept: Kept, solved: Solved, bars: Bars) -> tuple[Any, State]:
+    """(gradient of the parameters, costate at the start), stretch by stretch between kept steps."""
+    room, steps = kept.times.shape[0], solved.carry.accepted
+    p = exponent(jnp.maximum(steps - 1, 0), room)
+    first = load(kept, 0)
+    moving = eqx.filter(first.memory, eqx.is_inexact_array)
+    inner = plan.event is not None and (solved.carry.t < solved.stepped_to)
+    costate = jax.tree.map(lambda bar: jnp.where(inner, 0, bar), bars.final)
+    gradient = jax.tree.map(jnp.zeros_like, parameters_and_rest(field)[0])
+    left = jnp.asarray(plan.save_times.shape[0] - 1, jnp.int32)
+    carried = Carried(left, costate, jax.tree.map(jnp.zeros_like, moving), gradient)
+
+    def stretch(loop: Any) -> Any:
+        k, end, carried = loop
+        taken, count = _take_again(field, plan, load(kept, place_of(k << p, room)), end, p > 0)
+        carried = _back_through(field, plan, solved, bars, (taken, count, k << p), carried)
+        return k - 1, taken.times[0, 0], carried
+
+    last = jnp.where(steps > 0, (steps - 1) >> p, -1)
+    *_, carried = jax.lax.while_loop(lambda loop: loop[0] >= 0, stretch, (last, solved.stepped_to, carried))
+    return _into_start(field, plan, first, carried)
+
+
+class Carried(NamedTuple):
+    """How many rows are left, the cotangents of the state and of what the method carries, and the gradient so far."""
+
+    left: Any
+    costate: State
+    memory: Any
+    gradient: Any
+
+
+def _capacity(plan: Plan) -> int:
+    """The most steps between two kept ones."""
+    if plan.dense or plan.span.max_steps <= plan.kept:
+        return 1
+    stride = 1
+    while plan.kept * stride < plan.span.max_steps:
+        stride *= 2
+    return stride + _SPARE
+
+
+def _take_again(field: Any, plan: Plan, start: Kept, end: Any, needed: Any) -> tuple[Kept, Any]:
+    """The steps from a kept one up to the next, and how many; the kept one alone if all steps were kept."""
+    capacity = _capacity(plan)
+    taken = jax.tree.map(lambda room, leaf: room.at[0].set(leaf), make_room(start, capacity), start)
+    if capacity == 1:
+        return taken, jnp.asarray(1, jnp.int32)
+    stepper = plan.stepper.rolled() if isinstance(plan.stepper, ExplicitPair) else plan.stepper
+    span = Span(plan.span.t0, end, 2**30)
+    t, h, *before = start.times
+    memory = start.memory if _has_memory(plan) else field(t, start.states)
+    none, zero = jnp.zeros((), jnp.int32), jnp.zeros_like(t)
+    code = jnp.where(needed, RUNNING, 0).astype(jnp.int32)
+    carry = Carry(t, start.states, memory, h, tuple(before), none, none, zero, (zero, zero), code)
+
+    def body(loop: Any) -> Any:
+        carry, taken = loop
+        after, step = advance(field, stepper, plan.control, span, carry)
+        now, place = kept_of(carry, step, keeps_memory=_has_memory(plan)), carry.accepted
+        return after, jax.tree.map(lambda room, leaf: room.at[place].set(leaf, mode="drop"), taken, now)
+
+    carry, taken = jax.lax.while_loop(lambda loop: loop[0].code == RUNNING, body, (carry, taken))
+    return taken, jnp.where(needed, carry.accepted, 1)
+
+
+def _back_through(field: Any, plan: Plan, solved: Solved, bars: Bars, stretch: Any, carried: Carried) -> Carried:
+    """Back through the steps of one stretch."""
+    taken, count, first = stretch
+
+    def back(loop: Any) -> Any:
+        i, carried = loop
+        times, x, memory = load(taken, i)
+        place = Place(times[0], x, times[1], memory)
+        pull, left = _pulls(field, plan, solved, bars, (place, first + i), carried)
+        pull, more = transpose_step(plan.stepper, field, place, carried.costate, pull)
+        return i - 1, Carried(left, pull.state, pull.memory, add(carried.gradient, more))
+
+    return jax.lax.while_loop(lambda loop: loop[0] >= 0, back, (count - 1, carried))[1]
+
+
+def _pulls(field: Any, plan: Plan, solved: Solved, bars: Bars, at: Any, carried: Carried) -> tuple[Pull, Any]:
+    """What dense output, an event and rows pull on the start of a step and on what is inside it; how many rows are left."""
+    place, n = at
+    # Without any of them nothing depends on the last stage of a pair, at the end of its step.
+    bare = plan.save_times.shape[0] == 0 and plan.event is None and not plan.dense
+    pull = Pull(scale(0, place.x), carried.memory, no_pull_inside(plan.stepper, field, place, bare=bare))
+    if plan.dense:
+        state, inside = jax.tree.map(lambda leaf: leaf[n], (bars.states, bars.inside))
+        if isinstance(plan.stepper, ExplicitPair):
+            inside = jax.tree.map(lambda *leaves: jnp.stack(leaves), *inside)
+        pull = pull._replace(state=add(pull.state, state), inside=add(pull.inside, inside))
+    if plan.event is not None:
+        ended = solved.carry.t
+        here = (ended < solved.stepped_to) & (place.t < ended) & (ended <= place.t + place.step_size)
+        final = jax.tree.map(lambda bar: jnp.where(here, bar, 0), bars.final)
+        pull = pull_at(plan.stepper, place, solved.carry.t, final, pull)
+    if plan.save_times.shape[0] == 0:
+        return pull, carried.left
     # A row at the end of a step belongs to it, as it did on the way forward; the start of the first step to the first.
-    first = t == plan.t0
+    starts = place.t == plan.span.t0
 
-    def inside(loop: Any) -> Any:
-        time = save_times[jnp.maximum(loop[0], 0)]
-        return (loop[0] >= 0) & ((time > t) | first)
+    def belongs(loop: Any) -> Any:
+        return (loop[0] >= 0) & ((plan.save_times[jnp.maximum(loop[0], 0)] > place.t) | starts)
 
-    def pull(loop: Any) -> Any:
-        index, *begun = loop
-        bar = jax.tree.map(lambda leaf: leaf[index], rows_bar)
-        weights = jnp.stack(interpolation_weights(tableau, Step(t, x, h, (), (x,), True), save_times[index]))
-        return index - 1, *_spread(tuple(begun), weights, bar, h)
+    def gather(loop: Any) -> Any:
+        index, pull = loop
+        row = jax.tree.map(lambda leaf: leaf[index], bars.rows)
+        return index - 1, pull_at(plan.stepper, place, plan.save_times[index], row, pull)
 
-    left, direct, on_stages = jax.lax.while_loop(inside, pull, begin)
-    return direct, on_stages, left
+    left, pull = jax.lax.while_loop(belongs, gather, (carried.left, pull))
+    return pull, left
+
+
+def _into_start(field: Any, plan: Plan, first: Kept, carried: Carried) -> tuple[Any, State]:
+    """What a method carries into the first step depends on the state and the parameters too."""
+    if not jax.tree.leaves(carried.memory):
+        return carried.gradient, carried.costate
+    t, h, *_ = first.times
+    parameters, rest = parameters_and_rest(field)
+
+    def started(parameters: Any, x: State) -> Any:
+        field, stepper = eqx.combine(parameters, rest), plan.stepper
+        return eqx.filter(stepper.start(field, t, h, x, stepper.slope(field, t, x)), eqx.is_inexact_array)
+
+    more, state = jax.vjp(started, parameters, first.states)[1](carried.memory)
+    return add(carried.gradient, more), add(carried.costate, state)

@@ -1,5 +1,6 @@
 """What an evolution keeps: when, and which function of the state."""
 
+import os
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,9 @@ from jaxtyping import PyTree
 from separatrix._errors import explain
 from separatrix._types import Function, State
 from separatrix.systems._signature import as_pytree
+
+# Fewer rows than these are not worth the look.
+_MANY_ROWS = 1_000_000
 
 
 def identity(state: State) -> State:
@@ -99,6 +103,27 @@ def saved_steps(at: Any, start: int, steps: int) -> np.ndarray:
             )
         )
     return whole
+
+
+def check_rows_fit(save: Save, steps: int, state: State, what: str) -> None:
+    """Refuse to keep more rows than the machine has memory for."""
+    rows = steps + 1 if isinstance(save.at, str) else steps // save.at + 1 if isinstance(save.at, int) else 0
+    if rows <= _MANY_ROWS or save.at == "last":
+        return
+    shapes = eqx.filter_eval_shape(save.fn, state)
+    row = sum(leaf.size * jax.numpy.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(shapes))
+    if rows * max(row, 8) > _memory():
+        got = f"{rows:.3g} rows of {row} bytes, more than the memory of this machine"
+        do = f'Keep less: save="last", save={max(2, rows // 1000)} for a thousand rows, or a function of the state.'
+        raise ValueError(explain(f"{what}: save", got, "rows that fit in memory", do))
+
+
+def _memory() -> int:
+    """Bytes of physical memory; 64 GiB where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 36
 
 
 def take_rows(rows: PyTree, indices: np.ndarray) -> PyTree:

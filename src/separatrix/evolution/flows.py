@@ -1,120 +1,161 @@
-r"""Flows by adaptive steps: dx/dt = f(t, x) from t0 to t1.
+r"""Solves in continuous time by steps with an error estimate, or by the fixed steps of a solver of diffrax.
 
-Explicit pairs (Tsit5 by default) run in our own loop, whose gradient is a replay of the accepted steps. Every other
-solver of diffrax, and its checkpointed and continuous adjoints, run in diffrax; how they end is told in the same words.
+    dx/dt = f(t, x)              a velocity, or for a solver of diffrax its `ODETerm`
+    dx = f dt + g dW             diffrax's `MultiTerm` over its virtual Brownian tree
+
+One loop runs them all (`_adaptive_loop`), so that every method ends in the same outcomes and has the same gradients.
 """
 
+import contextlib
 import dataclasses
-import warnings
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype, is_traced
-from separatrix._types import Function, State
-from separatrix.evolution._adaptive_loop import Plan, Solved, integrate
-from separatrix.evolution._adaptive_step import Control, control_of, escape_time
+from separatrix._tree import poison
+from separatrix._types import Function, Key, State
+from separatrix.evolution._adaptive_loop import NOTHING, Plan, Solved, integrate
+from separatrix.evolution._adaptive_step import Control, Span, escape_time
+from separatrix.evolution._backsolve import solve_continuous
+from separatrix.evolution._checks import check_field
 from separatrix.evolution._dense import dense_recorder, interpolation
-from separatrix.evolution._diffrax import evolve_by_diffrax
-from separatrix.evolution._event import Event, as_event, event_recorder, finish_at_event
+from separatrix.evolution._event import Event, follow_root
 from separatrix.evolution._form import Form, form_of
-from separatrix.evolution._replay import Limits, solve
-from separatrix.evolution._rows import blank_unless, rows_of
-from separatrix.evolution._tableau import Tableau, can_run, tableau_of
+from separatrix.evolution._replay import solve
+from separatrix.evolution._rows import rows_of
+from separatrix.evolution._stepper import BySolver, ExplicitPair, Stepper, Velocity, with_tolerances
+from separatrix.evolution._stratonovich import stratonovich_drift
+from separatrix.evolution._tableau import can_run, tableau_of
 from separatrix.systems.flow import Flow
+from separatrix.systems.sde import SDE
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome
 
-# Error per step: near the square root of what a dtype resolves, where a pair of order five is still efficient.
-_DEFAULTS = {"float64": (1e-6, 1e-8), "float32": (1e-4, 1e-6)}
-# A replay that would store more than this goes by recursive checkpoints, which hold logarithmically many states.
-_REPLAY_BYTES = 1 << 30
-# A solve that keeps its steps (for a gradient, or dense output) has room for so many; one that does not may go on.
-_STORED_STEPS = 4096
-_MAX_STEPS = 100_000
+# How many steps a replay keeps before it keeps every second only.
+_REPLAYED = 1024
 # A velocity of more operations than this is held once in the program, in a loop over stages, and not nine times: measured
 # on gradient flows of networks, this compiles several times faster and runs within a few per cent.
 _LONG = 60
-GRADIENTS = ("replay", "checkpoint", "continuous", "forward")
 
 
-def evolve_flow(
-    flow: Flow,
-    state: State,
-    times: Any,
-    *,
-    save_times: Any,
-    fn: Function,
-    method: Any = None,
-    step_size: Any = None,
-    rtol: Any = None,
-    atol: Any = None,
-    controller: Any = None,
-    max_steps: int | None = None,
-    dense: bool = False,
-    event: Function | None = None,
-    gradient: str = "replay",
-) -> Trajectory:
-    """Run a flow with adaptive steps; `evolve` says what the arguments mean."""
-    if gradient not in GRADIENTS:
-        raise ValueError(
-            explain("evolve: gradient", repr(gradient), f"one of {', '.join(GRADIENTS)}", 'Leave it out for "replay".')
-        )
-    method = diffrax.Tsit5() if method is None else method
-    rtol, atol = _tolerances(float_dtype(state), rtol, atol)
-    _check_inside(times, save_times)
-    stored = _STORED_STEPS if max_steps is None else max_steps
-    times = jnp.asarray(times)
-    saved = times[:0] if save_times is None else jnp.asarray(save_times)
-    lean = can_run(method) and step_size is None and isinstance(controller, diffrax.PIDController | None)
-    if not lean or gradient in ("checkpoint", "continuous") or _too_large(state, stored, gradient, dense, event):
-        return evolve_by_diffrax(
-            flow, state, times, saved, fn, method=method, step_size=step_size, rtol=rtol, atol=atol,
-            controller=controller, max_steps=stored, dense=dense, event=event, gradient=gradient,
-        )  # fmt: skip
-    limit = stored if dense else max_steps or _MAX_STEPS
-    event = None if event is None else as_event(event)
-    tableau, control = tableau_of(method), control_of(controller, rtol, atol)
-    return _run(flow, state, times, saved, fn, Task(tableau, control, (limit, stored), dense, event, gradient))
+class Solve(NamedTuple):
+    """How a flow or an SDE is to be run."""
 
-
-class Task(NamedTuple):
-    """How a flow is to be run; of this only the controller's numbers and an event's parameters are traced."""
-
-    tableau: Tableau
-    control: Control
-    limits: Limits
+    method: Any
+    max_steps: int
     dense: bool
-    event: Event | None
     gradient: str
 
 
 @eqx.filter_jit
-def _run(flow: Flow, state: State, times: Any, saved: Any, fn: Function, task: Task) -> Trajectory:
-    form = form_of(state)
+def evolve_continuous(
+    system: Flow | SDE, state: State, times: Any, saved: Any, fn: Function, control: Control, event: Event | None,
+    key: Key | None, how: Solve,
+) -> Trajectory:  # fmt: skip
+    """Run a flow or an SDE; `evolve` says what the arguments mean. Without times to save, the end alone is kept."""
+    # The operator of a diffusion speaks of the state as it is; a velocity may see it as one array.
+    form = form_of(state) if isinstance(system, Flow) else Form(None, ())
+    x, span = form.flatten(state), Span(times[0], times[-1], how.max_steps)
+    t0 = span.t0
+    check_field(system, t0, state)
+    # All that the velocity depends on comes out into leaves, so that no gradient misses anything.
+    velocity = eqx.filter_closure_convert(lambda t, x: form.flatten(_drift(system, how)(t, form.restore(x))), t0, x)
+    field = velocity if isinstance(system, Flow) else _terms(system, velocity, x, key, span, control)
+    stepper = stepper_of(how, field, control, t0, x)
+    field = stepper.along(field) if isinstance(system, Flow) else field
+    _require_error(stepper, field, control, x, span)
+    watched = None if event is None else _watched(event, form, t0, x)
+    kept = room_for(how)
+    plan = Plan(stepper, control, span, saved, watched, kept, how.dense)
+    solved = _solved(field, x, plan, how)
+    path = interpolation(solved, stepper, t0, form) if how.dense else None
+    end = _end(solved, watched, velocity if isinstance(system, Flow) else None, form)
+    return read_trajectory(solved, end, saved, fn, form, stepper, path)
 
-    # All that the velocity depends on comes out into leaves, so that the replay's gradient misses nothing.
-    def velocity(t: Any, x: Any) -> Any:
-        return form.flatten(flow.velocity(t, form.restore(x)))
 
-    field = eqx.filter_closure_convert(velocity, times[0], form.flatten(state))
-    x, t0, t1 = form.flatten(state), times[0], times[-1]
-    task = task._replace(tableau=dataclasses.replace(task.tableau, rolled=_length(field, t0, x) > _LONG))
-    plan, path = Plan(task.tableau, task.limits[0], task.control, t0, t1, saved), None
-    if task.dense or task.event is not None:
-        solved, path = _run_with_records(field, x, plan, form, task)
-    elif task.gradient == "forward":
-        solved = integrate(field, x, plan)
-    else:
-        solved = solve((field, x, t0, t1, saved), task.tableau, task.limits, task.control)
-    return _trajectory(solved, saved, t1, fn, form, task.tableau, path)
+def _require_error(stepper: Stepper, field: Any, control: Control, x: Any, span: Span) -> None:
+    """Refuse to choose steps by an error that the solver does not estimate."""
+    if control.fixed or isinstance(stepper, ExplicitPair):
+        return
+
+    def error(x: Any) -> Any:
+        h = 0.01 * (span.t1 - span.t0)
+        memory = stepper.start(field, span.t0, h, x, stepper.slope(field, span.t0, x))
+        return stepper.attempt(field, span.t0, x, h, memory).error
+
+    if eqx.filter_eval_shape(error, x) is None:
+        got = "a solver without an error estimate, and no fixed step"
+        do = "Give step_size=, or wrap it: method=diffrax.HalfSolver(...)."
+        raise ValueError(explain("evolve: method", got, "one of the two", do))
 
 
-def _length(field: Any, t: Any, x: Any) -> int:
+class Watched(eqx.Module):
+    """An event on states as the loop holds them."""
+
+    condition: Any
+    boolean: bool = eqx.field(static=True)
+
+    def __call__(self, t: Any, x: Any) -> Any:
+        return self.condition(t, x)
+
+
+def _watched(event: Event, form: Form, t: Any, x: Any) -> Watched:
+    """The event, with all that it depends on in its leaves."""
+    condition = eqx.filter_closure_convert(lambda t, x: event(t, form.restore(x)), t, x)
+    return Watched(condition, event.boolean)
+
+
+def _solved(field: Any, x: Any, plan: Plan, how: Solve) -> Solved:
+    if how.gradient == "forward":
+        return integrate(field, x, plan, dense_recorder(plan.kept) if how.dense else NOTHING)
+    traced = (field, x, plan.span.t0, plan.span.t1, plan.save_times)
+    still = without_gradient(plan)
+    return solve_continuous(traced, still) if how.gradient == "continuous" else solve(traced, still)
+
+
+def room_for(how: Solve) -> int:
+    """How many steps are kept, a power of two: K + N/K states are least for K = sqrt N."""
+    if how.dense:
+        return how.max_steps
+    return _REPLAYED if how.gradient == "replay" else 1 << math.ceil(math.log2(how.max_steps) / 2)
+
+
+@contextlib.contextmanager
+def names_forward_mode(what: str) -> Iterator[None]:
+    """Say which option forward mode needs, in place of JAX's words on custom rules."""
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        got, expected = "forward-mode differentiation (jvp, jacfwd)", 'gradient="forward"'
+        do = 'Pass gradient="forward", or differentiate in reverse mode (grad, vjp, jacrev).'
+        raise TypeError(explain(f"{what}: gradient", got, expected, do)) from error
+
+
+def without_gradient(plan: Plan) -> Plan:
+    """A plan as a rule for gradients may be handed it: what is differentiated goes another way."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, plan)
+
+
+def stepper_of(how: Solve, field: Any, control: Control, t: Any, x: Any) -> Stepper:
+    """A solver of diffrax as the loop sees it."""
+    method = how.method
+    if can_run(method) and not isinstance(field, diffrax.MultiTerm):
+        tableau = tableau_of(method)
+        return ExplicitPair(dataclasses.replace(tableau, rolled=count_operations(field, t, x) > _LONG))
+    if how.gradient == "forward" and hasattr(method, "scan_kind"):
+        # By default the loops inside a step are made for reverse mode, and have no forward one.
+        method = eqx.tree_at(lambda m: m.scan_kind, method, "lax", is_leaf=lambda leaf: leaf is None)
+    return BySolver(with_tolerances(method, control.rtol, control.atol))
+
+
+def count_operations(field: Any, t: Any, x: Any) -> int:
     """How many operations a velocity is made of, those inside calls included."""
 
     def count(program: Any) -> int:
@@ -125,73 +166,51 @@ def _length(field: Any, t: Any, x: Any) -> int:
     return count(jax.make_jaxpr(field)(t, x).jaxpr)
 
 
-def _run_with_records(field: Any, x: Any, plan: Plan, form: Form, task: Task) -> tuple[Solved, Any]:
-    """Runs that keep their steps: dense output, and events (which need the last one)."""
-    recorder = dense_recorder(task.tableau, task.limits[1] if task.dense else 1)
-    happens = task.event
-    if happens is None:
-        solved = integrate(field, x, plan, recorder)
-    else:
-
-        def event(t: Any, x: Any) -> Any:
-            return happens(t, form.restore(x))
-
-        solved = integrate(field, x, plan, event_recorder(recorder, event))
-        solved = finish_at_event(solved, plan, event, task.dense)
-    return solved, interpolation(solved, task.tableau, form) if task.dense else None
+def _drift(system: Flow | SDE, how: Solve) -> Any:
+    if isinstance(system, Flow):
+        return system.velocity
+    if isinstance(how.method, diffrax.AbstractStratonovichSolver):
+        return lambda t, x: stratonovich_drift(system, t, x)
+    return system.drift
 
 
-def _trajectory(solved: Solved, saved: Any, t1: Any, fn: Function, form: Form, tableau: Any, path: Any) -> Trajectory:
-    carry = solved.carry
-    final = form.restore(carry.x)
+def _terms(sde: SDE, drift: Any, x: State, key: Any, span: Span, control: Control) -> Any:
+    """Diffrax's form of an SDE: a Brownian path that a key fixes, whatever the steps."""
+    t0, t1 = jax.lax.stop_gradient((span.t0, span.t1))
+    noise = eqx.filter_eval_shape(sde.diffusion, t0, x).in_structure()
+    spacing = (t1 - t0) * 2.0**-20 if control.first is None else 0.5 * jnp.asarray(control.first, t1.dtype)
+    path = diffrax.VirtualBrownianTree(t0, t1, spacing, noise, key, levy_area=diffrax.SpaceTimeLevyArea)
+    diffusion = eqx.filter_closure_convert(sde.diffusion, t0, x)
+    return diffrax.MultiTerm(diffrax.ODETerm(Velocity(drift)), diffrax.ControlTerm(Velocity(diffusion), path))
+
+
+def _end(solved: Solved, event: Watched | None, velocity: Any, form: Form) -> tuple[Any, State]:
+    """(the time reached, the state there), those of an event with the derivatives of its root."""
+    t, x = solved.carry.t, solved.carry.x
+    if event is None:
+        return t, form.restore(x)
+    happened = solved.carry.code == int(OutcomeKind.EVENT)
+    at, there = follow_root(event, velocity, t, x)
+    x = jax.tree.map(lambda moved, still: jnp.where(happened, moved, still), there, x)
+    return jnp.where(happened, at, t), form.restore(x)
+
+
+def read_trajectory(
+    solved: Solved, end: tuple[Any, State], saved: Any, fn: Function, form: Form, stepper: Stepper, path: Any
+) -> Trajectory:
+    """Say what a solve gave."""
+    carry, (t, last) = solved.carry, end
     completed = carry.code == int(OutcomeKind.COMPLETED)
-    at = jnp.where(completed, jnp.nan, carry.t)
+    at = jnp.where(completed, jnp.nan, t)
     estimate = jnp.where(carry.code == int(OutcomeKind.ESCAPED), escape_time(carry), jnp.nan)
+    ended = outcome(carry.code, at, estimate)
     if saved.shape[0]:
         times, rows = saved, rows_of(lambda x: fn(form.restore(x)), solved.rows, carry.x)
     else:
-        times = t1[None]
-        rows = jax.tree.map(lambda leaf: leaf[None], blank_unless(completed, fn(final)))
-    stats = {
-        "steps": carry.accepted + carry.rejected,
-        "accepted": carry.accepted,
-        "rejected": carry.rejected,
-        "evaluations": 2 + (tableau.stages - 1) * (carry.accepted + carry.rejected),
-    }
-    return Trajectory(times, rows, final, outcome(carry.code, at, estimate), stats, path)
-
-
-def _tolerances(dtype: Any, rtol: Any, atol: Any) -> tuple[Any, Any]:
-    """The tolerances in the state's dtype; what it cannot resolve is raised to what it can, and told."""
-    default = _DEFAULTS[jnp.dtype(dtype).name]
-    rtol, atol = default[0] if rtol is None else rtol, default[1] if atol is None else atol
-    least = 10 * float(jnp.finfo(dtype).eps)
-    if not is_traced(rtol) and not float(rtol) >= 0:
-        raise ValueError(explain("evolve: rtol", rtol, "a number >= 0", "Pass for example rtol=1e-6."))
-    if not is_traced(rtol) and float(rtol) < least:
-        warnings.warn(
-            explain(
-                "evolve: rtol",
-                f"{float(rtol):g}",
-                f"at least {least:.1e} in {jnp.dtype(dtype).name}",
-                "It is raised to that; use float64 for more.",
-            ),
-            stacklevel=2,
-        )
-        rtol = least
-    return jnp.asarray(rtol, dtype), jnp.asarray(atol, dtype)
-
-
-def _too_large(state: State, max_steps: int, gradient: str, dense: bool, event: Any) -> bool:
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    differentiated = is_traced(state) or gradient == "replay"
-    return differentiated and not dense and event is None and size * max_steps > _REPLAY_BYTES
-
-
-def _check_inside(times: Any, save_times: Any) -> None:
-    if save_times is None or save_times is times or is_traced(times, save_times):
-        return
-    first, last, kept = float(times[0]), float(times[-1]), np.asarray(save_times)
-    if not ((np.diff(kept) > 0).all() and kept[0] >= first and kept[-1] <= last):
-        do = "Save at times inside the interval."
-        raise ValueError(explain("evolve: save", kept, f"increasing times within {first:g} to {last:g}", do))
+        times = t[None]
+        rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], poison(ended.reached, fn(last)))
+    tried = carry.accepted + carry.rejected
+    stats = {"steps": tried, "accepted": carry.accepted, "rejected": carry.rejected}
+    if isinstance(stepper, ExplicitPair):
+        stats["evaluations"] = 2 + (stepper.tableau.stages - 1) * tried
+    return Trajectory(times, rows, last, t, ended, stats, path)

@@ -17,12 +17,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from separatrix._errors import explain
-from separatrix._tree import all_finite, float_dtype, is_inexact, is_traced, where
+from separatrix._tree import all_finite, float_dtype, is_inexact, is_traced, poison, where
 from separatrix._types import Function, Key, State
 from separatrix.evolution._checks import check_step_form
-from separatrix.evolution._rows import blank_unless
 from separatrix.evolution._save import Save, saved_steps, take_rows
-from separatrix.evolution.memory import checkpointed_scan, iterate_map
+from separatrix.evolution.memory import checkpointed_scan, iterate_reversibly
 from separatrix.systems.from_optax import finite_part
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.trajectory import Trajectory, finite_until
@@ -33,6 +32,7 @@ Progress = Callable[[int, int], None]
 _CHUNK_STEPS = 1 << 16
 _CHUNK_BYTES = 1 << 26
 _PROGRESS_REPORTS = 100
+_FEW = 256
 
 
 class Orbit(NamedTuple):
@@ -44,12 +44,16 @@ class Orbit(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """`rows` rows, `stride` steps apart, not going past step `stop` (None: exactly rows * stride steps)."""
+    """`rows` rows, `stride` steps apart, not going past step `stop` (None: exactly rows * stride steps).
+
+    `is_whole` says that `stop` cuts nothing off.
+    """
 
     rows: int
     stride: int
     stop: int | None
     keeps: bool
+    is_whole: bool = False
 
 
 def evolve_map(
@@ -67,14 +71,15 @@ def evolve_map(
     targets = saved_steps(save.at, start, steps)
     if memory == "reversible":
         return _reversible(map, state, steps, key, save, start, targets)
-    orbit = Orbit(state, jnp.asarray(start), jnp.asarray(True))
+    # Only a traced state may be broken from the start: a known one was looked at.
+    whole = all_finite(finite_part(state)) if is_traced(state) else jnp.asarray(True)
+    orbit = Orbit(state, jnp.asarray(start), whole)
     stride = _stride(targets - start, steps)
     traced = is_traced(map, state, key, save.fn)
     pieces = [_first_row(save.fn, state)]
     plan = _whole(steps, stride) if traced else _chunks(steps, stride, start, _bytes(pieces[0]), progress)
     for segment in plan:
-        stop = None if segment.stop is None else jnp.asarray(segment.stop)
-        orbit, rows = _run(map, orbit, stop, key, save.fn, segment.rows, segment.stride, memory)
+        orbit, rows = _run_segment(map, orbit, key, save.fn, segment, memory, traced)
         pieces += [rows] if segment.keeps else []
         if progress is not None and segment.stop is not None:
             progress(segment.stop - start, steps)
@@ -82,9 +87,56 @@ def evolve_map(
             break
     rows = _pad(_concatenate(pieces), int(targets[-1] - start) // stride + 1)
     rows = take_rows(rows, (targets - start) // stride)
-    ended = finite_until(orbit.alive, _times(map, orbit.n + 1, orbit.state))
+    return _trajectory(map, orbit, rows, targets, start, whole)
+
+
+def _trajectory(map: Map, orbit: Orbit, rows: PyTree, targets: np.ndarray, start: int, whole: Any) -> Trajectory:
+    """What an orbit gave; it broke at the first step whose result is not finite, or was never whole."""
+    ended = finite_until(orbit.alive, times_of_steps(map, jnp.where(whole, orbit.n + 1, orbit.n), orbit.state))
     stats = {"steps": orbit.n - start, "start": jnp.asarray(start)}
-    return Trajectory(_times(map, targets, state), rows, orbit.state, ended, stats)
+    times, last_time = times_of_steps(map, targets, orbit.state), times_of_steps(map, orbit.n, orbit.state)
+    return Trajectory(times, rows, orbit.state, last_time, ended, stats)
+
+
+def _run_segment(
+    map: Map, orbit: Orbit, key: Key | None, fn: Function, segment: Segment, memory: str, traced: bool
+) -> tuple[Orbit, PyTree]:
+    """One segment. A whole one first runs unguarded, and is run again step by step if anything in it was not finite."""
+    stop = None if segment.stop is None else jnp.asarray(segment.stop)
+    if not traced and segment.stop is not None and segment.is_whole:
+        after, rows, fine = _run_unguarded(map, orbit, key, fn, segment.rows, segment.stride)
+        if not is_traced(fine) and bool(fine):
+            return after, rows
+    return _run(map, orbit, stop, key, fn, segment.rows, segment.stride, memory)
+
+
+@eqx.filter_jit
+def _run_unguarded(
+    map: Map, orbit: Orbit, key: Key | None, fn: Function, rows: int, stride: int
+) -> tuple[Orbit, PyTree, Any]:
+    """(the orbit after rows * stride steps, a row after each stride, whether all states on the way were finite).
+
+    A sum of 0 x[n] stays zero as long as all x[n] are finite, and is NaN from then on.
+    """
+    check_step_form(map, orbit.state, key)
+
+    def zeros_of(leaf: Any) -> Any:
+        # A few numbers are cheaper to add up than to reduce.
+        return 0 * leaf if leaf.size <= _FEW else jnp.sum(0 * leaf)
+
+    def step(carry: Any, _: Any) -> tuple[Any, None]:
+        n, state, seen = carry
+        state = map.step(n, state, key=None if key is None else jax.random.fold_in(key, n))
+        watched = eqx.filter(finite_part(state), is_inexact)
+        return (n + 1, state, jax.tree.map(lambda sum, leaf: sum + zeros_of(leaf), seen, watched)), None
+
+    def row(carry: Any, _: Any) -> tuple[Any, PyTree]:
+        carry = step(carry, None)[0] if stride == 1 else jax.lax.scan(step, carry, length=stride)[0]
+        return carry, jax.tree.map(jnp.asarray, fn(carry[1]))
+
+    seen = jax.tree.map(lambda leaf: 0 * zeros_of(leaf), eqx.filter(finite_part(orbit.state), is_inexact))
+    (n, state, seen), kept = jax.lax.scan(row, (orbit.n, orbit.state, seen), length=rows)
+    return Orbit(state, n, orbit.alive), kept, all_finite(seen) & orbit.alive
 
 
 @eqx.filter_jit
@@ -106,12 +158,14 @@ def _run(
     def row(orbit: Orbit, _: Any) -> tuple[Orbit, PyTree]:
         inner = memory if rows == 1 else "linear"
         orbit, _ = step(orbit, None) if stride == 1 else checkpointed_scan(step, orbit, length=stride, memory=inner)
-        return orbit, blank_unless(orbit.alive, fn(orbit.state))
+        return orbit, (orbit.alive, jax.tree.map(jnp.asarray, fn(orbit.state)))
 
     if rows == 1:
-        orbit, only = row(orbit, None)
-        return orbit, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], only)
-    return checkpointed_scan(row, orbit, length=rows, memory=memory)
+        orbit, (alive, only) = row(orbit, None)
+        return orbit, jax.tree.map(lambda leaf: leaf[None], poison(alive, only))
+    orbit, (alive, kept) = checkpointed_scan(row, orbit, length=rows, memory=memory)
+    # Rows of a frozen orbit are blanked all at once, and only if there are any.
+    return orbit, jax.lax.cond(orbit.alive, lambda alive, kept: kept, jax.vmap(poison), alive, kept)
 
 
 def _stride(offsets: np.ndarray, steps: int) -> int:
@@ -138,7 +192,8 @@ def _chunks(steps: int, stride: int, start: int, row_bytes: int, progress: Progr
     most = max(1, min(longest // stride, _CHUNK_BYTES // max(row_bytes, 1)))
     count = math.ceil(rows / max(1, math.ceil(rows / most)))
     for first in range(0, rows, max(count, 1)):
-        yield Segment(count, stride, start + min(steps, (first + count) * stride), True)
+        whole = (first + count) * stride <= steps
+        yield Segment(count, stride, start + min(steps, (first + count) * stride), True, whole)
 
 
 def _parts_of_strides(steps: int, stride: int, start: int, longest: int) -> Iterator[Segment]:
@@ -147,8 +202,8 @@ def _parts_of_strides(steps: int, stride: int, start: int, longest: int) -> Iter
     done = 0
     while done < steps:
         border = min(steps, (done // stride + 1) * stride)
-        done = min(done + length, border)
-        yield Segment(1, length, start + done, done == border and done % stride == 0)
+        before, done = done, min(done + length, border)
+        yield Segment(1, length, start + done, done == border and done % stride == 0, done - before == length)
 
 
 @eqx.filter_jit
@@ -177,7 +232,7 @@ def _pad(rows: PyTree, count: int) -> PyTree:
     return jax.tree.map(pad, rows)
 
 
-def _times(map: Map, numbers: Any, state: State) -> Any:
+def times_of_steps(map: Map, numbers: Any, state: State) -> Any:
     """Step numbers of a map; n h of a near-identity map."""
     if not isinstance(map, NearIdentityMap):
         return jnp.asarray(numbers)
@@ -198,8 +253,8 @@ def _reversible(
                 'Keep the end only, or take memory="sqrt".',
             )
         )
-    final = iterate_map(map, state, steps, key=key, start=start, memory="reversible")
-    good = all_finite(final)
-    ended = finite_until(good, _times(map, start + steps, state))
-    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], save.fn(final))
-    return Trajectory(_times(map, targets, state), rows, final, ended, {"steps": jnp.asarray(steps)})
+    state, n = iterate_reversibly(map, state, steps, key=key, start=start)
+    whole = all_finite(finite_part(state))
+    orbit = Orbit(state, n, (n == start + steps) & whole)
+    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], poison(orbit.alive, save.fn(state)))
+    return _trajectory(map, orbit, rows, targets, start, whole)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain
-from separatrix._tree import add, asarrays, is_inexact
+from separatrix._tree import add, all_finite, asarrays, is_inexact, poison, where
 from separatrix._types import Key, State
 from separatrix.evolution._closed_step import closed_inverse, closed_step, key_of_step
 from separatrix.systems.map import InvertibleMap, Map
@@ -131,15 +131,26 @@ def iterate_map(
             )
         )
     if memory == "reversible":
-        _check_reversible(map, key)
+        final, n = iterate_reversibly(map, state, steps, key=key, start=start)
+        return poison(n == start + steps, final)
     return _iterate(map, asarrays(state), key, jnp.asarray(start), steps, memory)
+
+
+def iterate_reversibly(
+    map: Map, state: State, steps: int, *, key: Key | None = None, start: int = 0
+) -> tuple[State, Any]:
+    """(the last finite state of `iterate_map(..., memory="reversible")`, the number of the step that would come next)."""
+    _check_reversible(map, key)
+    return _iterate_reversibly(map, asarrays(state), jnp.asarray(start), steps)
+
+
+@eqx.filter_jit
+def _iterate_reversibly(map: Any, state: State, start: Any, steps: int) -> tuple[State, Any]:
+    return _reversible((closed_step(map, state, None), closed_inverse(map, state), state), start, steps)
 
 
 @eqx.filter_jit
 def _iterate(map: Map, state: State, key: Key | None, start: Any, steps: int, memory: str) -> State:
-    if memory == "reversible" and isinstance(map, InvertibleMap):
-        return _reversible((closed_step(map, state, None), closed_inverse(map, state), state), start, steps)
-
     def step(state: State, n: Any) -> tuple[State, None]:
         return map.step(n, state, key=key_of_step(key, n)), None
 
@@ -168,20 +179,29 @@ def _check_reversible(map: Map, key: Key | None) -> None:
 
 
 @eqx.filter_custom_vjp
-def _reversible(traced: tuple[Any, Any, State], start: Any, steps: int) -> State:
+def _reversible(traced: tuple[Any, Any, State], start: Any, steps: int) -> tuple[State, Any]:
+    """(x[start + n], start + n), n = steps unless the orbit breaks before."""
     step, _, state = traced
+
     # The step number is carried, not scanned over: an array of all numbers would be memory O(n).
-    return jax.lax.scan(lambda at, _: ((at[0] + 1, step(*at, None)), None), (start, state), length=steps)[0][1]
+    def forward(at: tuple[Any, State, Any], _: Any) -> tuple[Any, None]:
+        n, state, alive = at
+        following = step(n, state, None)
+        alive = alive & all_finite(following)
+        return (n + alive.astype(n.dtype), where(alive, following, state), alive), None
+
+    (n, final, _), _ = jax.lax.scan(forward, (start, state, jnp.asarray(True)), length=steps)
+    return final, n
 
 
 @_reversible.def_fwd
-def _reversible_forward(perturbed: Any, traced: Any, start: Any, steps: int) -> tuple[State, State]:
-    final = _reversible(traced, start, steps)
-    return final, final
+def _reversible_forward(perturbed: Any, traced: Any, start: Any, steps: int) -> Any:
+    final, n = _reversible(traced, start, steps)
+    return (final, n), final
 
 
 @_reversible.def_bwd
-def _reversible_backward(final: State, cotangent: State, perturbed: Any, traced: Any, start: Any, steps: int) -> Any:
+def _reversible_backward(final: State, cotangent: Any, perturbed: Any, traced: Any, start: Any, steps: int) -> Any:
     """lambda[n] = (dF/dx)^T lambda[n+1] and g = sum_n (dF/dtheta)^T lambda[n+1], along x[n] = F^{-1}(n, x[n+1])."""
     step, inverse, state = traced
     parameters, rest = eqx.partition(step, eqx.is_inexact_array)
@@ -198,7 +218,7 @@ def _reversible_backward(final: State, cotangent: State, perturbed: Any, traced:
         return (n, here, costate, add(gradient, more)), None
 
     moving = eqx.filter(final, is_inexact)
-    costate = jax.tree.map(lambda x, c: jnp.zeros_like(x) if c is None else c, moving, cotangent)
+    costate = jax.tree.map(lambda x, c: jnp.zeros_like(x) if c is None else c, moving, cotangent[0])
     begin = (start + steps, final, costate, jax.tree.map(jnp.zeros_like, parameters))
     (_, reached, costate, gradient), _ = jax.lax.scan(back, begin, length=steps)
     gradient, costate = _refuse_drift((gradient, costate), reached, state)

@@ -20,13 +20,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._errors import explain
-from separatrix._tree import asarrays, float_dtype, is_inexact
+from separatrix._tree import asarrays, float_dtype, is_inexact, poison
 from separatrix._types import Key, State
 from separatrix.evolution._closed_step import closed_step, key_of_step
-from separatrix.evolution._rows import blank_unless
 from separatrix.evolution._save import Save, saved_steps, take_rows
 from separatrix.evolution._sequence import Settings, sequence
-from separatrix.evolution.maps import _times
+from separatrix.evolution.maps import times_of_steps
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome
 
@@ -141,11 +140,11 @@ def evolve_parallel_map(
     targets = saved_steps(save.at, start, steps)
     found = evolve_parallel(map, state, steps, method, key=key, start=start)
     kept = take_rows(found.states, targets - start)
-    rows = jax.vmap(blank_unless)(jnp.asarray(targets - start) <= found.settled, jax.vmap(save.fn)(kept))
-    final = jax.tree.map(lambda leaf: leaf[found.settled], found.states)
+    rows = jax.vmap(poison)(jnp.asarray(targets - start) <= found.settled, jax.vmap(save.fn)(kept))
+    last = jax.tree.map(lambda leaf: leaf[found.settled], found.states)
     failed = jnp.where(found.broken, int(OutcomeKind.NON_FINITE), int(OutcomeKind.STEP_LIMIT))
     kind = jnp.where(found.converged, int(OutcomeKind.COMPLETED), failed)
-    at = _times(map, start + found.settled + found.broken.astype(int), state).astype(jnp.zeros(()).dtype)
+    at = times_of_steps(map, start + found.settled + found.broken.astype(int), state).astype(jnp.zeros(()).dtype)
     ended = outcome(kind, jnp.where(found.converged, jnp.nan, at))
     stats = {
         "steps": found.settled,
@@ -153,7 +152,8 @@ def evolve_parallel_map(
         "iterations": found.iterations,
         "residual": found.residual,
     }
-    return Trajectory(_times(map, targets, state), rows, final, ended, stats)
+    last_time = times_of_steps(map, start + found.settled, state)
+    return Trajectory(times_of_steps(map, targets, state), rows, last, last_time, ended, stats)
 
 
 @eqx.filter_jit

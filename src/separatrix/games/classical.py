@@ -16,7 +16,12 @@ import jax.numpy as jnp
 
 from separatrix._types import Key, Scalar, State
 from separatrix.games.game import Game
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
+
+
+def _as_matrix(matrix: Any) -> Any:
+    return jnp.asarray(matrix) if isinstance(matrix, list | tuple) else as_parameter(matrix)
 
 
 class Bilinear(Game):
@@ -26,6 +31,8 @@ class Bilinear(Game):
 
     - `matrix`: A, shape (n, m) for players of shapes (n,) and (m,); a number for players of equal shape.
 
+    **Raises:** `ValueError` for values that are not finite.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -33,7 +40,10 @@ class Bilinear(Game):
     [6.0, -6.0]
     """
 
-    matrix: Any = eqx.field(default=1.0, converter=as_parameter)
+    matrix: Any = eqx.field(default=1.0, converter=_as_matrix)
+
+    def __check_init__(self) -> None:
+        _ranges.finite("Bilinear: matrix", self.matrix, "Leave it out for 1.")
 
     def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
         x, y = players
@@ -49,6 +59,8 @@ class DiracGAN(Game):
 
     - `penalty`: gamma >= 0, the weight of R1. Critically damped at 1.
 
+    **Raises:** `ValueError` for a negative penalty.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -60,6 +72,9 @@ class DiracGAN(Game):
     """
 
     penalty: Any = eqx.field(default=0.0, converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.nonnegative("DiracGAN: penalty", self.penalty, "Leave it out for none.")
 
     def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
         theta, psi = players

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from separatrix._tree import axpy, combine, scale
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map, NearIdentityMap
@@ -33,6 +34,8 @@ class SimultaneousDescent(NearIdentityMap):
     - `game`: a `Game`, or a function of the players.
     - `step_size`: h > 0. On the bilinear game each step lengthens the state by sqrt(1 + h^2), whatever h.
 
+    **Raises:** `ValueError` for a step size that is not positive.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -45,6 +48,9 @@ class SimultaneousDescent(NearIdentityMap):
 
     game: Game = eqx.field(converter=as_game)
     step_size: Scalar = eqx.field(converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.positive("SimultaneousDescent: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -62,6 +68,8 @@ class AlternatingDescent(NearIdentityMap):
     - `game`: a `Game`, or a function of the players. `step_size`: h > 0. On the bilinear game the step conserves
       x^2 + y^2 - h x y and is bounded for h < 2.
 
+    **Raises:** `ValueError` for a step size that is not positive.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -74,6 +82,9 @@ class AlternatingDescent(NearIdentityMap):
 
     game: Game = eqx.field(converter=as_game)
     step_size: Scalar = eqx.field(converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.positive("AlternatingDescent: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -96,6 +107,8 @@ class Extragradient(NearIdentityMap):
     - `game`: a `Game`, or a function of the players. `step_size`: h > 0. On the bilinear game each step shortens the
       state by sqrt((1 - h^2)^2 + h^2), below one for h < 1.
 
+    **Raises:** `ValueError` for a step size that is not positive.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -109,6 +122,9 @@ class Extragradient(NearIdentityMap):
 
     game: Game = eqx.field(converter=as_game)
     step_size: Scalar = eqx.field(converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.positive("Extragradient: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -128,6 +144,8 @@ class ConsensusDescent(NearIdentityMap):
 
     On the bilinear game the field's eigenvalues -gamma +- i are those of a damped turn.
 
+    **Raises:** `ValueError` for a step size that is not positive, or a negative strength.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -141,6 +159,10 @@ class ConsensusDescent(NearIdentityMap):
     game: Game = eqx.field(converter=as_game)
     step_size: Scalar = eqx.field(converter=as_parameter)
     strength: Scalar = eqx.field(converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.positive("ConsensusDescent: step_size", self.step_size, "Pass for example 0.1.")
+        _ranges.nonnegative("ConsensusDescent: strength", self.strength, "Take 0 for simultaneous descent.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -165,6 +187,8 @@ class OptimisticDescent(Map):
     - `game`: a `Game`, or a function of the players. `step_size`: h > 0. On the bilinear game it contracts for
       h < 1/sqrt 3.
 
+    **Raises:** `ValueError` for a step size that is not positive.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -178,6 +202,9 @@ class OptimisticDescent(Map):
 
     game: Game = eqx.field(converter=as_game)
     step_size: Scalar = eqx.field(converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.positive("OptimisticDescent: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> Remembering:
         """Return the state at which play starts: the players, and no slopes before."""

@@ -59,15 +59,18 @@ def _edge_of(value: complex, condition: Condition, rounding: float) -> float:
     return float(np.min(real, initial=np.inf))
 
 
-def _edge_at(field: Any, players: Any, at: Any, key: Any, condition: Condition) -> tuple[float, str] | None:
-    """The edge, and what turns most beside what it falls; None off an equilibrium, or where not all eigenvalues are had."""
+def _edge_at(field: Any, players: Any, at: Any, key: Any, condition: Condition) -> tuple[float, str, bool] | None:
+    """The edge, the eigenvalue that falls least, and whether it turns.
+
+    None off an equilibrium, or where not all eigenvalues are had.
+    """
     found = linear_stability(field, players, at=at, key=key)
     values = np.asarray(found.spectrum)
-    if not float(found.displacement) <= _AT_REST or len(values) < found.size:
+    if not (float(found.displacement) <= _AT_REST and len(values) == found.size and np.isfinite(values).all()):
         return None
     worst = complex(max(values, key=lambda value: (value.real, abs(value.imag))))
     told = f"an eigenvalue {worst.real + 0.0:.3g} {'+' if worst.imag >= 0 else '-'} {abs(worst.imag):.3g}i of the field"
-    return edge(values, condition, float(found.tolerance)), told
+    return edge(values, condition, float(found.tolerance)), told, abs(worst.imag) > float(found.tolerance)
 
 
 @examine.register(GameField)
@@ -77,7 +80,8 @@ def examine_field(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> l
     found = _edge_at(system, state, at, key, one_step)
     if found is None:
         return []
-    cause = f"{found[1]} does not fall: simultaneous steps spiral out, however short"
+    away = "spiral out" if found[2] else "lead away"
+    cause = f"{found[1]} does not fall: simultaneous steps {away}, however short"
     return [Finding("largest stable step size of simultaneous descent", found[0], ">", 0.0, cause, _CURE)]
 
 

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain
-from separatrix._types import Key, Scalar
+from separatrix._types import Checked, Key, Scalar
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter, require_key
 
 LOSSES = ("non_saturating", "saturating", "wasserstein")
@@ -25,14 +26,14 @@ class GAN(eqx.Module):
 
     **Arguments:**
 
-    - `latent_size`: dimension of z.
+    - `latent_size`: dimension of z, at least 1.
     - `loss`: "non_saturating", "saturating" or "wasserstein".
     - `penalty`: gamma >= 0 of the gradient penalty on real data (R1); a traced leaf.
 
     Called as `gan((generator, discriminator), real, key=key)`; the generator maps one z (latent_size,) to one x, the
     discriminator one x to one number. Without a key it raises: there is no loss without noise.
 
-    **Raises:** `ValueError` for an unknown loss.
+    **Raises:** `ValueError` for an unknown loss, a latent size below 1 or a negative penalty.
 
     **Example:**
 
@@ -52,10 +53,12 @@ class GAN(eqx.Module):
     loss: str = eqx.field(static=True)
     penalty: Scalar
 
-    def __init__(self, latent_size: int, loss: Any = "non_saturating", penalty: Any = 0.0):
+    def __init__(self, latent_size: Checked[int], loss: Any = "non_saturating", penalty: Any = 0.0):
         if loss not in LOSSES:
             raise ValueError(explain("GAN: loss", repr(loss), f"one of {', '.join(LOSSES)}", "Leave it out."))
-        self.latent_size, self.loss, self.penalty = latent_size, loss, as_parameter(penalty)
+        _ranges.nonnegative("GAN: penalty", penalty, "Leave it out for none.")
+        self.latent_size = _ranges.whole("GAN: latent_size", latent_size, "Pass the dimension of the noise.")
+        self.loss, self.penalty = loss, as_parameter(penalty)
 
     def __call__(self, networks: Any, real: Any, *, key: Key | None = None) -> tuple[Scalar, Scalar]:
         generator, discriminator = networks
@@ -74,8 +77,9 @@ class GAN(eqx.Module):
                 own = jnp.mean(soft(-fake))
         return own, jnp.mean(soft(-values)) + jnp.mean(soft(fake)) + regularity
 
-    def sample(self, generator: Any, key: Key, count: int) -> Any:
-        """Return `count` generated examples, in the dtype of the generator's parameters."""
+    def sample(self, generator: Any, key: Key, count: Checked[int]) -> Any:
+        """Return `count` >= 1 generated examples, in the dtype of the generator's parameters."""
+        _ranges.whole("GAN.sample: count", count, "Say how many to draw.")
         dtype = jax.tree.leaves(eqx.filter(generator, eqx.is_inexact_array))[0].dtype
         return self._generate(generator, key, count, dtype)
 

@@ -22,6 +22,7 @@ from separatrix._errors import explain
 from separatrix._tree import add, combine, scale
 from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import OptimizerState, require_trainable
 from separatrix.systems.map import Map
@@ -36,13 +37,13 @@ class Players(eqx.Module):
 
     - `optimizers`: an optax transformation for each player; one alone serves all.
     - `scheme`: "simultaneous", "alternating", "extragradient", "optimistic" or "consensus".
-    - `strength`: gamma of "consensus".
+    - `strength`: gamma >= 0 of "consensus"; the other schemes have none.
 
     Called on a game it gives a `Map` with `init(players)`, whose state is `OptimizerState(parameters, ...)` with the tuple
     of players as its parameters.
 
-    **Raises:** `ValueError` for an unknown scheme, or optimisers that are neither one nor as many as players; `TypeError`
-    for anything but optax transformations.
+    **Raises:** `ValueError` for an unknown scheme, optimisers that are neither one nor as many as players, or a negative
+    strength; `TypeError` for anything but optax transformations.
 
     **Example:**
 
@@ -70,6 +71,7 @@ class Players(eqx.Module):
                 do = "Pass for example optax.adam(1e-3)."
                 raise TypeError(explain("Players: optimizers", got, "optax transformations", do))
         self.optimizers = tuple(optax.with_extra_args_support(optimizer) for optimizer in optimizers)
+        _ranges.nonnegative("Players: strength", strength, "Leave it out for 0.1.")
         self.scheme, self.strength = scheme, as_parameter(strength)
 
     def __call__(self, game: Game | Function) -> "PlayersMap":

@@ -12,13 +12,18 @@ from separatrix.systems.base import as_parameter
 
 
 def positive(what: str, value: Any) -> Any:
-    """Return a number above 0 as a leaf."""
-    return _checked(what, value, "a number above 0", lambda known: known > 0)
+    """Return a finite number above 0 as a leaf."""
+    return _checked(what, value, "a number above 0", lambda known: (known > 0) & np.isfinite(known))
 
 
 def nonnegative(what: str, value: Any) -> Any:
-    """Return a number of at least 0 as a leaf."""
-    return _checked(what, value, "a number of at least 0", lambda known: known >= 0)
+    """Return a finite number of at least 0 as a leaf."""
+    return _checked(what, value, "a number of at least 0", lambda known: (known >= 0) & np.isfinite(known))
+
+
+def fraction(what: str, value: Any, word: str = "a number") -> Any:
+    """Return a number from 0 to 1 as a leaf; `word` is what it is called."""
+    return _checked(what, value, f"{word} in [0, 1]", lambda known: (known >= 0) & (known <= 1))
 
 
 def require(what: str, value: Any, expected: str, holds: Callable[[Any], Any]) -> None:

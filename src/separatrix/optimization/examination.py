@@ -53,8 +53,10 @@ def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -
     metric = optimizer.metric(inner, parameters)
     found = curvature(system.objective, parameters, key=key, preconditioner=metric, tol=_TOL)
     ratio = float(found.sharpness) / float(optimizer.edge)
-    cause = "steps along the sharpest direction overshoot and grow, with period two"
-    remedy = f"Lower the learning rate below {1 / max(ratio, 1e-30):.2g} of itself, or warm it up."
+    cause, remedy = "the curvature here is not finite", "Ask at a state where the objective is smooth."
+    if not np.isnan(ratio):
+        cause = "steps along the sharpest direction overshoot and grow, with period two"
+        remedy = f"Lower the learning rate below {1 / max(ratio, 1e-30):.2g} of itself, or warm it up."
     return [Finding("sharpness over the optimiser's edge", ratio, "<", 1.0, cause, remedy)]
 
 

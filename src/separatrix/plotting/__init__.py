@@ -21,10 +21,10 @@ from separatrix.plotting.curves import (
     plot_curves as plot_curves,
     plot_fates as plot_fates,
     plot_orders as plot_orders,
-    plot_trajectory as plot_trajectory,
 )
 from separatrix.plotting.images import plot_images as plot_images
 from separatrix.plotting.plot import plot as plot
 from separatrix.plotting.race import animate_race as animate_race, plot_race as plot_race
 from separatrix.plotting.stability import plot_stability as plot_stability
 from separatrix.plotting.style import as_svg as as_svg, figure as figure
+from separatrix.plotting.trajectory import plot_trajectory as plot_trajectory

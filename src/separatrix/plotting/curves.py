@@ -92,27 +92,3 @@ def plot_fates(
     label(axes, x, y)
     axes.legend(fontsize=8, frameon=False)
     return axes.figure
-
-
-def plot_trajectory(trajectory: Any, *, components: tuple[int, int] | None = None, axes: Any = None) -> Any:
-    """Plot a trajectory: components over time, or one component over another.
-
-    **Arguments:**
-
-    - `trajectory`: a `Trajectory` whose states are one array (T,) or (T, d).
-    - `components`: (i, j) for a phase portrait; None for all components over time.
-
-    **Returns:** the figure, with the outcome as its title.
-    """
-    axes = axes if axes is not None else figure()[1][0]
-    states = np.asarray(trajectory.states)
-    states = states.reshape(states.shape[0], -1)
-    if components is None:
-        axes.plot(np.asarray(trajectory.times), states)
-        label(axes, "time", "state", str(trajectory.outcome))
-        return axes.figure
-    i, j = components
-    axes.plot(states[:, i], states[:, j])
-    axes.plot(states[:1, i], states[:1, j], "o", color="0.2", markersize=4)
-    label(axes, f"component {i}", f"component {j}", str(trajectory.outcome))
-    return axes.figure

@@ -17,7 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from separatrix._errors import explain
-from separatrix._types import Key, Scalar
+from separatrix._tree import is_inexact
+from separatrix._types import Checked, Key, Scalar
+from separatrix.systems import _ranges
 
 
 class Elman(eqx.Module):
@@ -25,10 +27,12 @@ class Elman(eqx.Module):
 
     **Arguments:**
 
-    - `input_size`, `hidden_size`: lengths of u and x.
+    - `input_size`, `hidden_size`: lengths of u and x, at least 1.
     - `key`: the entries of W and V are drawn uniformly from (-1, 1)/sqrt(hidden_size), as those of equinox's cells; b
       starts at zero.
     - `dtype`: of the weights; JAX's default float if None.
+
+    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1.
 
     **Example:**
 
@@ -46,7 +50,9 @@ class Elman(eqx.Module):
     input_size: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
 
-    def __init__(self, input_size: int, hidden_size: int, *, key: Key, dtype: Any = None):
+    def __init__(self, input_size: Checked[int], hidden_size: Checked[int], *, key: Key, dtype: Any = None):
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            _ranges.whole(f"Elman: {name}", size, "Pass how many.")
         of_input, of_state = jax.random.split(key)
         dtype = jnp.zeros(()).dtype if dtype is None else dtype
         bound = hidden_size**-0.5
@@ -72,7 +78,7 @@ def with_recurrent_gain(cell: Any, gain: Any, *, key: Key) -> Any:
 
     **Returns:** the cell, with all else as it was.
 
-    **Raises:** `TypeError` for a cell without such a matrix.
+    **Raises:** `TypeError` for a cell without such a matrix; `ValueError` for a negative gain.
 
     **Example:**
 
@@ -90,6 +96,7 @@ def with_recurrent_gain(cell: Any, gain: Any, *, key: Key) -> Any:
         got = type(cell).__name__ if weight is None else f"weight_hh of shape {jnp.shape(weight)}"
         expected = "a cell with weight_hh of shape (gates x size, size)"
         raise TypeError(explain("with_recurrent_gain: cell", got, expected, "Pass Elman, eqx.nn.GRUCell or LSTMCell."))
+    _ranges.nonnegative("with_recurrent_gain: gain", gain, "Take 1 to keep lengths.")
     gates, size = weight.shape[0] // weight.shape[1], weight.shape[1]
     blocks = [jax.random.orthogonal(part, size, dtype=weight.dtype) for part in jax.random.split(key, gates)]
     scaled = jnp.asarray(gain, weight.dtype) * jnp.concatenate(blocks)
@@ -122,7 +129,9 @@ def with_spectral_radius(matrix: Any, radius: Any) -> Array:
 
     **Arguments:** the matrix, shape (N, N), not nilpotent; the radius, >= 0.
 
-    **Returns:** radius / max |eigenvalue| times the matrix. A nilpotent matrix has radius 0 and gives infinities.
+    **Returns:** radius / max |eigenvalue| times the matrix.
+
+    **Raises:** `ValueError` for a negative radius, or a matrix of spectral radius 0, none of whose multiples has another.
 
     **Example:**
 
@@ -132,5 +141,9 @@ def with_spectral_radius(matrix: Any, radius: Any) -> Array:
 
     **Reference:** Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001).
     """
-    factor = jnp.asarray(radius, jnp.result_type(matrix)) / spectral_radius(matrix)
-    return factor * jnp.asarray(matrix)
+    _ranges.nonnegative("with_spectral_radius: radius", radius, "Take a radius near 1.")
+    before = jnp.asarray(spectral_radius(matrix))
+    _ranges.positive("with_spectral_radius: spectral radius of the matrix", before, "Draw another matrix.")
+    factor = jnp.asarray(radius, before.dtype) / before
+    matrix = jnp.asarray(matrix)
+    return factor.astype(matrix.dtype) * matrix if is_inexact(matrix) else factor * matrix.astype(factor.dtype)

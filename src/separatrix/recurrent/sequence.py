@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from separatrix._errors import explain
-from separatrix._tree import float_dtype
-from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix._tree import float_dtype, poison
+from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
+from separatrix.systems import _ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.cells import from_cell
 from separatrix.systems.map import Map
@@ -30,12 +31,14 @@ class SequenceClassifier(eqx.Module):
     **Arguments:**
 
     - `cell`: an `Elman`, `eqx.nn.GRUCell`, `eqx.nn.LSTMCell`, or any module cell(u, x) with a `hidden_size`.
-    - `classes`: length of y.
+    - `classes`: length of y, at least 1.
     - `key`: R. The initial state starts at zero, and is trained with the rest.
 
-    Called with inputs of shape (T, input_size), it returns shape (classes,).
+    Called with inputs of shape (T, input_size), it returns shape (classes,): NaN where the state stops being finite on the
+    way.
 
-    **Raises:** `TypeError` for a cell without `hidden_size`.
+    **Raises:** `TypeError` for a cell without `hidden_size`; `ValueError` for classes that are not a whole
+    number of at least 1.
 
     **Example:**
 
@@ -49,7 +52,8 @@ class SequenceClassifier(eqx.Module):
     readout: eqx.nn.Linear
     initial: Any
 
-    def __init__(self, cell: Any, classes: int, *, key: Key):
+    def __init__(self, cell: Any, classes: Checked[int], *, key: Key):
+        classes = _ranges.whole("SequenceClassifier: classes", classes, "Say how many classes there are.")
         self.cell, self.readout, self.initial = cell, *_ends(cell, classes, key)
 
     def __call__(self, inputs: Float[Array, "time inputs"]) -> Float[Array, " classes"]:
@@ -66,8 +70,10 @@ class LanguageModel(eqx.Module):
     - `key`: R. The initial state starts at zero, and is trained with the rest.
 
     Called with symbols s, shape (T,), integers in [0, K), it returns logits of shape (T, K): row n is for symbol n + 1.
+    Rows past a state that is not finite are NaN, and so are those past a symbol outside [0, K) if symbols are traced.
 
-    **Raises:** `TypeError` for a cell without `input_size` and `hidden_size`.
+    **Raises:** `TypeError` for a cell without `input_size` and `hidden_size`; where it is called, `TypeError` for symbols
+    that are no integers, `ValueError` for known symbols outside [0, K).
 
     **Example:**
 
@@ -89,9 +95,16 @@ class LanguageModel(eqx.Module):
         hidden = evolve(from_cell(self.cell, self.encode(symbols)), self.initial, save=exposed).states[1:]
         return jax.vmap(self.readout)(hidden)
 
+    @property
+    def symbols(self) -> int:
+        """K, the number of symbols."""
+        return self.readout.weight.shape[0]
+
     def encode(self, symbols: Int[Array, "..."]) -> Float[Array, "... symbols"]:
-        """Return e_s."""
-        return jax.nn.one_hot(symbols, self.readout.weight.shape[0], dtype=self.readout.weight.dtype)
+        """Return e_s; NaN for a traced symbol that is not there."""
+        _check_symbols("LanguageModel: symbols", symbols, self.symbols)
+        encoded = jax.nn.one_hot(symbols, self.symbols, dtype=self.readout.weight.dtype)
+        return jnp.where(_known(symbols, self.symbols)[..., None], encoded, jnp.nan)
 
 
 class Writing(Map):
@@ -106,6 +119,8 @@ class Writing(Map):
         logits = self.model.readout(exposed(hidden))
         logits = logits / jnp.asarray(self.temperature, logits.dtype)
         drawn = jnp.argmax(logits) if key is None else jax.random.categorical(key, logits)
+        # A symbol cannot be NaN: where there is no law to draw from, the state says so for it.
+        hidden = poison(jnp.all(jnp.isfinite(logits)), hidden)
         return hidden, drawn.astype(jnp.result_type(symbol))
 
 
@@ -114,9 +129,12 @@ def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
 
     **Arguments:**
 
-    - `model`: a `LanguageModel`. `batch`: integers, shape (B, T + 1): T predictions a row.
+    - `model`: a `LanguageModel`. `batch`: integers in [0, K), shape (B, T + 1), T >= 1: T predictions a row.
 
-    **Returns:** a scalar in bits; log2 K for the uniform distribution.
+    **Returns:** a scalar in bits; log2 K for the uniform distribution. NaN for a traced batch with a symbol outside [0, K).
+
+    **Raises:** `ValueError` for a batch of another shape, or a known symbol outside [0, K); `TypeError` for symbols that
+    are no integers.
 
     **Example:** a model that has seen nothing.
 
@@ -127,25 +145,32 @@ def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
     2.0
     """
     batch = jnp.asarray(batch)
+    if batch.ndim != 2 or batch.shape[1] < 2:
+        do = "Cut the text into rows of at least two symbols."
+        raise ValueError(explain("bits_per_symbol: batch", f"shape {batch.shape}", "(B, T + 1), T >= 1", do))
+    _check_symbols("bits_per_symbol: batch", batch, model.symbols)
     log_p = jax.nn.log_softmax(jax.vmap(model)(batch[:, :-1]))
-    taken = jnp.take_along_axis(log_p, batch[:, 1:, None].astype(jnp.int32), axis=-1)
+    following = batch[:, 1:]
+    taken = jnp.take_along_axis(log_p, following[..., None].astype(jnp.int32), axis=-1)[..., 0]
+    taken = jnp.where(_known(following, model.symbols), taken, jnp.nan)
     return -jnp.mean(taken) / jnp.log(jnp.asarray(2, taken.dtype))
 
 
 def generate(
-    model: LanguageModel, prompt: Any, steps: int, *, key: Key | None = None, temperature: Any = 1.0
+    model: LanguageModel, prompt: Any, steps: Checked[int], *, key: Key | None = None, temperature: Any = 1.0
 ) -> Int[Array, " steps"]:
     r"""Let a language model write on: evolve the closed loop.
 
     **Arguments:**
 
     - `model`: a `LanguageModel`. `prompt`: symbols to start from, shape (P,), P >= 1.
-    - `steps`: how many symbols to write. `key`: the draws; None for the likeliest symbol each time.
+    - `steps`: how many symbols to write, at least 1. `key`: the draws; None for the likeliest symbol each time.
     - `temperature`: > 0; 1 for the model's own distribution, less for likelier symbols.
 
     **Returns:** the symbols written, shape (steps,), without the prompt.
 
-    **Raises:** `ValueError` for an empty prompt.
+    **Raises:** `ValueError` for an empty prompt, a known symbol outside [0, K), no steps, or a temperature that is not
+    positive; `Diverged` where a state or a logit stops being finite, for there is no symbol that could say so.
 
     **Example:** the same key writes the same text.
 
@@ -161,11 +186,15 @@ def generate(
     if prompt.ndim != 1 or prompt.size == 0:
         do = "Start from at least one symbol."
         raise ValueError(explain("generate: prompt", f"shape {prompt.shape}", "(P,), P >= 1", do))
+    _check_symbols("generate: prompt", prompt, model.symbols)
+    _ranges.whole("generate: steps", steps, "Say how many symbols to write.")
+    _ranges.positive("generate: temperature", temperature, "Leave it out for the model's own distribution.")
     hidden = model.initial
     if prompt.size > 1:
         hidden = evolve(from_cell(model.cell, model.encode(prompt[:-1])), hidden, save="last").final
     loop = Writing(model, as_parameter(temperature))
-    return evolve(loop, (hidden, prompt[-1]), steps=steps, key=key, save=_symbol).states[1:]
+    # There is no symbol that could say that the state or a logit is not finite.
+    return evolve(loop, (hidden, prompt[-1]), steps=steps, key=key, save=_symbol, throw=True).states[1:]
 
 
 def exposed(state: State) -> Any:
@@ -181,6 +210,14 @@ def rest(cell: Any) -> State:
 
 def _symbol(state: State) -> Any:
     return state[1]
+
+
+def _check_symbols(what: str, symbols: Any, count: int) -> None:
+    _ranges.indices(what, symbols, count, "Number the symbols from 0, in the order of the model's alphabet.")
+
+
+def _known(symbols: Any, count: int) -> Any:
+    return (symbols >= 0) & (symbols < count)
 
 
 def _ends(cell: Any, outputs: int, key: Key) -> tuple[eqx.nn.Linear, State]:

@@ -15,11 +15,12 @@ import numpy as np
 import scipy.linalg
 
 from separatrix._errors import explain
-from separatrix._types import Function, Scalar, State
+from separatrix._types import Checked, Function, Scalar, State
 from separatrix.calculus import close_loop
 from separatrix.calculus.methods import RK4
 from separatrix.evolution import evolve
 from separatrix.evolution._save import identity
+from separatrix.systems import _ranges
 from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
@@ -35,6 +36,8 @@ class PendulumPlant(OpenFlow):
 
     - `friction`: a >= 0.
 
+    **Raises:** `ValueError` for a negative friction.
+
     **Example:** a torque of 1 holds it level.
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -43,6 +46,9 @@ class PendulumPlant(OpenFlow):
     """
 
     friction: Any = eqx.field(default=0.0, converter=as_parameter)
+
+    def __check_init__(self) -> None:
+        _ranges.nonnegative("PendulumPlant: friction", self.friction, "Leave it out for none.")
 
     def velocity(self, t: Scalar, state: State, inputs: Any) -> State:
         angle, rate = state[0], state[1]
@@ -69,6 +75,8 @@ class BoundedPolicy(eqx.Module):
     - `limit`: the largest input, > 0; not trained.
     - `features`: what the net sees of a state; all of it by default.
 
+    **Raises:** `ValueError` for a limit that is not positive and finite.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -81,9 +89,8 @@ class BoundedPolicy(eqx.Module):
     limit: float = eqx.field(static=True)
     features: Function = eqx.field(default=identity, static=True)
 
-    def __check_init__(self):
-        if not self.limit > 0:
-            raise ValueError(explain("BoundedPolicy: limit", self.limit, "a number > 0", "Pass the largest input."))
+    def __check_init__(self) -> None:
+        _ranges.positive("BoundedPolicy: limit", self.limit, "Pass the largest input.")
 
     def __call__(self, state: Any) -> Any:
         return self.limit * jnp.tanh(self.net(self.features(state)))
@@ -113,7 +120,7 @@ def policy_loss(
     cost: Function,
     *,
     horizon: float,
-    steps: int,
+    steps: Checked[int],
     terminal: Function | None = None,
     method: Any = None,
 ) -> Function:
@@ -126,9 +133,10 @@ def policy_loss(
     - `plant`: an `OpenFlow`. `cost`: c(x, u), a scalar. `terminal`: g(x), none by default.
     - `horizon`: T > 0, taken in `steps` steps of the `method` (`RK4()` by default).
 
-    **Returns:** l(policy, batch) for `fit`, with starts (B, ...) and a policy u(x), an `equinox.Module`.
+    **Returns:** l(policy, batch) for `fit`, with starts (B, ...) and a policy u(x), an `equinox.Module`. It is NaN if one
+    of the starts does not get to T: no policy is rewarded for blowing up.
 
-    **Raises:** `ValueError` for a horizon that is not positive or less than one step.
+    **Raises:** `ValueError` for a horizon that is not positive and finite, or less than one step.
 
     **Example:** x' = u with cost x^2 + u^2 wants u = -x.
 
@@ -146,7 +154,7 @@ def policy_loss(
     **Reference:** Pontryagin et al., *The Mathematical Theory of Optimal Processes* (1962), chapter I, for the cost
     as a coordinate.
     """
-    if not (horizon > 0 and steps >= 1):
+    if not (0 < horizon < np.inf and isinstance(steps, int) and steps >= 1):
         got = f"horizon {horizon:g} in {steps} steps"
         raise ValueError(explain("policy_loss", got, "a horizon > 0 in at least one step", "Say how far to look."))
     method = RK4() if method is None else method
@@ -175,7 +183,8 @@ def lqr(a: Any, b: Any, q: Any, r: Any) -> Any:
 
     **Returns:** K, shape (m, d).
 
-    **Raises:** `ValueError` for shapes that do not fit, or where the equation has no stabilising solution.
+    **Raises:** `ValueError` for shapes that do not fit, values that are not finite, Q or R that are not symmetric, Q with a
+    negative eigenvalue, R with one that is not positive, or where the equation has no stabilising solution.
 
     **Example:** the double integrator, gain (1, sqrt 3).
 
@@ -191,9 +200,26 @@ def lqr(a: Any, b: Any, q: Any, r: Any) -> Any:
     if a.shape != (size, size) or q.shape != (size, size) or r.shape != (inputs, inputs):
         got = f"A {a.shape}, B {b.shape}, Q {q.shape}, R {r.shape}"
         raise ValueError(explain("lqr", got, "(d, d), (d, m), (d, d), (m, m)", "Give two axes to each matrix."))
+    for name, matrix in (("A", a), ("B", b), ("Q", q), ("R", r)):
+        _ranges.finite(f"lqr: {name}", matrix, "Look at where this value was made.")
+    _require_cost("Q", q, ">= 0", lambda least, rounding: least >= -rounding)
+    _require_cost("R", r, "> 0", lambda least, rounding: least > rounding)
     try:
         solution = scipy.linalg.solve_continuous_are(a, b, q, r)
     except (np.linalg.LinAlgError, ValueError) as error:
         do = "Check that (A, B) can be stabilised, Q >= 0 and R > 0."
         raise ValueError(explain("lqr", f"no solution ({error})", "a stabilising one", do)) from error
     return jnp.asarray(np.linalg.solve(r, b.T @ solution))
+
+
+def _require_cost(name: str, matrix: Any, sign: str, holds: Function) -> None:
+    """Refuse the matrix of a cost that is not symmetric, or has an eigenvalue of the wrong sign."""
+    size = float(np.max(np.abs(matrix), initial=0.0))
+    if not np.allclose(matrix, matrix.T, rtol=0, atol=1e-10 * size):
+        raise ValueError(
+            explain(f"lqr: {name}", "a matrix that is not symmetric", "a symmetric one", "Take (M + M^T)/2.")
+        )
+    least = float(np.min(np.linalg.eigvalsh(matrix)))
+    if not holds(least, 1e-12 * size):
+        do = "A cost must not reward what it weighs."
+        raise ValueError(explain(f"lqr: {name}", f"an eigenvalue {least:g}", f"eigenvalues {sign}", do))

@@ -21,9 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from separatrix._errors import explain
-from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix._errors import Diverged, explain
+from separatrix._tree import all_finite
+from separatrix._types import Checked, Function, Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
+from separatrix.systems import _ranges
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 
@@ -33,12 +35,12 @@ class Monomials(eqx.Module):
 
     **Arguments:**
 
-    - `names`: one for each variable.
+    - `names`: one for each variable, no two the same.
     - `degree`: the highest total degree, >= 0.
 
     A library is a function (d,) -> (p,) with `names`, the variables, and `labels`, its p terms.
 
-    **Raises:** `ValueError` for no names or a negative degree.
+    **Raises:** `ValueError` for no names, a name given twice, or a degree that is negative or no whole number.
 
     **Example:**
 
@@ -53,11 +55,15 @@ class Monomials(eqx.Module):
     names: tuple[str, ...] = eqx.field(static=True)
     exponents: tuple[tuple[int, ...], ...] = eqx.field(static=True)
 
-    def __init__(self, names: Sequence[str], degree: int):
+    def __init__(self, names: Sequence[str], degree: Checked[int]):
         self.names = tuple(names)
+        if len(set(self.names)) < len(self.names):
+            do = "Give each variable a name of its own."
+            raise ValueError(explain("Monomials: names", ", ".join(self.names), "different names", do))
         if not self.names or degree < 0:
             got, do = f"{len(self.names)} names and degree {degree}", 'Pass for example ("x", "y"), 3.'
             raise ValueError(explain("Monomials", got, "at least one name and a degree >= 0", do))
+        degree = _ranges.whole("Monomials: degree", degree, 'Pass for example ("x", "y"), 3.', least=0)
         factors = [
             chosen
             for total in range(degree + 1)
@@ -112,7 +118,7 @@ class Discovery:
     """What was found.
 
     - `coefficients`, shape (p, d): Xi; `library`: its terms.
-    - `residual`: |V - Theta Xi| / |V|, in the Frobenius norm.
+    - `residual`: |V - Theta Xi| / |V|, in the Frobenius norm; 0 if both are.
     """
 
     library: Any
@@ -158,8 +164,8 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
 
     **Returns:** a `Discovery`.
 
-    **Raises:** `ValueError` for shapes that do not fit, values that are not finite, fewer points than terms, or a
-    negative threshold.
+    **Raises:** `ValueError` for shapes that do not fit, values or terms that are not finite, fewer points than terms, or a
+    threshold that is negative or not finite; `Diverged` if the least squares have no finite solution.
 
     **Example:**
 
@@ -181,13 +187,17 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
         raise ValueError(explain("discover", got, f"two arrays (N, {width}) with N >= {count} terms", do))
     if not (bool(jnp.isfinite(points).all()) and bool(jnp.isfinite(velocities).all())):
         raise ValueError(explain("discover", "values that are not finite", "finite numbers", "Drop them first."))
-    if not threshold >= 0:
-        raise ValueError(explain("discover: threshold", threshold, "a number >= 0", "Take 0 to keep all terms."))
+    _ranges.nonnegative("discover: threshold", threshold, "Take 0 to keep all terms.")
     terms = jax.vmap(library)(points)
+    _ranges.finite("discover: the library's terms", terms, "Scale the variables, or take a lower degree.")
     algorithm = ThresholdedLeastSquares(terms, velocities, jnp.asarray(threshold, terms.dtype))
-    coefficients = evolve(algorithm, algorithm.init(), steps=count, save="last").final
-    residual = jnp.linalg.norm(velocities - terms @ coefficients) / jnp.linalg.norm(velocities)
-    return Discovery(library, coefficients, float(residual))
+    first = algorithm.init()
+    path = evolve(algorithm, first, steps=count, save="last") if bool(all_finite(first)) else None
+    if path is None or not bool(path.outcome.reached):
+        do = "Scale the variables, drop terms that depend on each other, or give more points."
+        raise Diverged(explain("discover", "least squares without a finite solution", "finite coefficients", do))
+    error, size = (float(jnp.linalg.norm(v)) for v in (velocities - terms @ path.final, velocities))
+    return Discovery(library, path.final, error / size if size > 0 else error)
 
 
 def _monomial(names: tuple[str, ...], powers: tuple[int, ...]) -> str:

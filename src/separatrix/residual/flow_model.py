@@ -11,6 +11,7 @@ start, lets the orbits pass each other.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
@@ -18,9 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from separatrix._errors import explain
-from separatrix._types import Function
-from separatrix.calculus.methods import Euler
+from separatrix._types import Checked, Function
+from separatrix.calculus.methods import Euler, Method
 from separatrix.evolution import evolve
+from separatrix.systems import _ranges
 from separatrix.systems._signature import as_pytree
 from separatrix.systems.flow import Flow
 from separatrix.systems.trajectory import Trajectory
@@ -37,9 +39,12 @@ class FlowModel(eqx.Module):
     - `method`: `Euler()` makes it a residual net; for adaptive steps a diffrax solver, or None for Tsit5.
     - `horizon`: T > 0.
 
+    Where the flow does not get to T, what is read out is NaN.
+
     Depth, method and horizon are not trained; `with_depth` changes them afterwards.
 
-    **Raises:** `ValueError` for a depth below 1 or a horizon that is not positive.
+    **Raises:** `ValueError` for a depth below 1, a horizon that is not positive and finite, a fixed-step method without a
+    depth, or a diffrax solver with one; `TypeError` for a flow that is none.
 
     **Example:** a residual classifier of two inputs, trained as any model.
 
@@ -59,15 +64,25 @@ class FlowModel(eqx.Module):
     encoder: Function = eqx.field(converter=as_pytree)
     flow: Flow
     readout: Function = eqx.field(converter=as_pytree)
-    depth: int | None = eqx.field(static=True, default=8)
+    depth: Checked[int | None] = eqx.field(static=True, default=8)
     method: Any = eqx.field(default_factory=Euler)
     horizon: float = eqx.field(static=True, default=1.0)
 
-    def __check_init__(self):
-        if (self.depth is not None and self.depth < 1) or not self.horizon > 0:
+    def __check_init__(self) -> None:
+        if not isinstance(self.flow, Flow):
+            do = "Pass NeuralODE(field), or sx.as_flow(f)."
+            raise TypeError(explain("FlowModel: flow", type(self.flow).__name__, "a Flow", do))
+        counted = isinstance(self.depth, int) and not isinstance(self.depth, bool) and self.depth >= 1
+        if not (counted or self.depth is None) or not 0 < self.horizon < math.inf:
             got = f"depth {self.depth} and horizon {self.horizon:g}"
             do = "Take depth=None for adaptive steps."
             raise ValueError(explain("FlowModel", got, "a depth >= 1 (or None) and a horizon > 0", do))
+        fixed = isinstance(self.method, Method)
+        if self.method is not None and fixed != (self.depth is not None):
+            got = f"{type(self.method).__name__}() and depth {self.depth}"
+            expected = "a depth for a fixed-step method, none for adaptive steps"
+            do = "Say depth=8, or depth=None with method=None."
+            raise ValueError(explain("FlowModel: method", got, expected, do))
 
     def hidden(self, x: Any, save: Any = "all") -> Trajectory:
         """Return the trajectory z(0), ..., z(T) of the hidden state of one input."""
@@ -78,13 +93,15 @@ class FlowModel(eqx.Module):
         return self.readout(self.hidden(x, save="last").final)
 
 
-def with_depth(model: FlowModel, depth: int | None, method: Any = None) -> FlowModel:
+def with_depth(model: FlowModel, depth: Checked[int | None], method: Any = None) -> FlowModel:
     """Return the same weights evolved with another depth, and method.
 
     **Arguments:**
 
     - `depth`: L >= 1, or None for adaptive steps.
-    - `method`: by default that of the model; Tsit5 for adaptive steps.
+    - `method`: by default that of the model, Euler's if it has none; Tsit5 for adaptive steps.
+
+    **Raises:** as `FlowModel`.
 
     **Example:**
 
@@ -93,7 +110,7 @@ def with_depth(model: FlowModel, depth: int | None, method: Any = None) -> FlowM
     >>> model(jnp.array(1.0)).item(), round(sx.with_depth(model, 8, sx.RK4())(jnp.array(1.0)).item(), 4)
     (0.0, 0.3679)
     """
-    kept = None if depth is None else model.method
+    kept = None if depth is None else model.method if isinstance(model.method, Method) else Euler()
     return dataclasses.replace(model, depth=depth, method=kept if method is None else method)
 
 
@@ -107,6 +124,8 @@ def augment(x: Inexact[Array, "*batch width"], extra: int) -> Inexact[Array, "*b
 
     **Returns:** shape (..., d + extra).
 
+    **Raises:** `ValueError` for another number of dimensions.
+
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -116,4 +135,5 @@ def augment(x: Inexact[Array, "*batch width"], extra: int) -> Inexact[Array, "*b
     **Reference:** Dupont, Doucet & Teh, *Augmented neural ODEs* (2019), section 4; proposition 1 for what a flow on the
     line cannot do.
     """
+    extra = _ranges.whole("augment: extra", extra, "Say how many dimensions to append.", least=0)
     return jnp.concatenate([x, jnp.zeros((*x.shape[:-1], extra), x.dtype)], axis=-1)

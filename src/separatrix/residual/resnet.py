@@ -7,6 +7,7 @@ the last states differ by O(1/L). A field whose weights change with depth is a c
 linear through a few knots it can be met at any depth, so that a net may be made deeper after it was trained.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, is_inexact
 from separatrix._types import Function, Key, Scalar, State
+from separatrix.systems import _ranges
 from separatrix.systems._signature import Frozen, as_pytree, freeze, positional_count
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
@@ -59,9 +61,9 @@ class ResNet(NearIdentityMap):
     **Arguments:**
 
     - `field`: f(t, x) or f(x), what a block adds; weights that depend on depth are a function of t, see `AlongDepth`.
-    - `step_size`: h = T/L for L blocks over the time T.
+    - `step_size`: h = T/L > 0 for L blocks over the time T.
 
-    **Raises:** `TypeError` for any other signature.
+    **Raises:** `TypeError` for any other signature; `ValueError` for a step size that is not positive and finite.
 
     **Example:** for f(x) = x, L blocks multiply by (1 + 1/L)^L.
 
@@ -78,6 +80,7 @@ class ResNet(NearIdentityMap):
     step_size: Scalar
 
     def __init__(self, field: Function, step_size: Any):
+        _ranges.positive("ResNet: step_size", step_size, "Pass T/L for L blocks over the time T.")
         self.block = NeuralODE(field)
         self.step_size = as_parameter(step_size)
 
@@ -96,7 +99,8 @@ class AlongDepth(eqx.Module):
     The field is smooth between knots only: a method keeps its order where its steps end on them, that is where its
     depth is a multiple of K - 1.
 
-    **Raises:** `ValueError` for no modules, modules that differ in more than values, or a span that is not positive.
+    **Raises:** `ValueError` for no modules, modules that differ in more than values, or a span that is not positive
+    and finite.
 
     **Example:**
 
@@ -118,7 +122,7 @@ class AlongDepth(eqx.Module):
     span: float = eqx.field(static=True)
 
     def __init__(self, modules: Sequence[Any], span: float = 1.0):
-        if not (len(modules) and span > 0):
+        if not (len(modules) and 0 < span < math.inf):
             got, do = f"{len(modules)} modules over a span of {span:g}", "Pass the weights at t = 0, ..., T, and T."
             raise ValueError(explain("AlongDepth", got, "at least one module and a span > 0", do))
         parts = [eqx.partition(module, eqx.is_array) for module in modules]

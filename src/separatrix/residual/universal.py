@@ -18,9 +18,10 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import add, is_traced
-from separatrix._types import Function, Scalar, State
+from separatrix._types import Checked, Function, Scalar, State
 from separatrix.calculus.methods import RK4
 from separatrix.evolution import evolve
+from separatrix.systems import _ranges
 from separatrix.systems.flow import Flow
 from separatrix.systems.functions import as_flow
 
@@ -73,7 +74,7 @@ def universal(known: Flow | Function, unknown: Flow | Function) -> Universal:
     return Universal(*(part if isinstance(part, Flow) else as_flow(part) for part in (known, unknown)))
 
 
-def segments(times: Any, states: Any, length: int) -> Segments:
+def segments(times: Any, states: Any, length: Checked[int]) -> Segments:
     """Cut orbits into all their segments of a length, overlapping.
 
     **Arguments:**
@@ -83,7 +84,8 @@ def segments(times: Any, states: Any, length: int) -> Segments:
 
     **Returns:** `Segments`, with T - length of them for each orbit: data for `fit` with `trajectory_loss`.
 
-    **Raises:** `ValueError` for shapes that do not fit, instants that are not evenly spaced, or another length.
+    **Raises:** `ValueError` for shapes that do not fit, values that are not finite, instants that are not evenly spaced, or
+    another length.
 
     **Example:**
 
@@ -95,9 +97,9 @@ def segments(times: Any, states: Any, length: int) -> Segments:
     if times.ndim != 1 or states.ndim not in (2, 3) or states.shape[-2] != times.shape[0]:
         got, do = f"times {times.shape} and states {states.shape}", "Put time on the axis before the last."
         raise ValueError(explain("segments", got, "times (T,) and states (T, d) or (orbits, T, d)", do))
-    if not 1 <= length < times.shape[0]:
-        do = "Count intervals, not instants."
-        raise ValueError(explain("segments: length", length, f"1 to {times.shape[0] - 1}", do))
+    _ranges.whole("segments: length", length, "Count intervals, not instants.", most=times.shape[0] - 1)
+    _ranges.finite("segments: times", times, "Drop or fill missing instants first.")
+    _ranges.finite("segments: states", states, "Drop or fill missing values first.")
     gaps = None if is_traced(times) else np.diff(np.asarray(times, float))
     # Instants may be decimal fractions rounded at float32.
     if gaps is not None and not (gaps[0] > 0 and np.allclose(gaps, gaps[0], rtol=1e-3)):
@@ -109,7 +111,7 @@ def segments(times: Any, states: Any, length: int) -> Segments:
     return Segments(jnp.tile(times[places], (orbits, 1)), pieces)
 
 
-def trajectory_loss(flow_of: Function, *, substeps: int = 1, method: Any = None) -> Function:
+def trajectory_loss(flow_of: Function, *, substeps: Checked[int] = 1, method: Any = None) -> Function:
     """Return the multiple-shooting loss l(model, segments): the mean squared distance of evolved and observed states.
 
     **Arguments:**
@@ -117,9 +119,9 @@ def trajectory_loss(flow_of: Function, *, substeps: int = 1, method: Any = None)
     - `flow_of`: model -> `Flow`.
     - `substeps`: steps of the method between two instants, >= 1. `method`: fixed-step; `RK4()` by default.
 
-    **Returns:** l(model, batch) for `fit`, with a batch of `Segments`.
+    **Returns:** l(model, batch) for `fit`, with a batch of `Segments`. It is NaN if a segment does not get to its end.
 
-    **Raises:** `ValueError` for less than one substep.
+    **Raises:** `ValueError` for substeps that are not a whole number of at least 1.
 
     **Example:** the rate of an exponential decay.
 
@@ -134,8 +136,7 @@ def trajectory_loss(flow_of: Function, *, substeps: int = 1, method: Any = None)
     **Reference:** Bock, *Recent advances in parameter identification techniques for O.D.E.* (1983), without
     its matching conditions: each segment starts where it was observed.
     """
-    if substeps < 1:
-        raise ValueError(explain("trajectory_loss: substeps", substeps, "a whole number >= 1", "Leave it out for 1."))
+    substeps = _ranges.whole("trajectory_loss: substeps", substeps, "Leave it out for 1.")
     method = RK4() if method is None else method
 
     def loss(model: Any, batch: Any) -> Any:

@@ -9,8 +9,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import Key
 
 
@@ -26,6 +28,16 @@ def as_parameter(value: Any) -> Any:
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex)) else leaf, value
     )
+
+
+def as_step_size(what: str, value: Any) -> Any:
+    """Turn a step size into a traced leaf, a whole one into a float; refuse what is no finite number other than 0."""
+    if isinstance(value, str | complex) or value is None or not jnp.issubdtype(jnp.result_type(value), jnp.number):
+        raise TypeError(explain(what, repr(value), "a real number", "Pass for example 0.1."))
+    # NumPy keeps what is known known while something else is being traced.
+    if not is_traced(value) and not np.all(np.isfinite(value) & (np.asarray(value) != 0)):
+        raise ValueError(explain(what, value, "a finite number other than 0", "Pass for example 0.1."))
+    return as_parameter(float(value) if isinstance(value, int) else value)
 
 
 def require_key(key: Key | None, name: str) -> Key:

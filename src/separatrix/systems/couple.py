@@ -4,12 +4,19 @@ r"""Coupled systems: several of one kind side by side, with an added interaction
     flows  dx_i/dt = f_i(t, x_i) + c_i(t, x)
     SDEs   dx_i = (f_i(t, x_i) + c_i(t, x)) dt + g_i(t, x_i) dW_i
 
-For near-identity maps of one step size h the interaction is a rate too, x_i + h c_i: the limit of the coupled maps is the
-coupling of their limits.
+For near-identity maps the interaction is a rate too. Each keeps its own step size h_i and its own clock n h_i. The clock
+of the whole is that of the first: when it advances by h, the i-th advances by r_i h with r_i = h_i/h_1, and the
+interaction by h,
+
+    x_i -> F_i,(r_i h)(r_i t, x_i) + h c_i(t, x),
+
+so that the limit is r_i limit(F_i) + c_i. With one step size for all, the limit of the coupled maps is the coupling of
+their limits.
 """
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import lineax as lx
 
@@ -19,7 +26,7 @@ from separatrix._types import Function, Key, Operator, Scalar, State, StepIndex
 from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
-from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.map import FiniteMap, Map, NearIdentityMap, step_ratio
 from separatrix.systems.sde import SDE
 
 
@@ -35,21 +42,32 @@ class CoupledMap(Map):
         return add(moved, self.coupling(n, state))
 
 
+class CoupledFiniteMap(FiniteMap):
+    """x_i -> F_i(n, x_i) + c_i(n, x), for as many steps as the shortest of its finite parts."""
+
+    coupled: CoupledMap
+    length: int = eqx.field(static=True)
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        return self.coupled.step(n, state, key=key)
+
+
 class CoupledNearIdentityMap(NearIdentityMap):
-    """x_i -> F_i,h(t, x_i) + h c_i(t, x)."""
+    """x_i -> F_i,(r_i h)(r_i t, x_i) + h c_i(t, x), with r_i = h_i/h_1."""
 
     systems: tuple[NearIdentityMap, ...]
     coupling: Function
 
     @property
     def step_size(self) -> Any:
-        """Step size of the first system; all advance by it."""
+        """Step size of the first system; the others advance in proportion to theirs."""
         return self.systems[0].step_size
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         keys = _split(key, len(self.systems))
-        pairs = zip(self.systems, state, keys, strict=True)
-        moved = tuple(m.advance(t, x, step_size, key=k) for m, x, k in pairs)
+        ratios = [step_ratio(m, self.systems[0], step_size) for m in self.systems]
+        parts = zip(self.systems, ratios, state, keys, strict=True)
+        moved = tuple(m.advance(r * t, x, r * step_size, key=k) for m, r, x, k in parts)
         return axpy(step_size, self.coupling(t, state), moved)
 
 
@@ -88,9 +106,11 @@ def couple(*systems: Any, coupling: Function) -> System:
     **Arguments:**
 
     - `systems`: at least two `Map`s, `Flow`s or `SDE`s.
-    - `coupling`: c(t, states) (c(n, states) for maps), returning a tuple of increments, one for each system.
+    - `coupling`: c(t, states) (c(n, states) for maps), returning a tuple of increments, one for each system; of rates, for
+      flows, SDEs and near-identity maps, in the time t = n h of the first.
 
-    **Returns:** a system of the same kind on the tuple of states.
+    **Returns:** a system of the same kind on the tuple of states. Near-identity maps keep their own step sizes and clocks;
+    the step size of the whole is that of the first. A random one gives each part its own key, `fold_in(key, position)`.
 
     **Raises:** `TypeError` for systems of different kinds; `ValueError` for fewer than two.
 
@@ -116,7 +136,9 @@ def couple(*systems: Any, coupling: Function) -> System:
     )
     for kind, coupled in kinds:
         if all(isinstance(system, kind) for system in systems):
-            return coupled(systems, coupling)
+            whole = coupled(systems, coupling)
+            lengths = [system.length for system in systems if isinstance(system, FiniteMap)]
+            return CoupledFiniteMap(whole, min(lengths)) if lengths else whole
     names = ", ".join(type(system).__name__ for system in systems)
     raise TypeError(
         explain(

@@ -16,7 +16,7 @@ from separatrix.systems.sde import SDE
 class TermFlow(Flow):
     """dx/dt = term.vf(t, x, args)."""
 
-    term: diffrax.ODETerm
+    term: diffrax.ODETerm[Any]
     args: PyTree
 
     def velocity(self, t: Scalar, state: State) -> State:
@@ -26,7 +26,7 @@ class TermFlow(Flow):
 class TermSDE(SDE):
     """dx = drift_term.vf(t, x, args) dt + control_term.vf(t, x, args) dW."""
 
-    drift_term: diffrax.ODETerm
+    drift_term: diffrax.ODETerm[Any]
     control_term: Any
     args: PyTree
 

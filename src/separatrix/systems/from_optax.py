@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
 from separatrix._types import Function, Key, State, StepIndex
 from separatrix.systems.map import Map
-from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.objective import Objective, as_objective, require_scalar
 
 
 class OptimizerState(NamedTuple):
@@ -54,7 +55,7 @@ class OptaxMap(Map):
         parameters, inner = state
 
         def objective(values: State) -> Any:
-            return self.objective(values, key=key)
+            return require_scalar(self.objective(values, key=key))
 
         value, gradient = jax.value_and_grad(objective)(parameters)
         # Some transformations mix integer widths: they run under the promotion rules they were written for.
@@ -62,7 +63,24 @@ class OptaxMap(Map):
             updates, inner = self.transformation.update(
                 gradient, inner, parameters, value=value, grad=gradient, value_fn=objective
             )
-        return OptimizerState(optax.apply_updates(parameters, updates), inner)
+        following = optax.apply_updates(parameters, updates)
+        broken = _gathered_nan(inner)
+        if broken is not None:
+            following = jax.tree.map(lambda leaf: jnp.where(broken, jnp.nan, leaf), following)
+        return OptimizerState(following, inner)
+
+
+def _gathered_nan(inner: Any) -> Any:
+    """Whether an optimiser that gathers gradients of several steps, and moves at the last, has gathered NaN already.
+
+    None for one that moves at each step: there the parameters tell.
+    """
+    gathering = (optax.MultiStepsState, optax.ApplyEvery)
+    nodes = jax.tree.leaves(inner, is_leaf=lambda node: isinstance(node, gathering))
+    gathered = [
+        leaf for node in nodes if isinstance(node, gathering) for leaf in jax.tree.leaves(node) if is_inexact(leaf)
+    ]
+    return jnp.stack([jnp.any(jnp.isnan(leaf)) for leaf in gathered]).any() if gathered else None
 
 
 def from_optax(objective: Objective | Function, transformation: Any) -> OptaxMap:

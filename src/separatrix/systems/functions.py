@@ -12,7 +12,7 @@ from separatrix._errors import explain
 from separatrix._tree import is_inexact, structure
 from separatrix._types import Function, Key, Operator, Scalar, State, StepIndex
 from separatrix.systems._signature import accepts_key, as_pytree, positional_count
-from separatrix.systems.base import as_parameter
+from separatrix.systems.base import as_step_size
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.open import OpenFlow, OpenMap
@@ -120,6 +120,9 @@ def as_near_identity(function: Function, step_size: Scalar) -> NearIdentityMap:
     - `function`: returns F_h(t, x), equal to x at h = 0.
     - `step_size`: h, a traced leaf of the map.
 
+    **Raises:** `TypeError` for any other signature, or a step size that is no number; `ValueError` for a step size of 0,
+    NaN or infinity.
+
     **Example:**
 
     >>> import separatrix as sx
@@ -128,7 +131,8 @@ def as_near_identity(function: Function, step_size: Scalar) -> NearIdentityMap:
     0.5
     """
     positional_count(function, (3,), "f(t, x, h)")
-    return FunctionNearIdentityMap(as_pytree(function), as_parameter(step_size), accepts_key(function))
+    size = as_step_size("as_near_identity: step_size", step_size)
+    return FunctionNearIdentityMap(as_pytree(function), size, accepts_key(function))
 
 
 def as_flow(function: Function) -> Flow:

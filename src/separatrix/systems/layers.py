@@ -43,13 +43,13 @@ class ListedLayers(FiniteMap):
 
 
 class Activated(eqx.Module):
-    """x -> activation(layer(x)): one layer of a multilayer perceptron."""
+    """x -> sigma_i(layer(x)_i): one layer of a multilayer perceptron, whose activation may have weights for each unit."""
 
     layer: Function
     activation: Function
 
     def __call__(self, x: Any) -> Any:
-        return self.activation(self.layer(x))
+        return eqx.filter_vmap(lambda unit, y: unit(y))(self.activation, self.layer(x))
 
 
 def from_layers(net: Any) -> FiniteMap:
@@ -85,8 +85,7 @@ def from_layers(net: Any) -> FiniteMap:
 
 def _layers_of(net: Any) -> list[Any]:
     if isinstance(net, eqx.nn.MLP):
-        inner = [Activated(layer, _per_unit(net.activation)) for layer in net.layers[:-1]]
-        return [*inner, Activated(net.layers[-1], net.final_activation)]
+        return _layers_of_perceptron(net)
     layers = net if isinstance(net, Sequence) else getattr(net, "layers", None)
     if not isinstance(layers, Sequence) or not all(callable(layer) for layer in layers):
         raise TypeError(
@@ -100,9 +99,19 @@ def _layers_of(net: Any) -> list[Any]:
     return list(layers)
 
 
-def _per_unit(activation: Any) -> Any:
-    """An activation of an MLP may carry a parameter for each unit; then it is mapped over them."""
-    return eqx.filter_vmap(lambda f, x: f(x)) if not callable(activation) else activation
+def _layers_of_perceptron(net: eqx.nn.MLP) -> list[Any]:
+    """Linear layers with their activations, as `MLP.__call__` joins them: weights of an activation are (depth, width)."""
+    if net.depth == 0:
+        return list(net.layers)  # Its final activation is not applied.
+    linear = list(net.layers)
+    if net.scan:
+        linear[1:-1] = [_row(linear[1], i) for i in range(net.depth - 1)]
+    inner = [Activated(layer, _row(net.activation, i)) for i, layer in enumerate(linear[:-1])]
+    return [*inner, Activated(linear[-1], net.final_activation)]
+
+
+def _row(module: Any, i: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[i] if eqx.is_array(leaf) else leaf, module)
 
 
 def _same_form(layers: list[Any]) -> bool:

@@ -66,3 +66,22 @@ class NearIdentityMap(Map):
         """Return (n h, h) in a dtype."""
         step_size = jnp.asarray(self.step_size, dtype)
         return jnp.asarray(n).astype(dtype) * step_size, step_size
+
+
+class InvertibleNearIdentityMap(NearIdentityMap, InvertibleMap):
+    """A near-identity map whose step is undone in closed form, whatever its time and size."""
+
+    @abstractmethod
+    def retreat(self, t: Scalar, state: State, step_size: Scalar) -> State:
+        """Return the state at t from that at t + h: the inverse of `advance` at time t."""
+
+    def inverse_step(self, n: StepIndex, state: State) -> State:
+        """Return x[n] from x[n+1]."""
+        t, step_size = self.clock(n, float_dtype(state))
+        return self.retreat(t, state, step_size)
+
+
+def step_ratio(map: NearIdentityMap, first: NearIdentityMap, like: Any) -> Any:
+    """h_i/h_1, by which a map that runs beside another advances in its time, in the dtype of `like`."""
+    dtype = jnp.result_type(like)
+    return jnp.asarray(map.step_size, dtype) / jnp.asarray(first.step_size, dtype)

@@ -6,10 +6,14 @@ gradient descent, and the limits of both.
 """
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
-from separatrix._types import Function, Key, Scalar, State
+from separatrix._errors import explain
+from separatrix._types import Checked, Function, Key, Scalar, State
 from separatrix.systems._signature import accepts_key, as_pytree
 
 
@@ -27,16 +31,18 @@ class FunctionObjective(Objective):
     function: Function
     takes_key: bool = eqx.field(static=True)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
+    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
         return self.function(parameters, key=key) if self.takes_key else self.function(parameters)
 
 
-def as_objective(function: Function) -> Objective:
+def as_objective(function: Checked[Function]) -> Objective:
     """Wrap a function L(parameters) or L(parameters, *, key) as an `Objective`.
 
     **Arguments:**
 
     - `function`: returns a scalar; one that is an `Objective` already is returned as it is.
+
+    **Raises:** `TypeError` for what cannot be called.
 
     **Example:**
 
@@ -46,4 +52,26 @@ def as_objective(function: Function) -> Objective:
     """
     if isinstance(function, Objective):
         return function
+    if not callable(function):
+        do = "Pass l(parameters), which returns a number."
+        raise TypeError(explain("objective", type(function).__name__, "a function of the parameters", do))
     return FunctionObjective(as_pytree(function), accepts_key(function))
+
+
+def require_scalar(loss: Any) -> Any:
+    """Return a loss; refuse what has no gradient: anything but one real number of floating point."""
+    leaves = jax.tree.leaves(loss)
+    if isinstance(loss, tuple | list):
+        got = f"a {type(loss).__name__} of {len(loss)}"
+        do = (
+            "Return the loss alone; what else is to be seen goes into metrics=. Several losses are a game: see Players."
+        )
+    elif len(leaves) != 1 or leaves[0] is not loss:
+        got, do = type(loss).__name__, "Return the loss alone."
+    elif jnp.shape(loss) != ():
+        got, do = f"shape {jnp.shape(loss)}", "Take the mean over examples."
+    elif not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        got, do = f"dtype {jnp.result_type(loss)}", "Return a real number of floating point."
+    else:
+        return loss
+    raise TypeError(explain("objective: what it returned", got, "a scalar", do))

@@ -9,6 +9,7 @@ Without one, P maps the state space to a constraint set in it (a sphere, a box):
 
 from typing import Any
 
+import equinox as eqx
 import jax
 
 from separatrix._errors import explain
@@ -16,7 +17,7 @@ from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
-from separatrix.systems.map import Map
+from separatrix.systems.map import FiniteMap, Map
 
 
 class ProjectedMap(Map):
@@ -25,6 +26,18 @@ class ProjectedMap(Map):
     map: Map
     projection: Function
     complete: Function | None
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        return self.projection(self.map.step(n, _complete(self.complete, state), key=key))
+
+
+class ProjectedFiniteMap(FiniteMap):
+    """u -> P(F(n, C(u))), for the steps that a finite map has."""
+
+    map: FiniteMap
+    projection: Function
+    complete: Function | None
+    length: int = eqx.field(static=True)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         return self.projection(self.map.step(n, _complete(self.complete, state), key=key))
@@ -65,6 +78,8 @@ def project(system: Any, projection: Function, complete: Function | None = None)
     """
     complete = None if complete is None else as_pytree(complete)
     match system:
+        case FiniteMap():
+            return ProjectedFiniteMap(system, as_pytree(projection), complete, system.length)
         case Map():
             return ProjectedMap(system, as_pytree(projection), complete)
         case Flow():

@@ -1,7 +1,8 @@
 """What an evolution returns: times, states, and how it ended.
 
-An outcome is enumerated and made of arrays, so that it passes through `jit` and `vmap`. A trajectory that holds a
-non-finite value never says that it completed.
+An outcome is enumerated and made of arrays, so that it passes through `jit` and `vmap`. `final` is the state at the end
+that was asked for, and NaN if the evolution did not get there: so no loss, likelihood or policy can be built on a broken
+run unseen. `last` is the last good state.
 """
 
 import enum
@@ -14,7 +15,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from separatrix._errors import explain
+from separatrix._errors import Diverged, explain
+from separatrix._tree import is_traced, poison
 from separatrix._types import State
 
 
@@ -29,17 +31,23 @@ class OutcomeKind(enum.IntEnum):
     EVENT = 5
 
 
+# Cause and remedy. An end that was asked for needs neither.
 _ADVICE = {
     OutcomeKind.COMPLETED: "",
     OutcomeKind.NON_FINITE: (
         "the state stopped being finite: (a) the step size is past the stability edge, (b) the solution grows without "
         "bound, or (c) the system divides by zero or leaves its domain"
     ),
-    OutcomeKind.STEP_LIMIT: "the step limit was reached: raise max_steps, loosen rtol and atol, or shorten times",
-    OutcomeKind.ESCAPED: "the solution blows up in finite time; the estimate is where it goes to infinity",
+    OutcomeKind.STEP_LIMIT: (
+        "the limit of steps or rounds was reached: raise max_steps (max_iterations of Parallel), loosen rtol and atol, or "
+        "shorten times"
+    ),
+    OutcomeKind.ESCAPED: "the solution blows up in finite time, at about the estimate: end times before it",
     OutcomeKind.STIFF: "the system looks stiff: try method=diffrax.Kvaerno5()",
     OutcomeKind.EVENT: "a terminating event came true",
 }
+_REACHED = (OutcomeKind.COMPLETED, OutcomeKind.EVENT)
+_NAMES = tuple(kind.name.lower() for kind in OutcomeKind)
 
 
 class Outcome(eqx.Module):
@@ -61,6 +69,11 @@ class Outcome(eqx.Module):
         return self.code == int(OutcomeKind.COMPLETED)
 
     @property
+    def reached(self) -> Bool[Array, "..."]:
+        """Whether the evolution reached an end that was asked for: completed, or stopped by its event."""
+        return self.completed | (self.code == int(OutcomeKind.EVENT))
+
+    @property
     def name(self) -> Any:
         """Lower-case name of the outcome ("completed", "non_finite", ...); a list of names for a batch."""
         codes = np.asarray(self.code)
@@ -68,11 +81,18 @@ class Outcome(eqx.Module):
 
     @property
     def advice(self) -> str:
-        """Likely causes and what to try, for a single evolution."""
-        return _ADVICE[OutcomeKind(int(self.code))]
+        """Likely causes and what to try; for a batch, those of its first member that did not reach its end."""
+        codes = np.ravel(np.asarray(self.code))
+        broken = [code for code in codes if OutcomeKind(int(code)) not in _REACHED]
+        return _ADVICE[OutcomeKind(int(broken[0] if broken else codes[0]))]
 
     def __eq__(self, other: object) -> Any:
         if isinstance(other, str):
+            if other.lower() not in _NAMES:
+                words = ", ".join(f'"{name}"' for name in _NAMES)
+                raise ValueError(
+                    explain("outcome ==", repr(other), f"one of {words}", "Compare with one of these words.")
+                )
             return self.code == int(OutcomeKind[other.upper()])
         if isinstance(other, OutcomeKind):
             return self.code == int(other)
@@ -82,19 +102,25 @@ class Outcome(eqx.Module):
         return id(self)
 
     def __str__(self) -> str:
+        """The one text of an outcome: what happened and when, the cause and the remedy."""
         if isinstance(self.code, Tracer):
             return "outcome (traced)"
         codes = np.asarray(self.code)
         if codes.ndim:
             kinds, counts = np.unique(codes, return_counts=True)
-            return ", ".join(f"{OutcomeKind(k).name.lower()}: {c}" for k, c in zip(kinds, counts, strict=True))
+            text = ", ".join(f"{OutcomeKind(k).name.lower()}: {c}" for k, c in zip(kinds, counts, strict=True))
+            return text if bool(np.all(self.reached)) else f"{text}; {self.advice}"
         text = OutcomeKind(int(codes)).name.lower()
         details = [
             f"{key} {float(value):.6g}"
             for key, value in (("at", self.at), ("estimate", self.estimate))
             if np.isfinite(value)
         ]
-        return f"{text} ({', '.join(details)})" if details else text
+        text = f"{text} ({', '.join(details)})" if details else text
+        return f"{text}; {self.advice}" if self.advice else text
+
+    def __repr__(self) -> str:
+        return f"Outcome({self})"
 
 
 def outcome(kind: Any, at: Any = jnp.nan, estimate: Any = jnp.nan) -> Outcome:
@@ -118,7 +144,9 @@ class Trajectory(eqx.Module):
     - `times`: shape (T,): step numbers for a `Map`; n h for a `NearIdentityMap`; times for a `Flow` or `SDE`.
     - `states`: the state (or what `save` computed from it) with a leading axis of length T. Rows past the end of an
       evolution that did not complete are NaN.
-    - `final`: the last good state, whatever was saved.
+    - `final`: the state at the end that was asked for, whatever was saved. An event is such an end. If the evolution did
+      not get there, the inexact leaves are NaN, and their derivative is infinite wherever it is asked for.
+    - `last`, `last_time`: the last good state, and its time (step number for a `Map`).
     - `outcome`: how it ended.
     - `stats`: counts (steps taken, steps rejected, evaluations, iterations, ...).
     - `interpolation`: a function of time, where dense output was asked for.
@@ -127,14 +155,25 @@ class Trajectory(eqx.Module):
     times: Shaped[Array, "*batch times"]
     states: State
     final: State
+    last: State
+    last_time: Shaped[Array, "..."]
     outcome: Outcome
     stats: dict[str, Any]
-    interpolation: Callable[[Any], Any] | None = None
+    interpolation: Callable[[Any], Any] | None
+
+    def __init__(
+        self, times: Any, states: State, last: State, last_time: Any, outcome: Outcome, stats: dict[str, Any],
+        interpolation: Callable[[Any], Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Make a trajectory of its last good state: `final` follows from the outcome and from nothing else."""
+        self.times, self.states, self.last, self.last_time = times, states, last, jnp.asarray(last_time)
+        self.final = poison(outcome.reached, last)
+        self.outcome, self.stats, self.interpolation = outcome, stats, interpolation
 
     def evaluate(self, t: Any) -> State:
         """Return the state at any time t inside the interval, from dense output.
 
-        **Raises:** `ValueError` where the evolution was not asked for dense output.
+        **Raises:** `ValueError` if the evolution was not asked for dense output.
         """
         if self.interpolation is None:
             raise ValueError(
@@ -153,3 +192,22 @@ class Trajectory(eqx.Module):
     def __repr__(self) -> str:
         shapes = eqx.tree_pformat(self.states)
         return f"Trajectory({self.outcome}; times {tuple(self.times.shape)}; states {shapes})"
+
+
+def raise_unless_reached(trajectory: Trajectory, what: str) -> Trajectory:
+    """Return the trajectory; raise if it did not reach the end that was asked for, at run time if it is traced.
+
+    **Raises:** `Diverged` with the text of the outcome; under `jit` the run-time error of `equinox.error_if` with its cause
+    and remedy.
+    """
+    outcome = trajectory.outcome
+    if not is_traced(outcome):
+        if not bool(np.all(outcome.reached)):
+            raise Diverged(f"{what}: {outcome}")
+        return trajectory
+    for kind in OutcomeKind:
+        if kind not in _REACHED:
+            text = f"{what}: {kind.name.lower()}; {_ADVICE[kind]}"
+            states = eqx.error_if((trajectory.final, trajectory.states), outcome.code == int(kind), text)
+            trajectory = eqx.tree_at(lambda t: (t.final, t.states), trajectory, states)
+    return trajectory

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix._tree import is_inexact, is_traced
+from separatrix._types import Checked
+from separatrix.systems import _ranges
 
 
 def examples_of(data: Any, what: str) -> tuple[Any, int]:
@@ -24,13 +25,17 @@ def examples_of(data: Any, what: str) -> tuple[Any, int]:
         do = "Put the examples on the first axis."
         raise ValueError(explain(what, got, "arrays of one length >= 1", do))
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
-        _require_finite(leaf, f"{what}{jax.tree_util.keystr(path)}")
+        found = _ranges.first_not_finite(leaf)
+        if found is not None:
+            name, do = f"{what}{jax.tree_util.keystr(path)}{list(found[1])}", "Drop or fill missing values first."
+            raise ValueError(explain(name, found[0], "a finite number", do))
     return jax.tree.map(jnp.asarray, data), counts.pop()
 
 
-def check_batch_size(batch_size: int | None, count: int, what: str) -> None:
+def check_batch_size(batch_size: Checked[int | None], count: int, what: str) -> None:
     """Refuse a batch that is empty or larger than the data."""
-    if batch_size is not None and not 1 <= batch_size <= count:
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (whole and 1 <= batch_size <= count):
         do = "Take a smaller batch, or batch_size=None for all."
         raise ValueError(explain(what, batch_size, f"1 to {count}, the number of examples", do))
 
@@ -40,13 +45,3 @@ def draw(key: Any, data: Any, batch_size: int) -> Any:
     count = jax.tree.leaves(data)[0].shape[0]
     chosen = jax.random.randint(key, (batch_size,), 0, count)
     return jax.tree.map(lambda leaf: leaf[chosen], data)
-
-
-def _require_finite(leaf: Any, what: str) -> None:
-    if is_traced(leaf) or not is_inexact(leaf):
-        return
-    values = np.asarray(leaf)
-    if not np.isfinite(values).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        do = "Drop or fill missing values first."
-        raise ValueError(explain(f"{what}{list(index)}", float(values[index]), "a finite number", do))

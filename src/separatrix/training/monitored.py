@@ -9,12 +9,15 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import Function, Key, State
 from separatrix.evolution import Save, evolve
+from separatrix.systems import _ranges
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Outcome
+from separatrix.training._running import blank_unless, measured, schedule
 
 
 class Monitor(Protocol):
@@ -30,31 +33,44 @@ class Monitor(Protocol):
     def note(self, values: Any) -> None: ...
 
 
-def evolve_monitored(
-    map: Map, state: State, monitor: Any, *, steps: int, start: int, key: Key | None, measure: Function, every: int,
-    progress: Function | None,
-) -> tuple[State, Any, Outcome, np.ndarray]:  # fmt: skip
-    """Evolve with a monitor; return the last state, measurements every `every` steps, the outcome, and their steps.
+def run_monitored(
+    map: Map, state: State, measure: Any, every: int, settings: dict[str, Any], monitor: Any, watched: Map
+) -> tuple[State, Any, Outcome]:
+    """Evolve with a monitor; return the last good state, a row for each number of the schedule, and the outcome.
 
-    `every` is a multiple of the monitor's own interval.
+    `every` is a multiple of the monitor's own interval. The monitor is told of the map as the user made it.
     """
-    monitor.attach(map)
-    rows, numbers, end = [measure(state)], [start], start + steps
-    outcome = evolve(map, state, steps=0, start=start, key=key, save="last").outcome
+    if is_traced(map, state, settings["key"]):
+        do = "Leave the monitor out, or call fit outside of jit and vmap."
+        raise TypeError(explain("fit: monitor", "a run that is being traced", "one whose numbers are known", do))
+    monitor.attach(watched)
+    steps, start, key, progress = (settings[name] for name in ("steps", "start", "key", "progress"))
+    numbers, end, n = schedule(start, steps, every), start + steps, start
+    rows = {start: measured(measure, state)}
+    ended = evolve(map, state, steps=0, start=start, key=key, save="last").outcome
     for first in range(start, end, monitor.every):
         monitor.watch(first, state, key)
-        state, outcome, n = _piece(map, state, monitor, first, min(first + monitor.every, end), key)
+        state, ended, n = _piece(map, state, monitor, first, min(first + monitor.every, end), key)
         if progress is not None:
             progress(n - start, steps)
-        if not bool(outcome.completed):
-            monitor.watch(n, state, key)
+        if not bool(ended.completed):
             break
-        if (n - start) % every == 0:
-            rows.append(measure(state))
-            numbers.append(n)
-    else:
-        monitor.watch(end, state, key)
-    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows), outcome, np.array(numbers)
+        if n in numbers:
+            rows[n] = measured(measure, state)
+    monitor.watch(n, state, key)
+    blank = blank_unless(False, rows[start])
+    kept = [rows.get(int(number), blank) for number in numbers]
+    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept), ended
+
+
+def stride_of(monitor: Any, every: int) -> int:
+    """Steps between measurements: as many of the monitor's own intervals as make `every` or just more."""
+    lacking = [name for name in ("every", "burst", "attach", "watch", "note") if not hasattr(monitor, name)]
+    if lacking:
+        got, do = f"{type(monitor).__name__} without {', '.join(lacking)}", "Pass sx.StabilityMonitor()."
+        raise TypeError(explain("fit: monitor", got, "a monitor, see separatrix.training.monitored", do))
+    own = _ranges.whole("fit: monitor.every", monitor.every, "Say how many steps lie between looks.")
+    return -(-every // own) * own
 
 
 def _piece(map: Map, state: State, monitor: Any, first: int, end: int, key: Key | None) -> tuple[State, Outcome, int]:
@@ -63,9 +79,9 @@ def _piece(map: Map, state: State, monitor: Any, first: int, end: int, key: Key 
     path = evolve(map, state, steps=quiet, start=first, key=key, save="last")
     coordinate = monitor.coordinate
     if not bool(path.outcome.completed):
-        return path.final, path.outcome, first + int(path.stats["steps"])
+        return path.last, path.outcome, first + int(path.stats["steps"])
     save = "last" if coordinate is None else Save(1, coordinate)
-    path = evolve(map, path.final, steps=end - first - quiet, start=first + quiet, key=key, save=save)
+    path = evolve(map, path.last, steps=end - first - quiet, start=first + quiet, key=key, save=save)
     if coordinate is not None:
         monitor.note(path.states)
-    return path.final, path.outcome, first + quiet + int(path.stats["steps"])
+    return path.last, path.outcome, first + quiet + int(path.stats["steps"])

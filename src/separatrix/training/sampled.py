@@ -11,10 +11,11 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from separatrix._types import Function, Key, State
+from separatrix._types import Checked, Function, Key, State
 from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
 from separatrix.systems.objective import Objective
 from separatrix.training._examples import check_batch_size, draw, examples_of
+from separatrix.training._models import require_stateless
 
 
 class Sampled(Objective):
@@ -50,7 +51,7 @@ class OfModel(Objective):
         return self.function(model, key=key) if self.takes_key else self.function(model)
 
 
-def sampled(function: Function, data: Any, *, batch_size: int | None = None, model: Any = None) -> Sampled:
+def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = None, model: Any = None) -> Sampled:
     r"""Make an objective of a loss on a batch, and data.
 
     **Arguments:**
@@ -63,7 +64,8 @@ def sampled(function: Function, data: Any, *, batch_size: int | None = None, mod
 
     **Returns:** an `Objective` on parameters.
 
-    **Raises:** `ValueError` for data that is empty, of unequal lengths or not finite, or a batch larger than the data.
+    **Raises:** `ValueError` for data that is empty, of unequal lengths or not finite, or a batch larger than the data;
+    `TypeError` for a loss of another signature, or a model with state of its own (batch norm, dropout).
 
     **Example:**
 
@@ -75,5 +77,6 @@ def sampled(function: Function, data: Any, *, batch_size: int | None = None, mod
     positional_count(function, (2,), "l(model, batch)")
     data, count = examples_of(data, "sampled: data")
     check_batch_size(batch_size, count, "sampled: batch_size")
+    require_stateless(model, "sampled: model")
     rest = eqx.partition(model, eqx.is_inexact_array)[1]
     return Sampled(as_pytree(function), data, freeze(rest), accepts_key(function), batch_size)

@@ -7,6 +7,7 @@ expectation is L and whose gradient has covariance Sigma/B.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,12 @@ import jax.numpy as jnp
 import optax
 
 from separatrix._errors import explain
-from separatrix._types import Function, Key, Scalar, State
+from separatrix._types import Checked, Function, Key, Scalar, State
+from separatrix.systems import _ranges
 from separatrix.systems._signature import Frozen, as_pytree, freeze
 from separatrix.systems.objective import Objective
 from separatrix.training._examples import check_batch_size, draw, examples_of
+from separatrix.training._models import require_stateless
 
 
 class Supervised(Objective):
@@ -46,19 +49,21 @@ class Supervised(Objective):
         outputs = lambda parameters: jax.vmap(self.model(parameters))(inputs)  # noqa: E731
         return outputs, lambda predictions: jnp.mean(jax.vmap(self.loss)(predictions, targets))
 
-    def on(self, data: Any = None, batch_size: int | None = None) -> "Supervised":
+    def on(self, data: Any = None, batch_size: Checked[int | None] = None) -> "Supervised":
         """Return the same loss on other data, or with another batch size; what is None stays."""
         examples = {"inputs": self.inputs, "targets": self.targets}
         if data is not None:
             examples = examples_of(_pair(data), "supervised: data")[0]
         check_batch_size(batch_size, examples["targets"].shape[0], "supervised: batch_size")
         size = self.batch_size if batch_size is None else batch_size
-        return dataclasses.replace(self, **examples, batch_size=size)
+        changed = dataclasses.replace(self, **examples, batch_size=size)
+        _check_targets(changed)
+        return changed
 
     def accuracy(self, parameters: State, inputs: Any, targets: Any) -> Scalar:
-        """Return the share of inputs whose largest output is at the target's index."""
+        """Return the share of inputs whose largest output is at the target's index; outputs that are not finite miss."""
         outputs = jax.vmap(self.model(parameters))(inputs)
-        hits = jnp.argmax(outputs, axis=-1) == targets
+        hits = (jnp.argmax(outputs, axis=-1) == targets) & jnp.all(jnp.isfinite(outputs), axis=-1)
         return jnp.mean(hits, dtype=outputs.dtype)
 
     def _sample(self, key: Key | None) -> tuple[Any, Any]:
@@ -67,7 +72,9 @@ class Supervised(Objective):
         return draw(key, (self.inputs, self.targets), self.batch_size)
 
 
-def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size: int | None = None) -> Supervised:
+def supervised(
+    model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size: Checked[int | None] = None
+) -> Supervised:
     r"""Make an objective of a model, data and a loss.
 
     **Arguments:**
@@ -75,14 +82,15 @@ def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size
     - `model`: an `equinox.Module` that maps one input to one output. Its inexact arrays are the parameters;
       `objective.initial` holds them, `objective.model(parameters)` puts them back.
     - `data`: a pair (inputs, targets) with equal leading axes, or an object with `inputs` and `targets`.
-    - `loss`: "cross_entropy" (integer targets), "squared_error" (half the squared distance), or a function
-      l(output, target).
+    - `loss`: "cross_entropy" (integer targets, from 0 to the number of outputs), "squared_error" (half the squared
+      distance), or a function l(output, target).
     - `batch_size`: how many examples a key draws, independently and with replacement; None for all.
 
     **Returns:** a `Supervised` objective.
 
     **Raises:** `ValueError` for data of unequal length, empty data, data that is not finite, a batch larger than the
-    data, or an unknown loss; `TypeError` for a model without parameters.
+    data, classes outside the model's outputs, or an unknown loss; `TypeError` for a model without parameters or with state
+    of its own (batch norm, dropout), or classes that are no integers.
 
     **Example:**
 
@@ -96,6 +104,7 @@ def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size
     """
     examples, count = examples_of(_pair(data), "supervised: data")
     check_batch_size(batch_size, count, "supervised: batch_size")
+    require_stateless(model, "supervised: model")
     parameters, frozen = eqx.partition(model, eqx.is_inexact_array)
     if not jax.tree.leaves(parameters) or not callable(model):
         raise TypeError(
@@ -106,14 +115,17 @@ def supervised(model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size
                 "Wrap a function of (parameters, input) in a Module that holds its parameters.",
             )
         )
-    return Supervised(
+    objective = Supervised(
         freeze(frozen), examples["inputs"], examples["targets"], as_pytree(_loss(loss)), parameters, batch_size
     )
+    _check_targets(objective)
+    return objective
 
 
 def cross_entropy(output: Any, target: Any) -> Any:
-    """-log softmax(output)[target]."""
-    return optax.softmax_cross_entropy_with_integer_labels(output, target)
+    """-log softmax(output)[target]; NaN for a target that is no class."""
+    loss = optax.softmax_cross_entropy_with_integer_labels(output, target)
+    return jnp.where((target >= 0) & (target < output.shape[-1]), loss, jnp.nan)
 
 
 def squared_error(output: Any, target: Any) -> Any:
@@ -134,6 +146,31 @@ def _loss(loss: Any) -> Function:
             )
         )
     return _LOSSES[loss]
+
+
+def _check_targets(objective: Supervised) -> None:
+    """Refuse targets that the model's outputs do not fit: another size, or no class."""
+    loss = getattr(objective.loss, "func", None)
+    if loss not in (cross_entropy, squared_error):
+        return
+    one = jax.tree.map(lambda leaf: leaf[0], objective.inputs)
+    output = jax.eval_shape(lambda x: objective.model(objective.initial)(x), one)
+    if loss is squared_error:
+        return _check_sizes(output, objective.targets)
+    if not isinstance(output, jax.ShapeDtypeStruct) or len(output.shape) != 1:
+        got = output.shape if isinstance(output, jax.ShapeDtypeStruct) else type(output).__name__
+        do = "Give the model one output for each class."
+        raise ValueError(explain("supervised: the model's output", got, "a vector, one entry a class", do))
+    do = 'Number the classes from 0, give the model one output for each, or take loss="squared_error".'
+    _ranges.indices("supervised: targets", objective.targets, output.shape[0], do)
+    return None
+
+
+def _check_sizes(output: Any, targets: Any) -> None:
+    got = f"outputs of shape {getattr(output, 'shape', None)} and targets of shape {jnp.shape(targets)[1:]}"
+    if math.prod(getattr(output, "shape", (0,))) != math.prod(jnp.shape(targets)[1:]):
+        do = "Give each example as many targets as the model has outputs."
+        raise ValueError(explain("supervised: targets", got, "equal sizes", do))
 
 
 def _pair(data: Any) -> Any:

@@ -14,11 +14,11 @@ A tree is written as the sorted tuple of its branches: () is a leaf.
 
 import math
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-Tree: TypeAlias = tuple
+Tree: TypeAlias = tuple[Any, ...]
 
 # Coefficients are given to some 15 digits and enter as products of a few: an unmet condition misses by far more.
 TOLERANCE = 1e-10

@@ -75,7 +75,7 @@ def solve_increment(rate: Callable[[Any, Any, Any], Any], state: State, step_siz
     return where(solution.result == optx.RESULTS.successful, solution.value, lost)
 
 
-def _linear_solver(state: State, tolerance: float) -> lx.AbstractLinearSolver:
+def _linear_solver(state: State, tolerance: float) -> lx.AbstractLinearSolver[Any]:
     """LU where the Jacobian is small; past that, products with it only."""
     if sum(jnp.size(leaf) for leaf in jax.tree.leaves(state)) <= DENSE:
         return lx.AutoLinearSolver(well_posed=None)

@@ -189,10 +189,3 @@ def _metric(what: str, preconditioner: Any, parameters: Any) -> Any:
     if not positive:
         raise ValueError(message)
     return metric
-
-
-def check_count(what: str, got: Any, least: int, most: int | None = None) -> None:
-    """Refuse a whole number that is out of range."""
-    if not least <= got <= (got if most is None else most):
-        expected = f"at least {least}" if most is None else f"{least} to {most}"
-        raise ValueError(explain(what, got, expected, "Ask within that."))

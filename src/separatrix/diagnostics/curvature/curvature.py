@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._errors import explain
 from separatrix._types import State
+from separatrix.diagnostics._checks import check_count
 from separatrix.diagnostics.curvature._follow import follow
 from separatrix.diagnostics.curvature._lanczos import Pairs, Wanted, leading
-from separatrix.diagnostics.curvature._products import Task, check_count, task_of
+from separatrix.diagnostics.curvature._products import Task, task_of
 from separatrix.diagnostics.result import Result, Row
 
 _ENDS = ("largest", "smallest")
@@ -84,6 +85,8 @@ class Curvature(Result):
 
     def _edge(self) -> Any:
         top = np.asarray(self.sharpness)
+        if np.isnan(top).any():
+            return "not known"
         return 2 / np.where(top > 0, top, 0.0) if np.all(top > 0) else "any"
 
 

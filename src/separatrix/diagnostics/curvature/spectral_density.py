@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from separatrix.diagnostics._checks import check_count
 from separatrix.diagnostics.curvature._lanczos import tridiagonal
-from separatrix.diagnostics.curvature._products import Task, check_count, task_of
+from separatrix.diagnostics.curvature._products import Task, task_of
 from separatrix.diagnostics.result import Result, Row
 
 _POINTS = 256

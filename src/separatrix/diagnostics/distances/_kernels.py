@@ -30,12 +30,16 @@ class Kernel(eqx.Module):
 
 
 class Discrepancy(NamedTuple):
-    """D with its standard error, D under permutations, and D with the pairs (i, i) counted (a V-statistic)."""
+    """D with its standard error, D under permutations, and D with the pairs (i, i) counted (a V-statistic).
+
+    `size` is that of the three terms whose difference D is: it is rounded by so much times the dtype's epsilon.
+    """
 
     value: Any
     error: Any
     null: Any
     biased: Any
+    size: Any
 
 
 @eqx.filter_jit
@@ -54,10 +58,11 @@ def discrepancy(kernel: Kernel, pair: Samples, labels: Any) -> Discrepancy:
     xx, xy = jnp.sum(z * to_first, axis=0), jnp.sum((1 - z) * to_first, axis=0)
     yy = jnp.sum((1 - z) * (to_all - to_first), axis=0)
     values = _statistic(xx, yy, xy, pair.n, pair.m)
+    size = _statistic(jnp.abs(xx[0]), jnp.abs(yy[0]), -jnp.abs(xy[0]), pair.n, pair.m)
     diagonal = kernel(jnp.zeros((), z.dtype))
     biased = (xx[0] + pair.n * diagonal) / pair.n**2 + (yy[0] + pair.m * diagonal) / pair.m**2
     error = _jackknife(pair, to_first[:, 0], to_all[:, 0] - to_first[:, 0], xx[0], yy[0], xy[0])
-    return Discrepancy(values[0], error, values[1:], biased - 2 * xy[0] / (pair.n * pair.m))
+    return Discrepancy(values[0], error, values[1:], biased - 2 * xy[0] / (pair.n * pair.m), size)
 
 
 def _statistic(xx: Any, yy: Any, xy: Any, n: int, m: int) -> Any:

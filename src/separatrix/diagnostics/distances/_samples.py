@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
 from separatrix._types import Key
+from separatrix.diagnostics._checks import check_finite
 
 # A block of pairwise distances holds at most so many entries: 32 MB in float64, whatever the sizes of the samples.
 BLOCK = 1 << 22
@@ -28,27 +29,31 @@ class Samples(NamedTuple):
 
 def samples(first: Any, second: Any, what: str) -> Samples:
     """Flatten and check two samples (n, ...) and (m, ...)."""
-    arrays = [jnp.asarray(sample) for sample in (first, second)]
-    for array in arrays:
-        if array.ndim == 0 or array.shape[0] < 2:
-            do = "Stack the points along the first axis."
-            raise ValueError(explain(f"{what}: sample", f"shape {array.shape}", "(n, ...) with n >= 2", do))
+    arrays = [sample_of(sample, f"{what}: {name} sample") for sample, name in ((first, "first"), (second, "second"))]
     if arrays[0].shape[1:] != arrays[1].shape[1:]:
         got = f"points of shape {arrays[0].shape[1:]} and {arrays[1].shape[1:]}"
         raise ValueError(explain(f"{what}: samples", got, "points of one shape", "Compare like with like."))
     n, m = (array.shape[0] for array in arrays)
-    if not all(is_inexact(array) for array in arrays):
-        arrays = [array.astype(jnp.zeros(()).dtype) for array in arrays]
     dtype = max((array.dtype for array in arrays), key=lambda dtype: dtype.itemsize)
     pooled = jnp.concatenate([array.reshape(array.shape[0], -1).astype(dtype) for array in arrays])
     return Samples(pooled - jnp.mean(pooled, axis=0, keepdims=True), n, m)
 
 
-def check_count(value: Any, name: str, least: int) -> int:
-    """A count that sets a shape."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(explain(name, repr(value), f"a whole number >= {least}", "Give a Python int."))
-    return value
+def sample_of(sample: Any, what: str, least: int = 2) -> Any:
+    """A sample (n, ...) of real numbers in floating point; too few points, points of nothing and no numbers are refused."""
+    try:
+        array = jnp.asarray(sample)
+    except (TypeError, ValueError):
+        do = "Stack the points, all of one shape, along the first axis."
+        raise TypeError(explain(what, type(sample).__name__, "an array of numbers (n, ...)", do)) from None
+    if array.ndim == 0 or array.shape[0] < least or array.size == 0:
+        do = "Stack the points along the first axis."
+        raise ValueError(explain(what, f"shape {array.shape}", f"(n, ...) with n >= {least}", do))
+    if jnp.iscomplexobj(array):
+        do = "Give real and imaginary parts as two coordinates."
+        raise TypeError(explain(what, f"dtype {array.dtype}", "real numbers", do))
+    check_finite(what, array)
+    return array if is_inexact(array) else array.astype(jnp.zeros(()).dtype)
 
 
 def memberships(key: Key, pair: Samples, permutations: int) -> Any:

@@ -10,6 +10,7 @@ import jax
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key
+from separatrix.diagnostics._checks import check_key
 from separatrix.diagnostics.distances.energy import energy_distance
 from separatrix.diagnostics.distances.frechet import frechet_distance
 from separatrix.diagnostics.distances.mmd import maximum_mean_discrepancy
@@ -66,6 +67,7 @@ def distances(
     if unknown or not kinds:
         got = ", ".join(map(repr, unknown)) or "none"
         raise ValueError(explain("distances: kinds", got, f"some of {', '.join(KINDS)}", "Choose among these."))
+    check_key("distances", key, needed=True)
     if features is not None:
         first, second = features(first), features(second)
     keys = jax.random.split(key, len(kinds))

@@ -9,8 +9,9 @@ counted among the pairs; this is D^2 itself, without bias.
 from typing import Any
 
 from separatrix._types import Key
+from separatrix.diagnostics._checks import check_count, check_key
 from separatrix.diagnostics.distances._kernels import Kernel, discrepancy
-from separatrix.diagnostics.distances._samples import check_count, memberships, samples
+from separatrix.diagnostics.distances._samples import memberships, samples
 from separatrix.diagnostics.distances.result import Distance, told
 
 
@@ -27,7 +28,8 @@ def energy_distance(first: Any, second: Any, *, key: Key, permutations: int = 20
     **Returns:** a `Distance`, in the unit of the points; `details["of empirical laws"]` counts the pairs (i, i), as the
     square of `scipy.stats.energy_distance` does.
 
-    **Raises:** `ValueError` for samples of different shapes.
+    **Raises:** `ValueError` for samples of different shapes, of fewer than two points, or with a number that is not finite;
+    `TypeError` for complex ones.
 
     **Example:**
 
@@ -40,9 +42,11 @@ def energy_distance(first: Any, second: Any, *, key: Key, permutations: int = 20
     **Reference:** Szekely & Rizzo, *Energy statistics: a class of statistics based on distances* (2013).
     """
     pair = samples(first, second, "energy_distance")
-    check_count(permutations, "energy_distance: permutations", 0)
+    check_count("energy_distance: permutations", permutations, 0)
+    check_key("energy_distance", key, needed=True)
     found = discrepancy(Kernel(()), pair, memberships(key, pair, permutations))
     return told(
         found.value, found.error, found.null, name="energy distance", sizes=pair.sizes,
-        statement="2 E|x - y| - E|x - x'| - E|y - y'|, U-statistic", details={"of empirical laws": found.biased},
+        statement="2 E|x - y| - E|x - x'| - E|y - y'|, U-statistic",
+        details={"of empirical laws": found.biased}, size=found.size,
     )  # fmt: skip

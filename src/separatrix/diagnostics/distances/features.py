@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix._tree import is_inexact
-from separatrix.diagnostics.distances._samples import check_count
+from separatrix.diagnostics._checks import check_count
+from separatrix.diagnostics.distances._samples import sample_of
 
 
 class PrincipalFeatures(eqx.Module):
@@ -26,7 +26,11 @@ class PrincipalFeatures(eqx.Module):
         return f"{self.components.shape[0]} principal components"
 
     def __call__(self, sample: Any) -> Float[Array, "n count"]:
-        flat = jnp.asarray(sample).reshape(jnp.shape(sample)[0], -1).astype(self.mean.dtype)
+        array = sample_of(sample, "principal features: sample", 1)
+        flat = array.reshape(array.shape[0], -1).astype(self.mean.dtype)
+        if flat.shape[1] != self.mean.size:
+            got, do = f"points of {flat.shape[1]} numbers", "Pass points like those of the reference."
+            raise ValueError(explain("principal features: sample", got, f"{self.mean.size}", do))
         return (flat - self.mean[None, :]) @ self.components.T
 
 
@@ -49,11 +53,10 @@ def principal_features(reference: Any, count: int = 20) -> PrincipalFeatures:
 
     **Reference:** Jolliffe, *Principal Component Analysis* (2002), chapter 1.
     """
-    array = jnp.asarray(reference)
+    array = sample_of(reference, "principal_features: reference")
     flat = array.reshape(array.shape[0], -1)
-    flat = flat if is_inexact(flat) else flat.astype(jnp.zeros(()).dtype)
     most = min(flat.shape[0] - 1, flat.shape[1])
-    if check_count(count, "principal_features: count", 1) > most:
+    if check_count("principal_features: count", count, 1) > most:
         do = "Ask for fewer, or pass more examples."
         raise ValueError(explain("principal_features: count", count, f"at most {most}", do))
     mean = jnp.mean(flat, axis=0)

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._types import Function, Key
-from separatrix.diagnostics.distances._samples import Samples, check_count, memberships, samples
+from separatrix.diagnostics._checks import check_count, check_key
+from separatrix.diagnostics.distances._samples import Samples, memberships, samples
 from separatrix.diagnostics.distances.result import Distance, told
 
 
@@ -63,22 +64,25 @@ def frechet_distance(
     if features is not None:
         first, second = features(first), features(second)
     pair = samples(first, second, "frechet_distance")
-    check_count(permutations, "frechet_distance: permutations", 0)
-    value, error, null = _all(pair, key, permutations)
+    check_count("frechet_distance: permutations", permutations, 0)
+    check_key("frechet_distance", key, needed=True)
+    value, error, null, size = _all(pair, key, permutations)
     error = jnp.maximum(error, jnp.std(null)) if permutations else error
     statement = f"of normal laws in {pair.sizes[2]} features: {name}"
-    return told(value, error, null, name="Frechet distance", sizes=pair.sizes, statement=statement)
+    return told(value, error, null, name="Frechet distance", sizes=pair.sizes, statement=statement, size=size)
 
 
 @eqx.filter_jit
-def _all(pair: Samples, key: Key, permutations: int) -> tuple[Any, Any, Any]:
-    """Value, standard error, and values under permutations."""
+def _all(pair: Samples, key: Key, permutations: int) -> tuple[Any, Any, Any, Any]:
+    """Value, standard error, values under permutations, and the size of the terms whose difference they are."""
     labels = memberships(key, pair, permutations)
-    value = _distance(*_moments(pair, labels[0]))
+    given = _moments(pair, labels[0])
+    value = _distance(*given)
     null = (
         jax.lax.map(lambda z: _distance(*_moments(pair, z)), labels[1:]) if permutations else jnp.zeros(0, value.dtype)
     )
-    return value, _error(pair, *_moments(pair, labels[0])), null
+    size = jnp.sum((given[0] - given[1]) ** 2) + jnp.trace(given[2]) + jnp.trace(given[3])
+    return value, _error(pair, *given), null, size
 
 
 def _moments(pair: Samples, first: Any) -> tuple[Any, Any, Any, Any]:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Key
+from separatrix.diagnostics._checks import check_count, check_key, check_number
 from separatrix.diagnostics.distances._kernels import Kernel, discrepancy
-from separatrix.diagnostics.distances._samples import Samples, check_count, memberships, samples, squared_distances
+from separatrix.diagnostics.distances._samples import Samples, memberships, samples, squared_distances
 from separatrix.diagnostics.distances.result import Distance, told
 
 _OCTAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -39,11 +40,13 @@ def maximum_mean_discrepancy(
     - `key`: for permutations, and for the points of the median.
     - `kernel`: "gaussian", "mixture" (five bandwidths, for laws whose scale is not known), or "energy" (no bandwidth).
     - `bandwidth`: s > 0; the median distance among 1,000 of the pooled points by default, which does not see the labels.
+      Where more than half of the pairs coincide it is the root mean square distance.
     - `permutations`: P of the p-value; 0 for none.
 
     **Returns:** a `Distance`. Its standard error is that of the jackknife: conservative under one law.
 
-    **Raises:** `ValueError` for another kernel, or samples of different shapes.
+    **Raises:** `ValueError` for another kernel, a bandwidth that is not positive, or samples of different shapes, of fewer
+    than two points or not finite.
 
     **Example:**
 
@@ -56,7 +59,10 @@ def maximum_mean_discrepancy(
     **Reference:** Gretton, Borgwardt, Rasch, Scholkopf & Smola, *A kernel two-sample test* (2012), lemma 6.
     """
     pair = samples(first, second, "maximum_mean_discrepancy")
-    check_count(permutations, "maximum_mean_discrepancy: permutations", 0)
+    check_count("maximum_mean_discrepancy: permutations", permutations, 0)
+    check_key("maximum_mean_discrepancy", key, needed=True)
+    if bandwidth is not None:
+        check_number("maximum_mean_discrepancy: bandwidth", bandwidth, above=0.0)
     if kernel not in ("gaussian", "mixture", "energy"):
         expected = '"gaussian", "mixture" or "energy"'
         raise ValueError(explain("maximum_mean_discrepancy: kernel", repr(kernel), expected, "Choose one of these."))
@@ -69,7 +75,7 @@ def maximum_mean_discrepancy(
     return told(
         found.value, found.error, found.null, name="MMD^2", sizes=pair.sizes,
         statement=f"{_STATED[kernel]}, U-statistic",
-        details={} if kernel == "energy" else {"bandwidth": width},
+        details={} if kernel == "energy" else {"bandwidth": width}, size=found.size,
     )  # fmt: skip
 
 
@@ -82,9 +88,15 @@ _STATED = {
 
 @eqx.filter_jit
 def _median(key: Key, pair: Samples) -> Any:
-    """Median distance of pairs among some of the pooled points."""
+    """Median distance of pairs among some of the pooled points; without ties at 0, where it would be no scale."""
     total = pair.n + pair.m
     some = pair.pooled[jax.random.permutation(key, total)[: min(total, _MEDIAN_OF)]]
     squares = squared_distances(some, some)
     apart = jnp.triu(jnp.ones_like(squares, bool), 1)
-    return jnp.sqrt(jnp.nanmedian(jnp.where(apart, squares, jnp.nan)))
+    median = jnp.nanmedian(jnp.where(apart, squares, jnp.nan))
+    mean = jnp.sum(jnp.where(apart, squares, 0)) / jnp.sum(apart.astype(squares.dtype))
+    # Of squares of numbers of size one hundred eps are rounding: two equal points may be so far apart.
+    rounding = 100 * jnp.finfo(squares.dtype).eps * jnp.max(jnp.sum(some**2, axis=1))
+    scale = jnp.where(median > rounding, median, jnp.where(mean > rounding, mean, 1))
+    # Points that are not finite have no scale.
+    return jnp.where(jnp.all(jnp.isfinite(pair.pooled)), jnp.sqrt(scale), jnp.nan)

@@ -46,6 +46,8 @@ class Distance(Result):
     @property
     def cautions(self) -> tuple[str, ...]:
         found, (first, second, dimension) = [], self.sizes
+        if not np.isfinite(self.value):
+            return ("not finite: the samples are not, or they are too large for their dtype; nothing is known",)
         if min(first, second) < _FEW:
             found.append(f"{min(first, second)} points in the smaller sample: standard errors are rough")
         if self.name == "Frechet distance" and min(first, second) <= dimension:
@@ -74,9 +76,9 @@ class Distances(Result):
 
     @property
     def p_value(self) -> float:
-        """The smallest p-value times their number (Bonferroni), at most 1."""
-        smallest = np.nanmin([float(found.p_value) for found in self.kinds.values()])
-        return float(min(1.0, smallest * len(self.kinds)))
+        """The smallest p-value times their number (Bonferroni), at most 1; NaN where one of them is not known."""
+        smallest = np.min([float(found.p_value) for found in self.kinds.values()])
+        return float(np.minimum(1.0, smallest * len(self.kinds)))
 
     def rows(self) -> list[Row]:
         def told(found: Distance) -> str:
@@ -91,12 +93,20 @@ class Distances(Result):
         return tuple(f"{found.name}: {text}" for found in self.kinds.values() for text in found.cautions)
 
 
-def told(value: Any, error: Any, null: Any, *, name: str, statement: str, sizes: Any, details: Any = None) -> Distance:
-    """Build a `Distance` from its value and its values under permutations, none of them where there is no test."""
+def told(
+    value: Any, error: Any, null: Any, *, name: str, statement: str, sizes: Any, details: Any = None, size: Any = None
+) -> Distance:
+    """Build a `Distance` from its value and its values under permutations, none of them where there is no test.
+
+    `size`: of the terms that the value is a difference of, to whose rounding two values count as equal; the value itself by
+    default. Where the value, or one under a permutation, is not a number there is no p-value.
+    """
     value = jnp.asarray(value)
     count = null.shape[0]
-    rounding = 64 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+    rounding = 64 * jnp.finfo(value.dtype).eps * (jnp.abs(value) if size is None else size)
     above = jnp.sum(null >= value - rounding).astype(value.dtype)
-    p_value = (1 + above) / (1 + count) if count else jnp.full_like(value, jnp.nan)
-    floor = jnp.mean(null) if count else jnp.full_like(value, jnp.nan)
+    known = jnp.isfinite(value) & jnp.all(jnp.isfinite(null))
+    unknown = jnp.full_like(value, jnp.nan)
+    p_value = jnp.where(known, (1 + above) / (1 + count), unknown) if count else unknown
+    floor = jnp.mean(null) if count else unknown
     return Distance(value, jnp.asarray(error), p_value, floor, null, details or {}, name, statement, tuple(sizes))

@@ -19,7 +19,8 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._types import Key
-from separatrix.diagnostics.distances._samples import Samples, check_count, memberships, samples
+from separatrix.diagnostics._checks import check_count, check_key
+from separatrix.diagnostics.distances._samples import Samples, memberships, samples
 from separatrix.diagnostics.distances.result import Distance, told
 
 
@@ -55,8 +56,9 @@ def sliced_wasserstein(
     pair = samples(first, second, "sliced_wasserstein")
     if order not in (1, 2):
         raise ValueError(explain("sliced_wasserstein: order", repr(order), "1 or 2", "Pass order=2."))
-    check_count(projections, "sliced_wasserstein: projections", 1)
-    check_count(permutations, "sliced_wasserstein: permutations", 0)
+    check_count("sliced_wasserstein: projections", projections, 1)
+    check_count("sliced_wasserstein: permutations", permutations, 0)
+    check_key("sliced_wasserstein", key, needed=True)
     projections = 1 if pair.pooled.shape[1] == 1 else projections
     toward, shuffled = jax.random.split(key)
     value, sampling, slicing, null = _all(pair, toward, shuffled, order, projections, permutations)

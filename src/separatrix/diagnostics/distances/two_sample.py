@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Key
-from separatrix.diagnostics.distances._samples import Samples, check_count, in_blocks, samples, squared_distances
+from separatrix.diagnostics._checks import check_count, check_key
+from separatrix.diagnostics.distances._samples import Samples, in_blocks, samples, squared_distances
 from separatrix.diagnostics.distances.result import Distance, told
 
 # Up to here repeated passes for the smallest entry are quicker than a partial sort.
@@ -54,7 +55,8 @@ def classifier_two_sample(
     """
     pair = samples(first, second, "classifier_two_sample")
     for value, name, least in ((neighbours, "neighbours", 1), (folds, "folds", 2), (permutations, "permutations", 0)):
-        check_count(value, f"classifier_two_sample: {name}", least)
+        check_count(f"classifier_two_sample: {name}", value, least)
+    check_key("classifier_two_sample", key, needed=True)
     share = min(pair.n, pair.m) // folds
     if neighbours % 2 == 0 or share == 0 or 2 * share * (folds - 1) < neighbours:
         got = f"{neighbours} neighbours and {folds} folds of {min(pair.n, pair.m)} points"

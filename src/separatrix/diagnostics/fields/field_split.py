@@ -23,9 +23,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix._tree import asarrays, subtract
+from separatrix._tree import is_traced, subtract
 from separatrix._types import Key, Scalar, State
 from separatrix.calculus import limit
+from separatrix.diagnostics._checks import check_count, check_finite, check_key, checked_state
 from separatrix.diagnostics._coordinates import Jacobian, kind_of, rate
 from separatrix.diagnostics.result import Result, Row
 from separatrix.systems.flow import Flow
@@ -47,12 +48,13 @@ class Displacement(Flow):
 
 
 class Drift(Flow):
-    """A system's field as a flow: f of a flow or an SDE."""
+    """A system's field as a flow: f of a flow or an SDE, on the key's sample where it draws any."""
 
     system: Any
+    key: Key | None
 
     def velocity(self, t: Scalar, state: State) -> State:
-        return rate(self.system, state, at=t)
+        return rate(self.system, state, at=t, key=self.key)
 
 
 def field_of(system: Any, key: Key | None) -> Flow:
@@ -60,10 +62,10 @@ def field_of(system: Any, key: Key | None) -> Flow:
     kind_of(system)
     match system:
         case NearIdentityMap():
-            return limit(system)
+            return Drift(limit(system), key)
         case Map():
             return Displacement(system, key)
-    return Drift(system)
+    return Drift(system, key)
 
 
 class FieldSplit(Result):
@@ -72,6 +74,8 @@ class FieldSplit(Result):
     - `index`, `index_error`: |A|^2/(|A|^2 + |S|^2) and its standard error; 0 where J was formed. NaN for J = 0.
     - `symmetric`, `antisymmetric`, and their `_error`s: |S|^2 and |A|^2, Frobenius norms.
     - `divergence`, `divergence_error`: tr J.
+    - `euler_edge`: the step size up to which Euler's steps do not grow, the least -2 Re lambda/|lambda|^2 over eigenvalues;
+      0 where one does not fall, infinite where none moves, NaN where J was not formed.
     - `radii`, shape (R,). `circulations`, shape (R, L): oint f . dl/(pi r^2) round L random circles of each radius;
       `circulation_errors`: of their quadrature.
     - `turning`, shape (R,): root mean square of oint f . dl/oint |f| dl, 0 for a gradient, 1 along a pure turn.
@@ -85,6 +89,7 @@ class FieldSplit(Result):
     antisymmetric_error: Float[Array, ""]
     divergence: Float[Array, ""]
     divergence_error: Float[Array, ""]
+    euler_edge: Float[Array, ""]
     radii: Float[Array, " R"]
     circulations: Float[Array, "R L"]
     circulation_errors: Float[Array, "R L"]
@@ -95,7 +100,7 @@ class FieldSplit(Result):
 
     @property
     def conservative(self) -> bool:
-        """Whether no loop and no probe tells the field from a gradient: all within four errors of zero."""
+        """Whether no loop and no probe tells the field from a gradient: all within four errors of zero; not for NaN."""
         loops = np.all(np.abs(self.circulations) <= 4 * np.asarray(self.circulation_errors))
         rounding = (1e-4 if self.single_precision else 1e-12) * float(self.symmetric + self.antisymmetric)
         return bool(loops and self.antisymmetric <= rounding)
@@ -114,7 +119,8 @@ class FieldSplit(Result):
         ]
         for radius, turning in zip(self.radii, self.turning, strict=True):
             rows.append(Row(f"turning round circles of radius {float(radius):.3g}", turning))
-        return [*rows, Row("conservative", "yes" if self.conservative else "no")]
+        known = np.isfinite(self.antisymmetric) and np.isfinite(self.circulations).all()
+        return [*rows, Row("conservative", ("yes" if self.conservative else "no") if known else "not known")]
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -150,7 +156,7 @@ def field_split(
 
     - `system`: a `Flow` or an `SDE` (its drift); a `NearIdentityMap` (its limit); any other `Map` (F(x) - x).
     - `state`: where. `at`: time or step number.
-    - `key`: draws probes and loops, and the randomness of a map, held fixed.
+    - `key`: draws probes and loops, and the randomness of a system that has any, held fixed.
     - `probes`: how many random vectors estimate the norms; by default none where J has at most 512 columns and is
       formed, else 64.
     - `radii`: of the circles round which the field is integrated, in the units of the state; none by default.
@@ -173,13 +179,17 @@ def field_split(
     Hutchinson, *A stochastic estimator of the trace of the influence matrix* (1990); Trefethen & Weideman, *The
     exponentially convergent trapezoidal rule* (2014).
     """
-    field, state = field_of(system, key), asarrays(state)
+    check_key("field_split", key)
+    field, state = field_of(system, key), checked_state("field_split: state", state)
+    check_finite("field_split: radii", np.asarray(radii, float) if not is_traced(radii) else radii)
     jacobian = Jacobian(field, state, at=at)
     radii = jnp.atleast_1d(jnp.asarray(radii, jacobian.point.dtype))
     count = _count(probes, jacobian.size)
     _check(jacobian.size, count, radii, loops, nodes, key)
     keys = jax.random.split(jax.random.key(0) if key is None else key)
-    parts = _probed(jacobian, jax.random.split(keys[0], count)) if count else _formed(jacobian)
+    matrix = None if count else jacobian.matrix()
+    parts = _probed(jacobian, jax.random.split(keys[0], count)) if matrix is None else _formed(matrix)
+    edge = jnp.asarray(np.nan if matrix is None else _euler_edge(matrix), jacobian.point.dtype)
     circles = [_circulation(jacobian, r, jax.random.split(keys[1], loops), nodes) for r in radii]
     none = jnp.zeros((0, loops), jacobian.point.dtype)
     parted = [jnp.stack(part) for part in zip(*circles, strict=True)] if circles else [none] * 3
@@ -187,36 +197,47 @@ def field_split(
     turning = jnp.sqrt(jnp.mean(shares**2, axis=1))
     single = radii.dtype == jnp.float32
     return FieldSplit(
-        *[*parts, radii, values, errors, turning], probes=count, size=jacobian.size, single_precision=single
+        *[*parts, edge, radii, values, errors, turning], probes=count, size=jacobian.size, single_precision=single
     )
 
 
 def _count(probes: int | None, size: int) -> int:
     if probes is None:
         return 0 if size <= _DENSE else _PROBES
-    if probes < 2:
-        do = "Leave probes out, or take 64."
-        raise ValueError(explain("field_split: probes", probes, "at least 2, for a standard error", do))
-    return probes
+    return check_count("field_split: probes, whose spread is the standard error", probes, 2)
 
 
 def _check(size: int, count: int, radii: Any, loops: int, nodes: int, key: Any) -> None:
     if key is None and (count or radii.size):
         do = "Pass key=jax.random.key(0)."
         raise ValueError(explain("field_split: probes and loops are random", "key=None", "a PRNG key", do))
+    if not is_traced(radii) and np.any(np.asarray(radii) <= 0):
+        raise ValueError(
+            explain("field_split: radii", np.asarray(radii), "positive numbers", "Pass for example (0.1,).")
+        )
     if radii.size and (size < 2 or loops < 1 or nodes < 8 or nodes % 2):
         got = f"{size} coordinates, loops={loops}, nodes={nodes}"
         do = "Leave radii out in one dimension, where every field is a gradient."
         raise ValueError(explain("field_split: radii", got, "2 coordinates, a loop, an even number of nodes >= 8", do))
 
 
-@eqx.filter_jit
-def _formed(jacobian: Jacobian) -> tuple[Any, ...]:
+@jax.jit
+def _formed(matrix: Any) -> tuple[Any, ...]:
     """Both parts from the matrix, without error."""
-    matrix = jacobian.matrix()
     symmetric, turning = (jnp.sum(((matrix + sign * matrix.T) / 2) ** 2) for sign in (1, -1))
     zero = jnp.zeros_like(turning)
     return turning / (turning + symmetric), zero, symmetric, zero, turning, zero, jnp.trace(matrix), zero
+
+
+def _euler_edge(matrix: Any) -> float:
+    """The least -2 Re lambda/|lambda|^2 of the eigenvalues that are not zero to the root of rounding."""
+    if is_traced(matrix) or not np.isfinite(matrix).all():
+        return np.nan
+    values = np.linalg.eigvals(np.asarray(matrix, float))
+    rounding = float(jnp.finfo(matrix.dtype).eps) ** 0.5 * max(float(np.linalg.norm(matrix, 2)), 1e-300)
+    moving = values[np.abs(values) > rounding]
+    real = np.where(np.abs(moving.real) > rounding, moving.real, 0.0)
+    return float(np.min(np.where(real < 0, -2 * real / np.abs(moving) ** 2, 0.0), initial=np.inf))
 
 
 @eqx.filter_jit

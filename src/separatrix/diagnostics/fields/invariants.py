@@ -25,7 +25,7 @@ from separatrix._errors import explain
 from separatrix._tree import is_inexact
 from separatrix.diagnostics.result import Result, Row
 from separatrix.systems._signature import positional_count
-from separatrix.systems.trajectory import Trajectory
+from separatrix.systems.trajectory import OutcomeKind, Trajectory
 
 # With fewer rows the weights leave too few to tell an oscillation from a slope.
 _FEW = 32
@@ -42,6 +42,9 @@ class Invariants(Result):
     - `bends`, shape (m,): slope of the second half less that of the first, in its standard errors: not much above 3
       where the line is the right form.
     - `kept`: the number of rows that are finite.
+
+    All but `times`, `values` and `kept` are NaN along a trajectory that broke before its end, and where a function is not
+    finite: a drift of the part before would say nothing of the whole. An event is an end; rows past it do not count.
     """
 
     times: Float[Array, " T"]
@@ -74,8 +77,10 @@ class Invariants(Result):
     def cautions(self) -> tuple[str, ...]:
         found = []
         count, kept = len(self.times), int(self.kept)
+        if np.isnan(self.drift).any():
+            return (f"not known: only the first {kept} of {count} rows are finite; ask of a run that ends before",)
         if kept < count:
-            found.append(f"only the first {kept} of {count} rows are finite: the fits are of those")
+            found.append(f"the event came after {kept} of {count} rows: the fits are of those")
         if kept < _FEW:
             found.append(f"{kept} rows are few: below {_FEW} an oscillation and a slope look alike")
         for i, name in enumerate(self.names):
@@ -123,7 +128,11 @@ def invariants(trajectory: Any, fn: Any) -> Invariants:
         warnings.warn("invariants: float32 values drift by rounding alone.", RuntimeWarning, stacklevel=2)
     times = times.astype(values.dtype)
     good = jnp.cumprod(jnp.isfinite(values).all(axis=1).astype(jnp.int32)).astype(bool)
-    summary = _summaries(times, values, good)
+    ended = trajectory.outcome
+    # Rows past an event are NaN and none of those that are asked about.
+    asked = jnp.where(ended == OutcomeKind.EVENT, times <= ended.at.astype(times.dtype), True)
+    whole = ended.reached & jnp.all(good | ~asked)
+    summary = jax.tree.map(lambda part: jnp.where(whole, part, jnp.nan), _summaries(times, values, good))
     return Invariants(
         times, values, *summary, kept=good.sum(), names=names, single_precision=values.dtype == jnp.float32
     )

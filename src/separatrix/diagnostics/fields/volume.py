@@ -19,13 +19,14 @@ from separatrix._errors import explain
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Key, Scalar, State
 from separatrix.calculus import TangentState, limit, tangent
+from separatrix.diagnostics._checks import checked_state
 from separatrix.diagnostics._coordinates import Jacobian, as_vector, from_vector, kind_of
 from separatrix.diagnostics.fields.invariants import line
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap
-from separatrix.systems.trajectory import Trajectory
+from separatrix.systems.trajectory import OutcomeKind, Trajectory
 
 _DENSE = 512
 
@@ -62,8 +63,8 @@ class VolumeDrift(Result):
     @property
     def cautions(self) -> tuple[str, ...]:
         found = []
-        if not np.all(np.isfinite(self.log_volume)):
-            found.append("a step is singular, or the trajectory not finite: from there on there is no volume")
+        if np.isnan(self.rate):
+            found.append("not known: a step is singular, or the trajectory broke before its end")
         if self.kind == "flow" and self.residual > 1e-3 * (1 + float(np.max(np.abs(self.log_volume)))):
             found.append(f"Liouville's theorem is missed by {float(self.residual):.2g}: save more rows")
         if self.single_precision:
@@ -137,8 +138,14 @@ def volume_drift(system: Any, trajectory: Any, *, key: Key | None = None) -> Vol
     steps, rates = parts(system, trajectory, key, size)
     log_volume, divergence = (jnp.concatenate([jnp.zeros(1, p.dtype), jnp.cumsum(p)]) for p in (steps, rates))
     times = trajectory.times.astype(log_volume.dtype)
-    rate, error, _ = jax.jit(line)(times, log_volume, jnp.isfinite(log_volume))
-    residual = jnp.max(jnp.abs(log_volume - divergence))
+    ended = trajectory.outcome
+    asked = jnp.where(ended == OutcomeKind.EVENT, times <= ended.at.astype(times.dtype), True)
+    log_volume, divergence = (jnp.where(asked & ended.reached, part, jnp.nan) for part in (log_volume, divergence))
+    # A singular step leaves no volume, and a run that broke none that is known; rows past an event do not count.
+    whole = ended.reached & jnp.all(jnp.isfinite(log_volume) | ~asked)
+    rate, error, _ = jax.jit(line)(times, jnp.nan_to_num(log_volume), jnp.isfinite(log_volume))
+    rate, error = (jnp.where(whole, part, jnp.nan) for part in (rate, error))
+    residual = jnp.max(jnp.where(asked, jnp.abs(log_volume - divergence), 0))
     single = log_volume.dtype == jnp.float32
     return VolumeDrift(times, log_volume, divergence, rate, error, residual, kind, single)
 
@@ -244,6 +251,7 @@ def symplecticity(system: Any, state: Any, *, at: Any = 0, key: Key | None = Non
     kind = kind_of(system)
     if kind == "sde":
         raise TypeError(explain("symplecticity: system", "an SDE", "a Map or Flow", "Ask its drift, as a flow."))
+    checked_state("symplecticity: state", state)
     half = _half(state)
     jacobian = Jacobian(system, state, at=at, key=key)
     matrix = jacobian.matrix()

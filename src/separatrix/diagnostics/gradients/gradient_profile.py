@@ -9,7 +9,8 @@ costates is carried back and brought to orthonormal at each step,
 
 so that the small triangular product has the singular values of P[n] restricted to the block, kept in logarithms. Where the
 block is the whole space they are those of P[n]; where it is smaller it is turned to the leading directions of P[0] by
-sweeps forth and back (subspace iteration on P P^T). In the long run ln s_i / N are the Lyapunov exponents.
+sweeps forth and back, until residuals bound what is left to find (`_leading.py`). In the long run ln s_i / N are the
+Lyapunov exponents.
 """
 
 from typing import Any
@@ -21,11 +22,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix._tree import asarrays
+from separatrix._tree import is_traced, poison
 from separatrix._types import Key
 from separatrix.calculus.adjoint import AdjointFlow, adjoint
+from separatrix.diagnostics._checks import check_count, check_key, checked_state
 from separatrix.diagnostics._coordinates import as_vector
-from separatrix.diagnostics.curvature._products import check_count
+from separatrix.diagnostics.gradients._leading import BLOCKS, leading
 from separatrix.diagnostics.gradients._log_svd import NEVER, log_singular_values, unit
 from separatrix.diagnostics.gradients._transport import FlowTransport, MapTransport, Sweep, start_of
 from separatrix.diagnostics.result import Result, Row
@@ -37,6 +39,8 @@ _WHOLE = 64
 # Columns beside those asked for: they speed up the sweeps, and give the mean square its error.
 _BESIDE = 8
 _BATCHES = 32
+# How far ln s may be off for the sweeps to end.
+_TOL = 1e-3
 
 
 class GradientProfile(Result):
@@ -44,7 +48,8 @@ class GradientProfile(Result):
 
     - `times`, shape (N + 1,). `log_norms`: ln |lambda[n]|; without a cotangent, of the root mean square over unit ones.
     - `log_singular_values`, shape (N + 1, k): the leading ones of P[n]; `log_smallest`: the smallest, NaN where the block
-      is not the whole space. `changes`, shape (k,): of those of P[0] in the last sweep; 0 where they are exact.
+      is not the whole space. `changes`, shape (k,): a bound on how far those of P[0] are off, from their residuals; 0
+      where they are exact.
     - `log_mean_square`: ln (|P[n]|_F^2/d), the mean squared singular value; `mean_square_error`: its relative error.
     - `growth_rate`, `growth_error`: of a gradient, in nats a step (or unit of time) back, with the error over batches.
     """
@@ -80,14 +85,15 @@ class GradientProfile(Result):
     def vanishing_horizon(self, threshold: float = 1e-3) -> Float[Array, "*batch"]:
         """Return how far back a gradient is below `threshold` of its size, for good; infinite if nowhere."""
         _require_positive("vanishing_horizon", threshold)
-        relative = (self.log_norms - self.log_norms[..., -1:])[..., ::-1]
+        relative = self._relative()
         below = jax.lax.cummax(relative, axis=relative.ndim - 1, reverse=True) < np.log(threshold)
-        return self._first(below)
+        return self._first(below, relative)
 
     def exploding_horizon(self, threshold: float = 1e3) -> Float[Array, "*batch"]:
         """Return how far back a gradient is first above `threshold` times its size; infinite if nowhere."""
         _require_positive("exploding_horizon", threshold)
-        return self._first((self.log_norms - self.log_norms[..., -1:])[..., ::-1] > np.log(threshold))
+        relative = self._relative()
+        return self._first(relative > np.log(threshold), relative)
 
     @property
     def verdict(self) -> str:
@@ -114,11 +120,11 @@ class GradientProfile(Result):
     @property
     def cautions(self) -> tuple[str, ...]:
         found = []
-        if not np.isfinite(self.log_norms[..., -1]).all() or np.isnan(self.log_singular_values).any():
-            found.append("not finite: the trajectory broke, or a Jacobian is not defined on it")
+        if np.isnan(self.log_norms).any() or np.isnan(self.log_singular_values).any():
+            return ("not known: the trajectory broke before its end, or a Jacobian is not defined on it",)
         if np.any(~(np.asarray(self.changes) <= 1e-2)):
             worst = float(np.max(self.changes))
-            found.append(f"singular values did not settle: ln s of the whole changed by {worst:.2g}; raise sweeps")
+            found.append(f"singular values did not settle: ln s of the whole may be off by {worst:.2g}; raise sweeps")
         if not self.whole:
             found.append(
                 "singular values of the part from n > 0 on are those on the block that serves the whole: lower bounds"
@@ -127,9 +133,16 @@ class GradientProfile(Result):
             found.append("too short for an error of the growth rate: 16 steps or more give one")
         return tuple(found)
 
-    def _first(self, holds: Array) -> Array:
+    def _relative(self) -> Array:
+        """ln of the gradient over that at the end, from the end back."""
+        return (self.log_norms - self.log_norms[..., -1:])[..., ::-1]
+
+    def _first(self, holds: Array, relative: Array) -> Array:
+        """How far back it first holds; not known where the norms are not."""
         back = (self.times[..., -1:] - self.times)[..., ::-1]
-        return jnp.min(jnp.where(holds, back, jnp.inf), axis=-1)
+        # A gradient of zero stays zero: its ratio to itself says nothing, and it neither grows nor shrinks.
+        unknown = jnp.any(jnp.isnan(relative) & ~jnp.isneginf(self.log_norms[..., ::-1]), axis=-1)
+        return jnp.where(unknown, jnp.nan, jnp.min(jnp.where(holds, back, jnp.inf), axis=-1))
 
 
 def gradient_profile(
@@ -140,7 +153,7 @@ def gradient_profile(
     key: Key | None = None,
     count: int = 4,
     intervals: int = 64,
-    sweeps: int = 3,
+    sweeps: int = 40,
 ) -> GradientProfile:
     r"""Measure how gradients grow or vanish back through time, or through the layers of a net.
 
@@ -154,9 +167,9 @@ def gradient_profile(
     - `count`: how many leading singular values. Up to 64 coordinates all are carried, so that they are exact.
     - `intervals`: into how many a flow's time is parted: rows of the profile, and where its block is brought to
       orthonormal.
-    - `sweeps`: forth and back, for more than 64 coordinates.
+    - `sweeps`: forth and back at most, for more than 64 coordinates: they end where ln s is known to 1e-3.
 
-    **Returns:** a `GradientProfile`.
+    **Returns:** a `GradientProfile`; all NaN along a trajectory that broke before its end. An event is an end.
 
     **Raises:** `ValueError` for a trajectory that was saved too thinly, a cotangent of another form, a count below 1;
     `TypeError` for an SDE: its discretisation is a random map.
@@ -177,19 +190,31 @@ def gradient_profile(
     check_count("gradient_profile: count", count, 1)
     check_count("gradient_profile: intervals", intervals, 1)
     check_count("gradient_profile: sweeps", sweeps, 1)
+    check_key("gradient_profile", key)
     if not isinstance(trajectory, Trajectory):
         got, do = type(trajectory).__name__, "Pass what evolve(system, state, ...) returned."
         raise TypeError(explain("gradient_profile: trajectory", got, "a Trajectory", do))
-    back: Any = adjoint(system, trajectory, key=key)
+    back: Any = adjoint(system, _with_all_rows(trajectory), key=key)
     final = trajectory.final
-    cotangent = None if cotangent is None else _form_checked(asarrays(cotangent), final)
+    if cotangent is not None:
+        cotangent = _form_checked(checked_state("gradient_profile: cotangent", cotangent), final)
     if isinstance(back, AdjointFlow):
-        grid = trajectory.times[0] + (trajectory.times[-1] - trajectory.times[0]) * jnp.linspace(
-            0, 1, intervals + 1, dtype=trajectory.times.dtype
-        )
-        return _profile(lambda b: FlowTransport(back, grid, b, 1e-9), grid, final, cotangent, count, sweeps)
-    times = trajectory.times
-    return _profile(lambda b: MapTransport(back, b), times, final, cotangent, count, sweeps)
+        first, last = trajectory.times[0], trajectory.last_time.astype(trajectory.times.dtype)
+        grid = first + (last - first) * jnp.linspace(0, 1, intervals + 1, dtype=trajectory.times.dtype)
+        back = eqx.tree_at(lambda flow: flow.end, back, last)
+        found = _profile(lambda b: FlowTransport(back, grid, b, 1e-9), grid, final, cotangent, count, sweeps)
+    else:
+        found = _profile(lambda b: MapTransport(back, b), trajectory.times, final, cotangent, count, sweeps)
+    return poison(trajectory.outcome.reached, found)
+
+
+def _with_all_rows(trajectory: Trajectory) -> Trajectory:
+    """A run that broke counts as whole: its rows past the break are NaN, and so is all that is made of them."""
+    if is_traced(trajectory) or bool(trajectory.outcome.reached):
+        return trajectory
+    stats = {**trajectory.stats, "steps": jnp.asarray(len(trajectory) - 1)}
+    completed = jnp.zeros_like(trajectory.outcome.code)
+    return eqx.tree_at(lambda path: (path.stats, path.outcome.code), trajectory, (stats, completed))
 
 
 def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: int, sweeps: int) -> GradientProfile:
@@ -197,17 +222,18 @@ def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: in
     d, steps = point.shape[0], times.shape[0] - 1
     block = d if d <= _WHOLE else min(d, count + _BESIDE)
     count, whole = min(count, d), block == d
-    chance = jax.random.normal(jax.random.key(0), (d, block + 1), point.dtype)
+    space = d if whole else min(BLOCKS * block, d)
+    chance = jax.random.normal(jax.random.key(0), (d, space + 1), point.dtype)
     size, alone = unit(chance[:, -1] if cotangent is None else as_vector(cotangent).astype(point.dtype))
     size = jnp.zeros_like(size) if cotangent is None else size
     forth, back = transport(False), transport(True)
     rows = jnp.linalg.qr(chance[:, :-1])[0].T
-    values, squares, square_error, norms, rows = _back(back, steps, start_of(rows, alone, size), whole)
+    values, squares, square_error, norms = _back(back, steps, start_of(rows[:block], alone, size), whole)
     changes = jnp.zeros(count, point.dtype)
-    for _ in range(0 if whole else sweeps):
-        before, rows = values, _forth(forth, steps, start_of(rows, alone, size))
-        values, *_, rows = _back(back, steps, start_of(rows, alone, size), whole)
-        changes = jnp.abs(values[-1] - before[-1])[:count]
+    if not whole:
+        found = _leading((forth, back), steps, rows, block, (count, _TOL, jnp.asarray(sweeps)))
+        values, *_ = _back(back, steps, start_of(found.vectors, alone, size), whole)
+        changes = found.errors[:count]
     rate, error = _growth(norms, times)
     values = jnp.where(values < NEVER / 2, -jnp.inf, values)[::-1]
     norms = jnp.where(norms < NEVER / 2, -jnp.inf, norms)[::-1]
@@ -226,18 +252,15 @@ def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: in
     )
 
 
-@eqx.filter_jit
-def _forth(transport: Any, steps: int, start: Any) -> Array:
-    """The block at the end of a sweep."""
-    return evolve(Sweep(transport, steps), start, save="last").final[0]
+_leading = eqx.filter_jit(leading)
 
 
 @eqx.filter_jit
-def _back(transport: Any, steps: int, start: Any, whole: bool) -> tuple[Array, Array, Array, Array, Array]:
-    """ln of singular values and of the mean square with its error, ln |v| after each step; and the block at the end."""
+def _back(transport: Any, steps: int, start: Any, whole: bool) -> tuple[Array, Array, Array, Array]:
+    """ln of singular values and of the mean square with its error, ln |v| after each step."""
     path = evolve(Sweep(transport, steps), start, save=lambda state: (state[1], state[2], state[4]))
     logs, mix, norms = path.states
-    return jax.vmap(log_singular_values)(logs, mix), *_mean_squares(logs, mix, whole), norms, path.final[0]
+    return jax.vmap(log_singular_values)(logs, mix), *_mean_squares(logs, mix, whole), norms
 
 
 def _mean_squares(logs: Array, mix: Array, whole: bool) -> tuple[Array, Array]:

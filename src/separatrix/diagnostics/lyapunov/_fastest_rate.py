@@ -31,12 +31,20 @@ _NOISY_STEP = 0.02
 
 def fastest_rate(system: Flow | SDE, state: State, start: Any = 0.0, key: Key | None = None) -> float:
     """Return L; 1 for a system that moves nothing."""
-    found = _largest(system, jax.tree.map(lambda leaf: leaf[None], state), jnp.asarray([start], float))
-    found = max(found, _own_rate(system, state, start))
+    return rates(system, state, start, key)[0]
+
+
+def rates(system: Flow | SDE, state: State, start: Any = 0.0, key: Key | None = None) -> tuple[float, float]:
+    """(L, the median of the same along the orbit): far apart where the fast part is a spike."""
+    here = _stretches_along(system, jax.tree.map(lambda leaf: leaf[None], state), jnp.asarray([start], float))
+    found = max(float(np.max(here, initial=0.0)), _own_rate(system, state, start))
+    typical = found
     for span in _SPANS:
         times, states = _orbit(system, state, float(start), span / found, key)
-        found = max(found, _largest(system, states, times))
-    return found
+        along = _stretches_along(system, states, times)
+        found = max(found, float(np.max(along, initial=0.0)))
+        typical = float(np.median(along)) if along.size else found
+    return found, typical if typical > 0 else found
 
 
 def _orbit(system: Flow | SDE, state: State, start: float, span: float, key: Key | None) -> tuple[Any, Any]:
@@ -87,11 +95,10 @@ def _noise_stretch(sde: SDE, state: State, time: Any) -> Any:
     return lambda v: jnp.sum(push(v) ** 2)
 
 
-def _largest(system: Flow | SDE, states: State, times: Any) -> float:
-    """The largest finite one: rows past the end of an orbit that broke are NaN."""
+def _stretches_along(system: Flow | SDE, states: State, times: Any) -> np.ndarray:
+    """The finite ones: rows past the end of an orbit that broke are NaN."""
     found = np.asarray(_stretches(system, states, jnp.asarray(times, float_dtype(states))))
-    found = found[np.isfinite(found)]
-    return float(np.max(found, initial=0.0))
+    return found[np.isfinite(found)]
 
 
 def _own_rate(system: Flow | SDE, state: State, start: Any) -> float:

@@ -26,7 +26,7 @@ from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import SRA1, EulerMaruyama, Method, RungeKutta
 from separatrix.calculus.methods.base import FlowMethod
 from separatrix.diagnostics._coordinates import as_vector
-from separatrix.diagnostics.lyapunov._fastest_rate import fastest_rate
+from separatrix.diagnostics.lyapunov._fastest_rate import rates
 from separatrix.diagnostics.lyapunov._tangent_block import Divergence, LogDeterminant, NoVolume
 from separatrix.evolution._checks import check_steps, check_times
 from separatrix.evolution._grid import from_time
@@ -37,6 +37,9 @@ from separatrix.systems.sde import SDE
 # Of a run that is not said to be longer: so many products of numbers, between these numbers of steps.
 _PRODUCTS, _LEAST = 50_000_000, 2_000
 _MOST_OF_MAP, _MOST = 2_000_000, 500_000
+# A flow whose fastest rate is a spike takes short steps; its run is as long in units of the typical rate, up to this.
+_MOST_FOR_SPIKES = 8
+_BATCHES = 64
 # A ninth of a run is left out at first: an eighth of what counts.
 _TRANSIENT = 9
 # Steps of an SDE as a part of 1/L: exponents are then right to 0.05^2/6 of L by SRA1, to half of 0.005 by others.
@@ -172,6 +175,12 @@ def default_steps(size: int, count: int, most: int = _MOST) -> int:
     return int(np.clip(_PRODUCTS // (size * (count + 1)), _LEAST, most))
 
 
+def default_batches(plan: Plan) -> int:
+    """64 parts; of a short record as many as leave two steps to each."""
+    counted = plan.steps - (plan.steps // _TRANSIENT if plan.transient is None else plan.transient)
+    return max(2, min(_BATCHES, counted // 2))
+
+
 def lay_out(plan: Plan, interval: int, batches: int) -> Layout:
     """Divide a run; what does not fill whole batches lengthens the transient."""
     transient = plan.steps // _TRANSIENT if plan.transient is None else plan.transient
@@ -192,10 +201,11 @@ def _grid(
     """(step size, number of steps): two of span, step size and steps give the third, one or none the rest."""
     if span is not None and steps is not None:
         return span / steps, steps
+    longer = 1.0
     if h is None:
-        h = _chosen_step(system, state, origin, method, key)
+        h, longer = _chosen_step(system, state, origin, method, key)
     if span is None:
-        return h, default_steps(size, count) if steps is None else steps
+        return h, int(longer * default_steps(size, count)) if steps is None else steps
     if is_traced(span, h):
         do = "Give steps= as a Python int, with times or with step_size."
         raise ValueError(explain("lyapunov_spectrum: step_size", "a traced value without steps", "a number", do))
@@ -207,7 +217,8 @@ def _grid(
     return span / steps, steps
 
 
-def _chosen_step(system: Any, state: State, origin: Any, method: Any, key: Any) -> float:
+def _chosen_step(system: Any, state: State, origin: Any, method: Any, key: Any) -> tuple[float, float]:
+    """A step from the fastest rate, and by how much a run is to be longer for it than one of the typical rate."""
     if is_traced(system, state, origin, key):
         do = "Say step_size= and steps=, or times= and steps=."
         raise ValueError(
@@ -217,7 +228,8 @@ def _chosen_step(system: Any, state: State, origin: Any, method: Any, key: Any) 
     if isinstance(method, FlowMethod):
         # The error of a step is about part^(p + 1)/(p + 1)!, here 1/9! for all.
         part = (math.factorial(method.order + 1) / math.factorial(9)) ** (1 / (method.order + 1))
-    return part / fastest_rate(system, state, origin, key)
+    fastest, typical = rates(system, state, origin, key)
+    return part / fastest, float(np.clip(fastest / typical, 1.0, _MOST_FOR_SPIKES))
 
 
 def _default_method(system: Flow | SDE, state: State) -> Method:

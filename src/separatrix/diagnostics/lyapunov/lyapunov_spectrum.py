@@ -23,16 +23,18 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from separatrix._tree import float_dtype
-from separatrix.diagnostics._coordinates import as_vector
+from separatrix.diagnostics._checks import checked_state
+from separatrix.diagnostics._coordinates import InCoordinates, as_vector
 from separatrix.diagnostics.lyapunov._batch_means import error_of, standard_error
 from separatrix.diagnostics.lyapunov._exponent_sums import dimension, entropy, settled, sound
 from separatrix.diagnostics.lyapunov._lyapunov_cautions import cautions_of
-from separatrix.diagnostics.lyapunov._lyapunov_plan import Layout, lay_out, plan_of
+from separatrix.diagnostics.lyapunov._lyapunov_plan import Layout, default_batches, lay_out, plan_of
 from separatrix.diagnostics.lyapunov._lyapunov_run import chosen_interval, dated, period_of, run
 from separatrix.diagnostics.lyapunov._tangent_block import NoVolume, Record
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import Save
 from separatrix.evolution._checks import check_steps
+from separatrix.systems.flow import Flow
 from separatrix.systems.trajectory import Outcome
 
 
@@ -108,7 +110,7 @@ def lyapunov_spectrum(
     key: Any = None,
     start: Any = 0,
     method: Any = None,
-    batches: Any = 64,
+    batches: Any = None,
     interval: Any = None,
 ) -> LyapunovSpectrum:
     r"""Return the Lyapunov exponents of an orbit, all or the leading ones, with standard errors.
@@ -128,7 +130,8 @@ def lyapunov_spectrum(
     - `transient`: steps or time at first that do not count; a ninth of the run by default. It is lengthened by what
       does not fill whole batches.
     - `key`: randomness; the orbit is the one that `evolve` gives with it. `start`: number of a map's first step.
-    - `batches`: parts that count, at least 2. Errors hold where one is longer than the memory of the orbit.
+    - `batches`: parts that count, at least 2; 64 by default, or half of the steps of a short run.
+      Errors hold where one is longer than the memory of the orbit.
     - `interval`: steps between orthonormalisations; by default as many as keep half of the digits, 1 under `jit`.
 
     Under `jit` and `vmap` say `steps`, and for a flow `step_size` or `times`. Exponents can be differentiated where none
@@ -155,7 +158,11 @@ def lyapunov_spectrum(
     (2010), for the errors; Frederickson, Kaplan, Yorke & Yorke (1983), for the dimension.
     """
     given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "start": start}
+    if isinstance(system, Flow) and len(jax.tree.leaves(state)) > 1:
+        state = checked_state("lyapunov_spectrum: state", state)
+        system, state = InCoordinates(system, state), as_vector(state)
     state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
+    batches = default_batches(plan) if batches is None else batches
     interval = chosen_interval(plan, state, count, key) if interval is None else check_steps(interval, "interval", 1)
     layout = lay_out(plan, interval, batches)
     record = run(
@@ -164,7 +171,7 @@ def lyapunov_spectrum(
     step = jnp.asarray(plan.step, float_dtype(state))
     size = as_vector(state).shape[0]
     outcome = dated(record.outcome, plan, layout.interval)
-    period = period_of(plan, layout, record.final[0].state, key)
+    period = period_of(plan, layout, record.last[0].state, key)
     measured = not isinstance(plan.volume, NoVolume)
     return _summary(record.states, step, outcome, period, layout, size, measured, plan.continuous)
 

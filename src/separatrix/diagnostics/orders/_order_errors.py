@@ -103,7 +103,9 @@ def errors_along_paths(
     if not measure.weak:
         return gaps, floor
     bias = jnp.mean(gaps, axis=0)  # (K, m)
-    return jnp.sum(gaps * (bias / jnp.linalg.norm(bias, axis=-1, keepdims=True))[None], axis=-1), floor
+    length = jnp.linalg.norm(bias, axis=-1, keepdims=True)
+    # A mean that is exact has no direction, and no error.
+    return jnp.sum(gaps * (bias / jnp.where(length == 0, 1, length))[None], axis=-1), floor
 
 
 @eqx.filter_jit

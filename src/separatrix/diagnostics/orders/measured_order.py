@@ -22,22 +22,25 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from separatrix._errors import explain
-from separatrix._tree import asarrays, norm as euclidean
+from separatrix._tree import is_traced, norm as euclidean
 from separatrix._types import Function, Key
 from separatrix.calculus._undefined import undefined
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import FlowMethod, SDEMethod
 from separatrix.calculus.modified import Modified
+from separatrix.diagnostics._checks import check_count, check_key, check_number, checked_state
+from separatrix.diagnostics.orders._expected import strong_order_on
 from separatrix.diagnostics.orders._order_errors import Measure, errors_along_a_flow, errors_along_paths
-from separatrix.diagnostics.orders._order_runs import common_clock
-from separatrix.diagnostics.orders._order_window import fit
+from separatrix.diagnostics.orders._order_runs import Clock, common_clock
+from separatrix.diagnostics.orders._order_search import search
+from separatrix.diagnostics.orders._order_window import ABOVE_FLOOR, fit
 from separatrix.diagnostics.result import Result, Row
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.sde import SDE
 
-# Of an interval with no step size given: its first part, and how often that is halved for a flow and for an SDE.
-_COARSEST, _HALVINGS, _SAMPLED = 8, 6, 4
+# Of an interval with no step size given: its first part, and how often that is halved for a flow, an SDE, and a map.
+_COARSEST, _HALVINGS, _SAMPLED, _OF_A_MAP = 8, 6, 4, 5
 _EXPECTED = "a NearIdentityMap, or a method such as RK4()"
 
 
@@ -51,7 +54,8 @@ class MeasuredOrder(Result):
       rounding, or errors of the reference.
     - `order`, `order_error`: slope over the window. Its standard error comes from the samples; where nothing was sampled
       from the scatter about the line, which is curvature rather than chance.
-    - `stated`: what the method says of itself; NaN for a map that says nothing.
+    - `stated`: what the method says of itself, for this equation: Euler-Maruyama has strong order 1 where the noise is
+      additive, Milstein's 1/2 where it does not commute. NaN for a map that says nothing.
     - `kind`: "flow", "strong" or "weak"; `samples`: how many paths, 0 for a flow.
     """
 
@@ -86,19 +90,24 @@ class MeasuredOrder(Result):
     @property
     def cautions(self) -> tuple[str, ...]:
         found, errors = [], np.asarray(self.errors)
-        if np.sum(self.window) < 3:
+        at_floor = int(np.sum(errors <= ABOVE_FLOOR * np.asarray(self.floor)))
+        if np.sum(self.window) < 3 or not np.isfinite(self.order):
             found.append(
-                "fewer than three step sizes lie in an asymptotic window: halve the smallest step, or, where the errors "
-                "are at the floor, start from a larger one"
+                f"fewer than three step sizes lie in an asymptotic window ({at_floor} of {errors.size} errors are at the "
+                "floor of rounding): halve the smallest step, or, where the errors are at the floor, start from a larger "
+                "one, over a longer time"
             )
         if not np.isfinite(errors).all():
             found.append(f"{int(np.sum(~np.isfinite(errors)))} of the runs stopped being finite")
-        if self.samples and not self.order_error <= 0.1:
+        if self.samples and np.isfinite(self.order) and not self.order_error <= 0.1:
             found.append(f"the order is known to {float(self.order_error):.1g} only: raise samples")
-        if abs(float(self.order - self.stated)) > 0.15 + 2 * float(self.order_error):
-            found.append(
-                f"the method states order {float(self.stated):g}: the problem is too rough, or not yet resolved"
-            )
+        beyond = float(self.order - self.stated)
+        # Without an error (fewer than three points, or no scatter) the order itself is all there is.
+        if abs(beyond) > 0.15 + 2 * float(np.nan_to_num(self.order_error)):
+            why = "errors fall faster: what leads them vanishes on this problem"
+            if beyond < 0:
+                why = "the problem is too rough, or not yet resolved"
+            found.append(f"the method states order {float(self.stated):g}: {why}")
         if self.single_precision:
             found.append("float32: errors below about 1e-5 of the state are rounding")
         return tuple(found)
@@ -109,7 +118,7 @@ def measured_order(
     flow: Any,
     state: Any,
     *,
-    end: Any = 1.0,
+    end: Any = None,
     step_sizes: Any = None,
     norm: Function | None = None,
     exact: Function | None = None,
@@ -129,9 +138,11 @@ def measured_order(
       step size while its other parameters stay (heavy ball at fixed friction, not at fixed momentum).
     - `flow`: the `Flow` it is held against: `limit(map)`, a field of your own, or `modified(map)`, which is taken anew at
       every step size; an `SDE` for a random method.
-    - `state`: where both start. `end`: T > 0; both run over [0, T].
+    - `state`: where both start. `end`: T > 0; both run over [0, T]. By default 1, or longer for a flow so slow that one
+      step over it is exact to rounding.
     - `step_sizes`: three or more, each dividing `end`, on one grid: halvings. By default six halvings of T/8 (four for an
-      SDE), or five of the step size of a map.
+      SDE), or five of the step size of a map; of a flow, eightfold larger or smaller ones if those are at the floor of
+      rounding or do not resolve it.
     - `norm`: of a difference of states; Euclidean over all leaves by default.
     - `exact`: the solution where it is known: x(t) of a flow, x(t, W(t)) of an SDE. Else a flow is solved at relative
       tolerance `rtol` (1e-12 in float64), an SDE along the same path at a sixteenth of the smallest step.
@@ -142,7 +153,7 @@ def measured_order(
     **Returns:** a `MeasuredOrder`.
 
     **Raises:** `TypeError` for what is no method or near-identity map; `ValueError` for step sizes without a common grid,
-    or an SDE without kind and key.
+    an end, tolerance or count out of range, a state that is not finite, or an SDE without kind and key.
 
     **Example:**
 
@@ -160,13 +171,16 @@ def measured_order(
     if not isinstance(discretization, FlowMethod | SDEMethod | NearIdentityMap):
         do = "Write a map as advance(t, x, h) with as_near_identity(advance, step_size)."
         raise TypeError(explain("measured_order: discretization", type(discretization).__name__, _EXPECTED, do))
-    state = asarrays(state)
-    sizes = _default_sizes(discretization, float(end)) if step_sizes is None else step_sizes
-    clock = common_clock(sizes, float(end))
+    state = checked_state("measured_order: state", state)
+    for what, value in (("end", 1.0 if end is None else end), ("rtol", 1.0 if rtol is None else rtol)):
+        check_number(f"measured_order: {what}", value, above=0.0)
+    span, free = (1.0 if end is None else float(end)), step_sizes is None
+    first, halvings = _default_ladder(discretization, span)
+    clock = common_clock(span / (first * 2.0 ** np.arange(halvings + 1)) if free else step_sizes, span)
     if isinstance(flow, SDE):
         method = _sde_method(discretization, kind, key, samples)
         measure = Measure(norm or euclidean, exact, observable if kind == "weak" else None, kind == "weak")
-        stated = method.strong_order if kind == "strong" else method.weak_order
+        stated = strong_order_on(method, flow, state, span) if kind == "strong" else method.weak_order
         sampled, floor = errors_along_paths(flow, method, state, clock, measure, key, samples)
         return _from_samples(clock.step_sizes, sampled, floor, str(kind), float(stated))
     if kind not in (None, "flow"):
@@ -176,11 +190,15 @@ def measured_order(
     if not isinstance(map, NearIdentityMap):
         raise TypeError(explain("measured_order: discretization", type(map).__name__, "a FlowMethod for a Flow",
                                 "Pass the SDE that this method is for."))  # fmt: skip
-    errors, floor = errors_along_a_flow(map, flow, state, clock, norm or euclidean, exact, rtol)
-    stated = (
-        getattr(getattr(map, "method", discretization), "order", np.nan) if not isinstance(flow, Modified) else np.nan
-    )
-    return fit_order(clock.step_sizes, errors, floor=floor, stated=stated)
+    stated = np.nan
+    if not isinstance(flow, Modified):
+        stated = getattr(getattr(map, "method", discretization), "order", np.nan)
+
+    def measure(clock: Clock) -> MeasuredOrder:
+        errors, floor = errors_along_a_flow(map, flow, state, clock, norm or euclidean, exact, rtol)
+        return fit_order(clock.step_sizes, errors, floor=floor, stated=stated)
+
+    return search(measure, first, halvings, span, longer=end is None) if free else measure(clock)
 
 
 def fit_order(
@@ -210,6 +228,13 @@ def fit_order(
     if sizes.ndim != 1 or sizes.shape != errors.shape or sizes.size < 3:
         got, do = f"shapes {sizes.shape} and {errors.shape}", "Give an error for each of three or more step sizes."
         raise ValueError(explain("fit_order: step_sizes, errors", got, "(K,) and (K,) with K >= 3", do))
+    if not is_traced(sizes) and not (np.isfinite(sizes).all() and np.all(np.asarray(sizes) > 0)):
+        got, do = np.asarray(sizes).tolist(), "Give the step sizes themselves, not their logarithms."
+        raise ValueError(explain("fit_order: step_sizes", got, "positive numbers", do))
+    if not is_traced(sizes) and np.unique(sizes).size < sizes.size:
+        raise ValueError(
+            explain("fit_order: step_sizes", np.asarray(sizes).tolist(), "different ones", "Drop doubles.")
+        )
     sizes = sizes.astype(errors.dtype)
     order = jnp.argsort(-sizes)
     sizes, errors = sizes[order], errors[order]
@@ -226,13 +251,12 @@ def fit_order(
     )  # fmt: skip
 
 
-def _default_sizes(discretization: Any, end: float) -> np.ndarray:
-    """Halvings of the map's own step, made to divide the interval, or of an eighth of the interval."""
-    first, halvings = _COARSEST, _SAMPLED if isinstance(discretization, SDEMethod) else _HALVINGS
-    if isinstance(discretization, NearIdentityMap):
-        own, halvings = abs(float(discretization.step_size)), min(halvings, 5)
-        first = max(1, round(end / own)) if 0 < own < np.inf else first
-    return end / (first * 2.0 ** np.arange(halvings + 1))
+def _default_ladder(discretization: Any, end: float) -> tuple[int, int]:
+    """How many of the largest steps fill the interval, and how often they are halved: a map's own step, or an eighth."""
+    if not isinstance(discretization, NearIdentityMap):
+        return _COARSEST, _SAMPLED if isinstance(discretization, SDEMethod) else _HALVINGS
+    own = abs(float(discretization.step_size))
+    return max(1, round(end / own)) if 0 < own < np.inf else _COARSEST, _OF_A_MAP
 
 
 def _sde_method(discretization: Any, kind: Any, key: Any, samples: Any) -> SDEMethod:
@@ -250,8 +274,8 @@ def _sde_method(discretization: Any, kind: Any, key: Any, samples: Any) -> SDEMe
         raise ValueError(
             explain("measured_order: key", "None", "a PRNG key, for an SDE", "Pass key=jax.random.key(0).")
         )
-    if samples < 2:
-        raise ValueError(explain("measured_order: samples", samples, "at least 2", "Ask for samples=1000."))
+    check_key("measured_order", key)
+    check_count("measured_order: samples", samples, 2)
     return method
 
 

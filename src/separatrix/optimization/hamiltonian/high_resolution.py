@@ -9,6 +9,11 @@ With s the learning rate and h = sqrt(s), both have one limit as h -> 0. To the 
 at the momentum gamma = (1 - sqrt(mu) h)/(1 + sqrt(mu) h), and n/(n + 3) in the last, at t = (n + 3/2) h. The term
 h Hess L x' = h d/dt grad L, the gradient correction, is a friction along steep directions, and heavy ball has none.
 These are `modified(HeavyBall(...), 1)` and `modified(Nesterov(...), 1)` in the coordinates (x, x'), up to O(h^2).
+
+A method at rest, w = 0, is not a curve at rest: its first step is -h^2 grad L(x), and the velocity with which the modified
+flow leaves is x' = w - (h/2)(a w + grad L) = -(h/2) grad L. On the schedule, where a = 3/t is no small friction at
+t = 3 h/2, it is read off a constant gradient G: the method has x[n] = x[0] - h^2 G (n^2 + 7 n)/8, and the equation is
+solved by x' = -(t/4 + h/2) G, which passes through all of these, so x' = -(7/8) h G at the start.
 """
 
 from typing import Any
@@ -20,15 +25,17 @@ from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.optimization.methods.momentum import PhasePoint, _at_rest, _pair
+from separatrix.optimization.methods.momentum import PhasePoint, _pair
 from separatrix.systems.flow import Flow
+from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.objective import Objective, as_objective
 
 
 class HighResolutionHeavyBall(Flow):
     r"""x'' + 2 sqrt(mu) x' + (1 + sqrt(mu s)) grad L(x) = 0, on `PhasePoint`(x, x').
 
-    Follows `HeavyBall` of learning rate s and momentum (1 - sqrt(mu s))/(1 + sqrt(mu s)) at order 2 in sqrt(s).
+    Follows `HeavyBall` of learning rate s and momentum (1 - sqrt(mu s))/(1 + sqrt(mu s)) at order 2 in sqrt(s), from
+    `init(parameters)`.
 
     **Arguments:**
 
@@ -56,8 +63,8 @@ class HighResolutionHeavyBall(Flow):
         self.convexity = nonnegative("HighResolutionHeavyBall: convexity", convexity)
 
     def init(self, parameters: State) -> PhasePoint:
-        """Return the state at rest at these parameters."""
-        return _at_rest(parameters)
+        """Return the state from which the curve follows the method at rest: x' = -(sqrt(s)/2) grad L."""
+        return _leaving(self.objective, parameters, self.learning_rate, 0.5)
 
     def velocity(self, t: Scalar, state: State) -> State:
         position, velocity = _pair(state)
@@ -69,8 +76,11 @@ class HighResolutionHeavyBall(Flow):
 class HighResolutionNesterov(Flow):
     r"""x'' + 2 sqrt(mu) x' + sqrt(s) Hess L x' + (1 + sqrt(mu s)) grad L(x) = 0, on `PhasePoint`(x, x').
 
-    Follows `Nesterov` of learning rate s and momentum (1 - sqrt(mu s))/(1 + sqrt(mu s)) at order 2 in sqrt(s). Without
-    `convexity` it is that of the schedule n/(n + 3), x'' + (3/t) x' + sqrt(s) Hess L x' + (1 + 3 sqrt(s)/(2 t)) grad L = 0,
+    Follows `Nesterov` of learning rate s and momentum (1 - sqrt(mu s))/(1 + sqrt(mu s)) at order 2 in sqrt(s), from
+    `init(parameters)`. Without `convexity` it is that of the schedule n/(n + 3),
+
+        x'' + (3/t) x' + sqrt(s) Hess L x' + (1 + 3 sqrt(s)/(2 t)) grad L = 0,
+
     which starts at t = 3 sqrt(s)/2: step n of the method stands at t = (n + 3/2) sqrt(s).
 
     **Arguments:**
@@ -99,8 +109,11 @@ class HighResolutionNesterov(Flow):
         self.convexity = None if convexity is None else nonnegative("HighResolutionNesterov: convexity", convexity)
 
     def init(self, parameters: State) -> PhasePoint:
-        """Return the state at rest at these parameters."""
-        return _at_rest(parameters)
+        """Return the state from which the curve follows the method at rest.
+
+        That is x' = -(sqrt(s)/2) grad L, and x' = -(7/8) sqrt(s) grad L at t = 3 sqrt(s)/2 on the schedule.
+        """
+        return _leaving(self.objective, parameters, self.learning_rate, 7 / 8 if self.convexity is None else 0.5)
 
     def velocity(self, t: Scalar, state: State) -> State:
         position, velocity = _pair(state)
@@ -115,3 +128,10 @@ class HighResolutionNesterov(Flow):
         if self.convexity is None:
             return 3 / jnp.maximum(jnp.asarray(t), 1.5 * jnp.asarray(step))
         return 2 * jnp.sqrt(jnp.asarray(self.convexity, jnp.result_type(step)))
+
+
+def _leaving(objective: Objective, parameters: State, learning_rate: Scalar, share: float) -> PhasePoint:
+    """These parameters with the velocity -share sqrt(s) grad L."""
+    parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
+    slope = gradient(objective, parameters, None)
+    return PhasePoint(parameters, scale(-share * jnp.sqrt(jnp.asarray(learning_rate)), slope))

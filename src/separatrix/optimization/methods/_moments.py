@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, subtract
 from separatrix._types import Scalar, State
-from separatrix.optimization._ranges import require
+from separatrix.optimization._ranges import nonnegative, require
 from separatrix.systems.base import as_parameter
 
 
@@ -39,7 +39,7 @@ class Averages(eqx.Module):
 def averages(name: str, learning_rate: Any, b1: Any, b2: Any, eps: Any) -> Averages:
     """The averages with decays b1 and b2 at this learning rate."""
     mean_rate, square_rate = rate_of(b1, learning_rate, f"{name}: b1"), rate_of(b2, learning_rate, f"{name}: b2")
-    return Averages(mean_rate, square_rate, as_parameter(eps))
+    return Averages(mean_rate, square_rate, nonnegative(f"{name}: eps", eps))
 
 
 def average(rate: Scalar, step_size: Scalar, old: State, new: State) -> State:

@@ -21,11 +21,10 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import positive
+from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods._moments import over_shifted_root, squared, unpack
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.rmsprop import Squares, filled
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -64,8 +63,8 @@ class Adagrad(NearIdentityMap):
     ):
         self.objective = as_objective(objective)
         self.step_size = positive("Adagrad: learning_rate", learning_rate) ** 2
-        self.eps = self.step_size * as_parameter(eps)
-        self.initial_sum = self.step_size * as_parameter(initial_accumulator)
+        self.eps = self.step_size * nonnegative("Adagrad: eps", eps)
+        self.initial_sum = self.step_size * nonnegative("Adagrad: initial_accumulator", initial_accumulator)
 
     def init(self, parameters: State) -> Squares:
         """Return the state at these parameters, with S = eta^2 initial_accumulator."""

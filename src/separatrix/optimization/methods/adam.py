@@ -24,10 +24,9 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy, scale
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import positive
+from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods._moments import Averages, averages, correction, over_root, unpack, zeros
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -126,7 +125,7 @@ class AdamW(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("AdamW: learning_rate", learning_rate)
         self.averages = averages("AdamW", learning_rate, b1, b2, eps)
-        self.weight_decay = as_parameter(weight_decay)
+        self.weight_decay = nonnegative("AdamW: weight_decay", weight_decay)
 
     def init(self, parameters: State) -> Moments:
         """Return the state at these parameters with empty averages."""

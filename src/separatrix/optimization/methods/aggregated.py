@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import positive, require
+from separatrix.optimization._ranges import fraction, positive, require
 from separatrix.optimization.methods._moments import (
     Averages,
     average,
@@ -40,7 +40,6 @@ from separatrix.optimization.methods._moments import (
 )
 from separatrix.optimization.methods.adam import Moments, empty_moments
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -91,7 +90,7 @@ class QHM(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("QHM: learning_rate", learning_rate)
         self.rate = rate_of(momentum, learning_rate, "QHM: momentum")
-        self.nu = _weight("QHM: nu", nu)
+        self.nu = fraction("QHM: nu", nu, "a weight")
 
     def init(self, parameters: State) -> Averaged:
         """Return the state at these parameters with an empty average."""
@@ -140,7 +139,7 @@ class QHAdam(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("QHAdam: learning_rate", learning_rate)
         self.averages = averages("QHAdam", learning_rate, b1, b2, eps)
-        self.nu1, self.nu2 = _weight("QHAdam: nu1", nu1), _weight("QHAdam: nu2", nu2)
+        self.nu1, self.nu2 = fraction("QHAdam: nu1", nu1, "a weight"), fraction("QHAdam: nu2", nu2, "a weight")
 
     def init(self, parameters: State) -> Moments:
         """Return the state at these parameters with empty averages."""
@@ -216,8 +215,3 @@ def no_average(parameters: State) -> Averaged:
     """An average of nothing."""
     parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
     return Averaged(parameters, zeros(parameters))
-
-
-def _weight(name: str, value: Any) -> Any:
-    require(name, value, "a weight in [0, 1]", lambda nu: (nu >= 0) & (nu <= 1))
-    return as_parameter(value)

@@ -23,6 +23,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import add, axpy, float_dtype, scale, subtract
 from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter, require_key
 from separatrix.systems.flow import Flow
@@ -88,7 +89,7 @@ class DelayedDescent(Map):
 
     def __init__(self, objective: Objective | Function, step_size: Any, delay: Any):
         self.objective = as_objective(objective)
-        self.step_size = as_parameter(step_size)
+        self.step_size = positive("DelayedDescent: step_size", step_size)
         self.delay = _whole(delay, "DelayedDescent: delay")
 
     def init(self, parameters: State) -> State:
@@ -140,7 +141,7 @@ class StaleDescent(Map):
 
     def __init__(self, objective: Objective | Function, step_size: Any, delay: Any, *, consistent: bool = True):
         self.objective = as_objective(objective)
-        self.step_size = as_parameter(step_size)
+        self.step_size = positive("StaleDescent: step_size", step_size)
         self.delay = _whole(delay, "StaleDescent: delay")
         self.consistent = consistent
 
@@ -202,8 +203,9 @@ class DelayCompensatedDescent(Map):
 
     def __init__(self, objective: Objective | Function, step_size: Any, delay: Any, strength: Any):
         self.objective = as_objective(objective)
-        self.step_size = as_parameter(step_size)
-        self.strength = None if strength is None else as_parameter(strength)
+        self.step_size = positive("DelayCompensatedDescent: step_size", step_size)
+        name = "DelayCompensatedDescent: strength"
+        self.strength = None if strength is None else nonnegative(name, strength)
         self.delay = _whole(delay, "DelayCompensatedDescent: delay")
 
     def init(self, parameters: State) -> State:
@@ -253,7 +255,7 @@ class DelayedFlow(Flow):
 
     def __init__(self, objective: Objective | Function, step_size: Any, delay: Any):
         self.objective = as_objective(objective)
-        self.step_size = as_parameter(step_size)
+        self.step_size = nonnegative("DelayedFlow: step_size", step_size)
         self.delay = as_parameter(float(_whole(delay, "DelayedFlow: delay")))
 
     def velocity(self, t: Scalar, state: State) -> State:

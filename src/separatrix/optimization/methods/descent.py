@@ -14,7 +14,7 @@ import jax
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.systems.base import as_parameter
+from separatrix.optimization._ranges import positive
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -48,7 +48,7 @@ class GradientDescent(NearIdentityMap):
 
     def __init__(self, objective: Objective | Function, step_size: Any):
         self.objective = as_objective(objective)
-        self.step_size = as_parameter(step_size)
+        self.step_size = positive("GradientDescent: step_size", step_size)
 
     def init(self, parameters: State) -> State:
         """Return the state at which descent starts: the parameters themselves."""

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Key, Scalar, State
+from separatrix.optimization._ranges import fraction, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -62,8 +62,8 @@ class HeavyBall(NearIdentityMap):
 
     def __init__(self, objective: Objective | Function, learning_rate: Any, momentum: Any):
         self.objective = as_objective(objective)
-        self.step_size = jnp.sqrt(as_parameter(learning_rate))
-        self.friction = (1 - as_parameter(momentum)) / self.step_size
+        self.step_size = jnp.sqrt(positive("HeavyBall: learning_rate", learning_rate))
+        self.friction = (1 - fraction("HeavyBall: momentum", momentum)) / self.step_size
 
     def init(self, parameters: State) -> PhasePoint:
         """Return the state at rest at these parameters."""
@@ -105,8 +105,10 @@ class Nesterov(NearIdentityMap):
 
     def __init__(self, objective: Objective | Function, learning_rate: Any, momentum: Any = None):
         self.objective = as_objective(objective)
-        self.step_size = jnp.sqrt(as_parameter(learning_rate))
-        self.friction = None if momentum is None else (1 - as_parameter(momentum)) / self.step_size
+        self.step_size = jnp.sqrt(positive("Nesterov: learning_rate", learning_rate))
+        self.friction = None
+        if momentum is not None:
+            self.friction = (1 - fraction("Nesterov: momentum", momentum)) / self.step_size
 
     def init(self, parameters: State) -> PhasePoint:
         """Return the state at rest at these parameters."""

@@ -22,8 +22,8 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import add, axpy, float_dtype, scale, subtract, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
+from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import GradientDescent, gradient
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.iterate import IteratedNearIdentityMap
 from separatrix.systems.map import Map, NearIdentityMap
@@ -78,8 +78,8 @@ class ElasticAveraging(NearIdentityMap):
 
     def __init__(self, objective: Any, step_size: Any, attraction: Any, workers: Any):
         self.objectives, self.workers = _objectives(objective, workers, "ElasticAveraging")
-        self.step_size = as_parameter(step_size)
-        self.attraction = as_parameter(attraction)
+        self.step_size = positive("ElasticAveraging: step_size", step_size)
+        self.attraction = nonnegative("ElasticAveraging: attraction", attraction)
 
     def init(self, parameters: State) -> ElasticState:
         """Return the state with all workers and the centre at these parameters."""
@@ -150,7 +150,7 @@ class LocalDescent(NearIdentityMap):
     def __init__(self, objective: Any, learning_rate: Any, local_steps: Any, workers: Any):
         self.objectives, self.workers = _objectives(objective, workers, "LocalDescent")
         self.local_steps = _count(local_steps, "LocalDescent: local_steps")
-        self.step_size = self.local_steps * as_parameter(learning_rate)
+        self.step_size = self.local_steps * positive("LocalDescent: learning_rate", learning_rate)
 
     def init(self, parameters: State) -> State:
         """Return the state at which descent starts: the parameters themselves."""
@@ -206,7 +206,7 @@ class Downpour(Map):
         self, objective: Any, step_size: Any, workers: Any, *, fetch: Any = 1, push: Any = 1, staggered: bool = True
     ):
         self.objectives, self.workers = _objectives(objective, workers, "Downpour")
-        self.step_size = as_parameter(step_size)
+        self.step_size = positive("Downpour: step_size", step_size)
         self.fetch, self.push = _count(fetch, "Downpour: fetch"), _count(push, "Downpour: push")
         self.staggered = staggered
 

@@ -19,10 +19,9 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import positive
+from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods._moments import average, over_shifted_root, rate_of, squared, unpack, zeros
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -83,8 +82,8 @@ class RMSprop(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("RMSprop: learning_rate", learning_rate)
         self.square_rate = rate_of(decay, learning_rate, "RMSprop: decay")
-        self.eps = as_parameter(eps)
-        self.initial_scale = as_parameter(initial_scale)
+        self.eps = nonnegative("RMSprop: eps", eps)
+        self.initial_scale = nonnegative("RMSprop: initial_scale", initial_scale)
 
     def init(self, parameters: State) -> Squares:
         """Return the state at these parameters, with v = initial_scale."""

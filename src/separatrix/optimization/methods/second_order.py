@@ -26,10 +26,9 @@ import lineax as lx
 from separatrix._errors import explain
 from separatrix._tree import axpy, structure
 from separatrix._types import Function, Key, Operator, Scalar, State
-from separatrix.optimization._ranges import require
+from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.systems._signature import as_pytree, positional_count
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -65,7 +64,8 @@ class Newton(NearIdentityMap):
 
     def __init__(self, objective: Objective | Function, step_size: Any = 1.0, damping: Any = 0.0, solver: Any = None):
         self.objective = as_objective(objective)
-        self.step_size, self.damping = as_parameter(step_size), _damping("Newton", damping)
+        self.step_size = positive("Newton: step_size", step_size)
+        self.damping = nonnegative("Newton: damping", damping)
         self.solver = _solver("Newton", solver)
 
     def init(self, parameters: State) -> State:
@@ -106,7 +106,8 @@ class GaussNewton(NearIdentityMap):
     def __init__(self, residual: Function, step_size: Any = 1.0, damping: Any = 0.0, solver: Any = None):
         positional_count(residual, (1,), "r(parameters)")
         self.residual = as_pytree(residual)
-        self.step_size, self.damping = as_parameter(step_size), _damping("GaussNewton", damping)
+        self.step_size = positive("GaussNewton: step_size", step_size)
+        self.damping = nonnegative("GaussNewton: damping", damping)
         self.solver = _solver("GaussNewton", solver)
 
     def init(self, parameters: State) -> State:
@@ -159,7 +160,8 @@ class NaturalGradient(NearIdentityMap):
     ):
         positional_count(metric, (2,), "F(parameters, v)")
         self.objective, self.metric = as_objective(objective), as_pytree(metric)
-        self.step_size, self.damping = as_parameter(step_size), _damping("NaturalGradient", damping)
+        self.step_size = positive("NaturalGradient: step_size", step_size)
+        self.damping = nonnegative("NaturalGradient: damping", damping)
         self.solver = _solver("NaturalGradient", solver)
 
     def init(self, parameters: State) -> State:
@@ -231,11 +233,6 @@ def _transpose(push: Function, primal: State) -> Function:
     """The transpose of a linear function."""
     pull = jax.linear_transpose(push, primal)
     return lambda cotangent: pull(cotangent)[0]
-
-
-def _damping(name: str, value: Any) -> Any:
-    require(f"{name}: damping", value, "a number of at least 0", lambda number: number >= 0)
-    return as_parameter(value)
 
 
 def _solver(name: str, solver: Any) -> Any:

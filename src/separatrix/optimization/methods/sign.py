@@ -20,11 +20,10 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import positive, require
+from separatrix.optimization._ranges import fraction, nonnegative, positive
 from separatrix.optimization.methods._moments import average, mix, rate_of, unpack
 from separatrix.optimization.methods.aggregated import Averaged, no_average
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
@@ -99,11 +98,11 @@ class Lion(NearIdentityMap):
         b2: Any = 0.99,
         weight_decay: Any = 1e-3,
     ):
-        require("Lion: b1", b1, "a share in [0, 1]", lambda share: (share >= 0) & (share <= 1))
         self.objective = as_objective(objective)
         self.step_size = positive("Lion: learning_rate", learning_rate)
         self.rate = rate_of(b2, learning_rate, "Lion: b2")
-        self.b1, self.weight_decay = as_parameter(b1), as_parameter(weight_decay)
+        self.b1 = fraction("Lion: b1", b1, "a share")
+        self.weight_decay = nonnegative("Lion: weight_decay", weight_decay)
 
     def init(self, parameters: State) -> Averaged:
         """Return the state at these parameters with an empty average."""

@@ -17,11 +17,10 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import dot, float_dtype, norm, scale, subtract, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.optimization._ranges import positive, require
+from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods._moments import zeros
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.momentum import Nesterov, PhasePoint
-from separatrix.systems.base import as_parameter
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
 
@@ -160,8 +159,7 @@ def noisy(objective: Any, amplitude: Any) -> Objective:
 
     **Reference:** Neelakantan et al., *Adding gradient noise improves learning for very deep networks* (2015).
     """
-    require("noisy: amplitude", amplitude, "a number of at least 0", lambda sigma: sigma >= 0)
-    return Noisy(as_objective(objective), as_parameter(amplitude))
+    return Noisy(as_objective(objective), nonnegative("noisy: amplitude", amplitude))
 
 
 @jax.custom_vjp

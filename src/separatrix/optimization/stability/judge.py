@@ -51,7 +51,9 @@ def _non_finite(history: Any) -> list[Event]:
     if np.isfinite(loss):
         return []
     cause, do = "the loss stopped being finite", "Go back to the last good checkpoint with a lower learning rate."
-    return [Event(history.steps[-1], "non-finite", Finding("loss is finite", float(loss), "<", np.inf, cause, do))]
+    # That it is no number is the evidence, and not that nothing is known.
+    evidence = float(np.inf if np.isnan(loss) else abs(loss))
+    return [Event(history.steps[-1], "non-finite", Finding("loss is finite", evidence, "<", np.inf, cause, do))]
 
 
 def _grown(history: Any) -> list[Event]:

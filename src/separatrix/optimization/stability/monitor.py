@@ -25,6 +25,7 @@ from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import along, nowhere, take
 from separatrix.optimization.stability.report import Event, StabilityReport
 from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
+from separatrix.systems import _ranges
 from separatrix.systems.from_optax import OptimizerState
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import parameters_of
@@ -86,6 +87,11 @@ class StabilityMonitor:
     ):
         if every <= BURST:
             raise ValueError(explain("StabilityMonitor: every", every, f"more than {BURST} steps", "Pass every=20."))
+        _ranges.whole("StabilityMonitor: every", every, "Pass every=20.")
+        _ranges.whole("StabilityMonitor: wide_every", wide_every, "Leave it out for 10.")
+        if examples is not None:
+            _ranges.whole("StabilityMonitor: examples", examples, "Leave it out for all.")
+        _ranges.positive("StabilityMonitor: tol", tol, "Leave it out for 3 %.")
         self.loss, self.every, self.wide_every, self.examples, self.tol = loss, every, wide_every, examples, tol
         self.notify, self.burst, self.history = notify, BURST, History(every)
         self.optimizer: Any = None
@@ -153,6 +159,9 @@ class StabilityMonitor:
 
     def attach(self, map: Any) -> None:
         """Take loss and optimiser from a map that `fit` runs."""
+        if not hasattr(map, "objective"):
+            got, do = type(map).__name__, "Follow a game by metrics=, or ask linear_stability(sx.field(game), players)."
+            raise TypeError(explain("StabilityMonitor: map", got, "an optimiser of one loss", do))
         self.objective = map.objective
         self._measure_edge(map)
 

@@ -163,7 +163,7 @@ def escape_times(
     start = Watched(jax.tree.map(jnp.asarray, state), inside, jnp.zeros((), jnp.int32))
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (members, *leaf.shape)), start)
     trajectory = ensemble(absorbing, starts, steps=steps, key=key, save="last")
-    final = trajectory.final
+    final = trajectory.last
     dtype = float_dtype(state)
     unit = jnp.asarray(map.step_size, dtype) if isinstance(map, NearIdentityMap) else jnp.ones((), dtype)
     broken = jnp.sum(~trajectory.outcome.completed & final.inside)

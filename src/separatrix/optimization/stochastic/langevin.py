@@ -210,5 +210,8 @@ class SGLD(NearIdentityMap):
             return axpy(-step_size, gradient(self.objective, state, None), state)
         sample, bath = jax.random.split(key)
         moved = axpy(-step_size, gradient(self.objective, state, sample), state)
-        amplitude = jnp.sqrt(2 * step_size * jnp.asarray(self.temperature, jnp.result_type(step_size)))
+        temperature = jnp.asarray(self.temperature, jnp.result_type(step_size))
+        hot = temperature > 0
+        # At temperature 0 it is stochastic gradient descent, smooth in h at 0.
+        amplitude = jnp.where(hot, jnp.sqrt(2 * step_size * jnp.where(hot, temperature, 1)), 0)
         return axpy(amplitude, normal(bath, structure(state)), moved)

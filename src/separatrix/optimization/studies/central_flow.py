@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from separatrix._tree import axpy, dot, float_dtype
 from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.diagnostics.curvature.curvature import curvature
+from separatrix.optimization._ranges import positive, require
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
@@ -65,7 +65,10 @@ class CentralFlow(Map):
 
     def __init__(self, objective: Objective | Function, step_size: Any, resolution: Any = 0.25, tol: float = 1e-3):
         self.objective = as_objective(objective)
-        self.step_size, self.resolution, self.tol = as_parameter(step_size), as_parameter(resolution), tol
+        self.step_size = positive("CentralFlow: step_size", step_size)
+        self.resolution = positive("CentralFlow: resolution", resolution)
+        require("CentralFlow: tol", tol, "a number above 0", lambda known: known > 0)
+        self.tol = tol
 
     def init(self, parameters: State) -> CentralPoint:
         """Return the state at these parameters."""

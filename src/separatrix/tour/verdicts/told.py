@@ -5,14 +5,13 @@ from typing import Any
 
 
 def told(diagnoses: Mapping[str, Any]) -> str:
-    """A paragraph for each system: its verdict, and each claim that does not hold; else the claims that do."""
+    """A paragraph for each system: its verdict, which names what was checked, and each claim that does not hold."""
     return "\n\n".join(_paragraph(name, found) for name, found in diagnoses.items())
 
 
 def _paragraph(name: str, found: Any) -> str:
     sentences = [str(finding)[:1].upper() + str(finding)[1:] for finding in found.broken]
-    claims = "; ".join(finding.name for finding in found.findings)
-    return f"{name}: {found.verdict}. {' '.join(sentences)}" if sentences else f"{name}: sound ({claims})."
+    return " ".join([f"{name}: {found.verdict}.", *sentences])
 
 
 def evidence(found: Any, words: str) -> float:

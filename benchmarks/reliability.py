@@ -1,0 +1,208 @@
+r"""Runs on disk under what happens to them: `make reliability`, or a hundredth of it without `--full`.
+
+killed       SIGKILL at a random instant, half of them inside a save that a slowed disk draws out; the same run is taken
+             up again each time. Lost: no good checkpoint, one older than what was promised, or one with other numbers
+mutated      a checkpoint changed by accident (bits, cuts, zeros, splices, insertions, blocks, another file) or on
+             purpose, with digests made to fit
+refused      the disk refuses at each open, write, sync, rename and remove in turn; a full disk; a read-only folder
+raced        two processes take one run, new or left by a dead one
+held up      a checkpoint of 100 MB: how long it keeps the computation from going on
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _kills import EVERY, NAMES, NUMBERS, Board, forked, kill_once, race, write_run
+from _mutants import ACCIDENTS, Watch, forgeries
+from _refusals import full_disk, read_only, refuse_each
+from _table import report
+
+from separatrix.training.run import Run, StorageError, load_tree
+
+KILLS, MUTANTS, RACES = 1000, 10_000, 100
+
+
+def killed(folder: Path, count: int) -> list[list[Any]]:
+    """Rows of the table for killed runs."""
+    rows = []
+    for beside in (False, True):
+        random = np.random.default_rng(count + beside)
+        path = folder / f"killed{beside}"
+        Run.create(path).close()
+        found = [kill_once(path, random, inside=number % 2 == 0, beside=beside) for number in range(count // 2)]
+        lost, work = sum(one["lost"] for one in found), max(one["work"] for one in found)
+        wrong = sum(one["bad metrics"] or one["left"] > 0 for one in found)
+        inside, strays = sum(one["inside"] for one in found), sum(one["strays"] for one in found)
+        how = "saving beside the work" if beside else "waiting for each save"
+        notes = (
+            f"{inside} inside a save; {strays} strays, 0 after restart; work lost at most {work / EVERY:.1f} intervals"
+        )
+        rows.append([f"killed, {how}", len(found), lost + wrong, notes])
+        # Beside the work one save may be under way, and the next one asked for: two intervals. Else one at most.
+        rows[-1][2] += work > (2 * EVERY if beside else EVERY)
+    return rows
+
+
+def mutated(folder: Path, count: int) -> list[list[Any]]:
+    """Rows of the table for changed files: refused or passed over, or as it was; anything else is wrong."""
+    random, watch, sign = np.random.default_rng(count), Watch(), folder / "sign"
+    path, other = folder / "mutated", folder / "other"
+    for where in (path, other):
+        with Run.create(where, spec={"size": 3}) as run:
+            for step in (1, 2, 3):
+                run.log(step, {"loss": 1 / step})
+                run.save(step, _tree(step, float(where == other)), key=np.arange(2, dtype=np.uint32), wait=True)
+    files = sorted((path / "checkpoints").iterdir())
+    newest, whole = files[-1], files[-1].read_bytes()
+    others = [files[0].read_bytes(), *(file.read_bytes() for file in (other / "checkpoints").iterdir())]
+    read = {"by accident": 0, "on purpose": 0}
+    wrong, slowest = dict(read), 0.0
+    forged_files = forgeries(whole, sign)
+    load_tree(newest)  # what is imported on first use is imported
+    for number in range(count + len(forged_files)):
+        kind = "by accident" if number < count else "on purpose"
+        if kind == "by accident":
+            data = ACCIDENTS[number % len(ACCIDENTS)](whole, others[random.integers(len(others))], random)
+        else:
+            data = forged_files[number - count]
+        newest.write_bytes(data)
+        begun = time.perf_counter()
+        right = _read_well(path, newest, data == whole, kind, watch)
+        slowest = max(slowest, time.perf_counter() - begun)
+        read[kind] += 1
+        wrong[kind] += not right
+    newest.write_bytes(whole)
+    ran = f"0 ran code, slowest {1e3 * slowest:.0f} ms"
+    if watch.seen or sign.exists():
+        wrong["on purpose"] += 1
+        ran = f"code ran: {set(watch.seen)}"
+    return [[f"mutated {kind}", read[kind], wrong[kind], ran] for kind in read]
+
+
+def _read_well(path: Path, newest: Path, same: bool, kind: str, watch: Watch) -> bool:
+    """Whether a changed newest checkpoint is refused by itself, and passed over by its run."""
+    import warnings
+
+    with warnings.catch_warnings(), watch:
+        warnings.simplefilter("ignore")
+        try:
+            alone = load_tree(newest).tree
+        except StorageError:
+            alone = None
+        try:
+            saved = Run.open(path).latest()
+        except StorageError:
+            return False
+    if kind == "on purpose":
+        return True  # what somebody signs anew can say anything, as long as it runs nothing and is told in our words
+    step = 3 if same else 2
+    fits = saved.step == step and _equal(saved.tree, _tree(step, 0.0)) and bool(saved.passed_over) != same
+    # By itself, another whole file is what it is: only its run knows that it does not belong there.
+    return fits and (alone is None or any(_equal(alone, _tree(n, of)) for n in (1, 2, 3) for of in (0.0, 1.0)))
+
+
+def _tree(step: int, shift: float) -> dict[str, Any]:
+    base = np.arange(12, dtype=np.float32).reshape(3, 4) + np.float32(step + shift)
+    return {"model": {"w": base, "b": base[0] > 2, "n": step, "rate": 0.1 * step, "name": "net", "no": None},
+            "state": [base.astype(np.float16), np.int32(step), np.zeros((0, 2)), base[0] * 1j]}  # fmt: skip
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(b, dict):
+        return isinstance(a, dict) and a.keys() == b.keys() and all(_equal(a[name], b[name]) for name in b)
+    if isinstance(b, list):
+        return isinstance(a, list) and len(a) == len(b) and all(map(_equal, a, b))
+    if isinstance(b, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return type(a) is type(b) and a == b
+
+
+def refused(folder: Path) -> list[list[Any]]:
+    """Rows of the table for a disk that refuses."""
+    found = list(refuse_each(folder))
+    wrong = [f"{call}: {what}" for call, what in found if what]
+    calls = ", ".join(f"{sum(name == call for name, _ in found)} {call}" for call in dict.fromkeys(c for c, _ in found))
+    rows = [["disk refuses a call", len(found), len(wrong), wrong[0] if wrong else calls]]
+    for name, said in (("disk full", full_disk()), ("folder read-only", read_only())):
+        tried = not said.startswith("not tried")
+        rows.append([name, int(tried), int(bool(said) and tried), said or "told, old data whole"])
+    return rows
+
+
+def raced(folder: Path, count: int) -> list[list[Any]]:
+    """Rows of the table for two processes that take one run."""
+    new = [race(lambda n=n: Run.create(folder / f"race{n}")) for n in range(count // 2)]
+    left = folder / "left"
+    Run.create(left).close()
+    random, stale = np.random.default_rng(0), []
+    for _ in range(count - count // 2):
+        kill_once_held(left, random)
+        stale.append(race(lambda: Run.reopen(left)))
+    rows = (("new run", new), ("run of a dead process", stale))
+    return [[f"two take a {name}", len(won), sum(n != 1 for n in won), "one winner each"] for name, won in rows]
+
+
+def kill_once_held(path: Path, random: np.random.Generator) -> None:
+    """Leave a lock of a dead process."""
+    board = Board(NAMES)
+    pid = forked(lambda: write_run(path, board, beside=False))
+    while board["step"] < 1:
+        time.sleep(0.001)
+    time.sleep(random.uniform(0, 0.002))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def held_up(folder: Path, repeats: int, megabytes: int = 100) -> list[list[Any]]:
+    """Rows of the table for what a checkpoint costs the computation."""
+    import jax
+    import jax.numpy as jnp
+
+    count = megabytes * 1_000_000 // 4 // 10
+    tree = {"model": [jnp.full(count, float(n)) for n in range(10)]}
+    jax.block_until_ready(tree)
+    with Run.create(folder / "held") as run:
+        run.save(0, tree, wait=True)
+        holds, writes = [], []
+        for step in range(1, repeats + 1):
+            begun = time.perf_counter()
+            run.save(step, tree)
+            holds.append(time.perf_counter() - begun)
+            run.wait()
+            writes.append(time.perf_counter() - begun)
+    hold, write = statistics.median(holds), statistics.median(writes)
+    notes = f"{1e3 * hold:.0f} ms of {1e3 * write:.0f} ms, {hold / write:.1%}"
+    return [[f"held up by {megabytes} MB", repeats, int(hold > 0.1 * write), notes]]
+
+
+def main() -> None:
+    """Print and keep the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="1,000 kills, 10,000 mutants, 100 races")
+    share = 1 if parser.parse_args().full else 100
+    folder = Path(tempfile.mkdtemp())
+    begun = time.perf_counter()
+    try:
+        rows = [*killed(folder, KILLS // share), *mutated(folder, MUTANTS // share), *refused(folder)]
+        rows += [*raced(folder, max(4, RACES // share)), *held_up(folder, 7)]
+    finally:
+        shutil.rmtree(folder)
+    notes = (
+        f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - begun:.0f} s. A state of {8 * NUMBERS // 1000} kB is saved "
+        f"every {EVERY} steps. Beside the work, what was computed while a save was written is lost too."
+    )
+    report("reliability", "runs on disk under faults", ["fault", "tried", "wrong", "notes"], rows, notes)
+    if any(row[2] for row in rows):
+        raise SystemExit("reliability: something went wrong")
+
+
+if __name__ == "__main__":
+    main()
