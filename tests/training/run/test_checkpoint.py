@@ -128,7 +128,7 @@ def test_a_template_of_shapes_and_dtypes_is_enough(path):
 
 def test_the_state_goes_on_as_if_it_had_not_been_on_disk(path):
     optimiser = optax.adam(0.1)
-    loss = lambda x, key: jnp.sum((x - jax.random.normal(key, x.shape)) ** 2)  # noqa: E731
+    loss = lambda x, key: jnp.sum((x - jax.random.normal(key, x.shape)) ** 2)
 
     @jax.jit
     def step(state):
@@ -211,7 +211,7 @@ def test_models_of_other_libraries_come_back(path):
 
     save_tree(path, Net(0))
     assert same(Net(0), load_tree(path, Net(1)).tree) and not same(Net(0), Net(1))
-    norm = lambda: eqx.nn.make_with_state(eqx.nn.BatchNorm)(3, axis_name="batch", mode="batch")  # noqa: E731
+    norm = lambda: eqx.nn.make_with_state(eqx.nn.BatchNorm)(3, axis_name="batch", mode="batch")
     layer, state = norm()
     state = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype) if leaf.dtype != bool else ~leaf, state)
     save_tree(path, (layer, state))
@@ -255,12 +255,12 @@ def test_another_template_is_refused_by_name(like, words, path):
 
 
 def test_a_module_of_other_sizes_or_functions_is_refused_unless_forced(path):
-    make = lambda **options: eqx.nn.Conv(1, 2, 2, 3, key=jax.random.key(0), **options)  # noqa: E731
+    make = lambda **options: eqx.nn.Conv(1, 2, 2, 3, key=jax.random.key(0), **options)
     save(path, make(padding=1))
     with pytest.raises(OtherModel, match=r"\.padding\n  got .*1, 1.* in the file, expected .*2, 2"):
         load_model(path, make(padding=2))
     assert load_model(path, make(padding=2), force=True).padding == ((2, 2),)
-    net = lambda f: eqx.nn.MLP(1, 1, 2, 1, f, key=jax.random.key(0))  # noqa: E731
+    net = lambda f: eqx.nn.MLP(1, 1, 2, 1, f, key=jax.random.key(0))
     save(path, net(jax.nn.relu))
     with pytest.raises(OtherModel, match="the function relu in the file"):
         load_model(path, net(jax.nn.gelu))
