@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from separatrix.cli import main
 from separatrix.cli.commands import Tour
 from separatrix.cli.parse import parse
 
@@ -59,3 +60,23 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="a TOML file"):
         parse(["tour", "--spec", str(path)])
+
+
+@pytest.mark.parametrize("value", ["--debug", "-x", "--out", "--", "a=b", "--json=true"])
+def test_a_value_that_looks_like_an_option_is_a_value(tmp_path: Path, value: str) -> None:
+    command = tour(tmp_path, f'out = "{value}"\nonly = ["{value}", "games"]\n')
+    assert (command.out, command.only) == (Path(value), (value, "games"))
+    assert (command.debug, command.json) == (False, False)
+
+
+def test_words_take_the_place_of_a_list_and_are_added_to_each_other(tmp_path: Path) -> None:
+    command = tour(tmp_path, 'only = ["a", "b"]\n', "--only", "c", "--only=d", "--only", "e", "f")
+    assert command.only == ("c", "d", "e", "f")
+
+
+def test_a_spec_may_ask_for_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("debug = true\nonly = ['nothing']\n")
+    monkeypatch.setattr("separatrix.cli.commands.compute", lambda: None)
+    assert main(["tour", "--spec", str(path)]) == 2
+    assert "Traceback" in capsys.readouterr().err

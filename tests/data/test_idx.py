@@ -51,6 +51,11 @@ REFUSED = {
     "values cut short": (WHOLE[:-1], ["a header for 24 bytes in 23"]),
     "values too many": (WHOLE + b"\0", ["a header for 24 bytes in 25"]),
     "a size beyond the file": (HUGE, ["a header for 4611686018427387916 bytes in 112"]),
+    "70 dimensions": (bytes([0, 0, 8, 70]) + struct.pack(">70I", *[1] * 70) + b"\0", ["70 dimensions", "at most 64"]),
+    "nothing times too much": (
+        bytes([0, 0, 0x0E, 3]) + struct.pack(">3I", 0, 2**32 - 1, 2**32 - 1),
+        [""],
+    ),
     "packed, values cut short": (gzip.compress(WHOLE[:-1]), ["a header for 12 bytes of values and 11"]),
     "packed, values too many": (gzip.compress(WHOLE + b"\0"), ["a header for 12 bytes of values and more"]),
     "packed, a size beyond any packing": (gzip.compress(HUGE), ["in at most"]),

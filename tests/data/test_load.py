@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import os
 import struct
 import subprocess
 import sys
@@ -255,6 +256,106 @@ class TestFilesOfYourOwn:
         monkeypatch.setenv("SEPARATRIX_DATA", str(tmp_path / "none"))
         with pytest.raises(DataMissing, match="the environment variable SEPARATRIX_DATA"):
             load("lynx-hare")
+
+
+class TestEveryOptionIsUsedOrRefused:
+    """Options of `load` against everything that it reads."""
+
+    GIVEN = {
+        "targets": "b", "columns": ["a", "b"], "delimiter": ",", "missing": "drop", "kinds": "infer", "mmap": True,
+        "max_bytes": 10**6,
+    }  # fmt: skip
+    TABLE = {"targets", "columns", "missing", "kinds"}
+    USED = {
+        "x.csv": TABLE | {"delimiter"}, "x.tsv": TABLE | {"delimiter"}, "x.parquet": TABLE | {"max_bytes"},
+        "x.npy": {"mmap"}, "x.npz": {"max_bytes"}, "folder": set(), "frame": TABLE, "table": {"targets"},
+        "lynx-hare": set(), "digits": set(),
+    }  # fmt: skip
+
+    def source(self, tmp_path: Path, what: str) -> object:
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        frame = pa.table({"a": [1.5, 2.5], "b": [3, 4]})
+        path = tmp_path / what
+        match what:
+            case "x.csv" | "x.tsv":
+                path.write_text("a,b\n1.5,3\n2.5,4\n")
+            case "x.parquet":
+                pq.write_table(frame, path)
+            case "x.npy":
+                np.save(path, np.eye(2))
+            case "x.npz":
+                np.savez(path, inputs=np.eye(2))
+            case "folder":
+                write_idx_folder(path)
+            case "frame":
+                return frame
+            case "table":
+                return data.from_arrow(frame)
+            case _:
+                return what
+        return path
+
+    @pytest.mark.parametrize("what", USED)
+    def test_of_each_kind(self, tmp_path: Path, what: str) -> None:
+        source = self.source(tmp_path, what)
+        for option, value in self.GIVEN.items():
+            more = {"delimiter": ","} if what == "x.tsv" else {}
+            if option in self.USED[what]:
+                load(source, **more | {option: value})
+            else:
+                with pytest.raises(ValueError, match=rf"(?s)load .*: {option}\n  got .*Leave it out") as refusal:
+                    load(source, **{option: value})
+                assert len(str(refusal.value).splitlines()) == 3
+
+
+class TestPathsThatAreNone:
+    @pytest.mark.parametrize("name", ["a\0b.csv", "x" * 300 + ".csv", "x" * 5000], ids=["NUL", "long name", "long"])
+    def test_are_refused_in_words(self, name: str) -> None:
+        for read in (load, data.read_csv, data.read_npy, data.read_npz, data.read_idx, data.read_parquet):
+            with pytest.raises((ValueError, DataMissing)) as refusal:
+                read(name)
+            assert "expected" in str(refusal.value)
+
+    def test_a_file_under_a_file_and_a_pipe_are_told(self, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").touch()
+        with pytest.raises(DataMissing, match="no file at"):
+            data.read_csv(tmp_path / "x.csv" / "y.csv")
+        os.mkfifo(tmp_path / "pipe.csv")
+        with pytest.raises(data.DataError, match="a device or a pipe"):
+            data.read_csv(tmp_path / "pipe.csv")
+        with pytest.raises(TypeError, match="got int, expected a name or the path"):
+            load(3)
+
+
+class TestDamagedCopies:
+    """A named set's own copy that is damaged is refused as what it is."""
+
+    def test_of_a_packed_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "text.txt.gz"
+        whole = gzip.compress(b"In the beginning " * 50)
+        assert len(bytes(self.load(path, whole).inputs)) == 17 * 50
+        for content in (whole[:-9], whole[:12] + b"\xff\xff" + whole[14:], whole[:-6] + b"\0\0" + whole[-4:]):
+            with pytest.raises(data.DataError, match="king-james"):
+                self.load(path, content)
+
+    def load(self, path: Path, content: bytes) -> DataSet:
+        path.write_bytes(content)
+        return load("king-james", path=path)
+
+    @pytest.mark.parametrize(
+        ("images", "labels"),
+        [
+            (np.full((2, 8, 8), 16.5), np.arange(2)),
+            (np.full((2, 8, 8), 300), np.arange(2)),
+            (np.full((2, 8, 8), np.nan), np.arange(2)),
+            (np.zeros((2, 8, 8)), np.array([0, 256])),
+            (np.zeros((2, 8, 8)), np.array(["a", "b"])),
+        ],
+    )
+    def test_of_digits_whose_numbers_are_none(self, tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+        np.savez(tmp_path / "digits.npz", images=images, labels=labels)
+        with pytest.raises(data.DataError, match="whole numbers from 0 to"):
+            load("digits", path=tmp_path / "digits.npz")
 
 
 def test_the_first_pairs_are_taken_and_no_more_than_there_are() -> None:

@@ -131,6 +131,107 @@ def test_a_slow_start_is_run_on_and_told():
     )
 
 
+@pytest.mark.parametrize("kind", ["flow", "map"])
+def test_starts_that_run_away_neither_hide_an_attractor_nor_make_any(kind):
+    # To the right of 0 all starts end at (1, 0), to its left they run away at the speed 5, far short of the escape radius.
+    if kind == "flow":
+        speed = lambda x: jnp.where(x[0] > 0, jnp.stack([1 - x[0], -x[1]]), jnp.array([-5.0, 0.0]))
+        found = sx.basins(sx.as_flow(speed), region=square(2.0), resolution=12, times=(3.0, 43.0))
+    else:
+        step = lambda x: jnp.where(x[0] > 0, jnp.stack([0.5 + x[0] / 2, x[1] / 3]), x - jnp.array([5.0, 0.0]))
+        found = sx.basins(sx.as_map(step), region=square(2.0), resolution=12, steps=60)
+    np.testing.assert_allclose(found.attractors, [[1.0, 0.0]], atol=1e-6)
+    assert found.kinds == ("fixed point",) and bool(found.attracting[0])
+    np.testing.assert_array_equal(found.fates, np.where(np.asarray(found.points)[:, 0] > 0, 0, ESCAPED))
+    np.testing.assert_array_equal(found.steady, np.asarray(found.fates) == ESCAPED)
+    assert any("by their growth" in caution for caution in found.cautions) and len(found.cautions) == 1
+    assert found.fates_of([[-1.0, 0.5], [0.3, 0.5]]).tolist() == [ESCAPED, 0]
+
+
+def test_what_slows_down_on_its_way_out_has_not_escaped():
+    # x' = (1000 - x)/100 goes to 1000, far from all starts; x' = 1/(2x) is sqrt(t), without an end: neither steady.
+    far = sx.basins(sx.as_flow(lambda x: (1000 - x) / 100), jnp.array([1.0, 2.0, 3.0]), tol=0.01)
+    assert np.all(np.asarray(far.fates) == UNSETTLED)
+    found = sx.basins(sx.as_flow(lambda x: (1000 - x) / 5), jnp.array([1.0, 2.0, 3.0]), tol=0.01)
+    np.testing.assert_allclose(found.attractors, [[1000.0]], rtol=1e-6)
+    assert np.all(np.asarray(found.fates) == 0)
+    root = sx.basins(sx.as_map(lambda x: jnp.sqrt(x**2 + 1)), jnp.array([1.0, 2.0, 3.0]), steps=100)
+    assert np.all(np.asarray(root.fates) == UNSETTLED) and len(root.attractors) == 0
+
+
+def test_as_many_attractors_are_found_as_there_are():
+    # x -> x - 0.1 sin(2 pi x) has one at every whole number: 45 of them here, more than any count of tries in a span.
+    found = sx.basins(sx.as_map(lambda x: x - 0.1 * jnp.sin(2 * jnp.pi * x)), jnp.linspace(-22.4, 22.4, 448))
+    np.testing.assert_allclose(np.sort(found.attractors[:, 0]), np.arange(-22, 23), atol=1e-9)
+    ends = np.asarray(found.attractors)[np.asarray(found.fates), 0]
+    np.testing.assert_allclose(ends, np.round(np.asarray(found.points)[:, 0]), atol=1e-9)
+    assert np.all(found.attracting) and found.cautions == () and found.unsearched == ""
+
+
+def test_a_long_cycle_is_no_chaos():
+    # A turn by 2 pi 299/700 in the angle, drawn to the unit circle: every orbit ends on a cycle of period 700.
+    def step(x):
+        turn = 2 * np.pi * 299 / 700
+        radius = jnp.sqrt(jnp.sum(x**2))
+        rotated = jnp.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ x
+        return rotated * (1 + 1 / radius) / 2
+
+    found = sx.basins(sx.as_map(step), jnp.array([[0.5, 0.0], [2.0, 0.1]]))
+    np.testing.assert_allclose(found.periods, 700.0 * np.ones(len(found.periods)))
+
+
+def noisy_well():
+    """x -> x + (x - x^3)/20 + 0.06 N(0, 1), and a clock beside it that tells the step number."""
+    return sx.as_map(
+        lambda n, x, key: jnp.stack([x[0] + (x[0] - x[0] ** 3) / 20 + 0.06 * jax.random.normal(key), 1.0 + 0.0 * n])
+    )
+
+
+def test_a_random_map_meets_the_noise_of_one_run_through_all_spans(monkeypatch):
+    # What `Finder` runs in spans of 40 steps is what `evolve` runs in 120, member by member.
+    from separatrix.diagnostics.basins._attractors import Runner
+
+    system, key = noisy_well(), jax.random.key(5)
+    points = jnp.array([[-1.0, 0.0], [0.2, 0.0], [1.1, 0.0]])
+    run = Runner(system, points[0], (jnp.array(0.0), jnp.array(1.0)), key, (None, None), 40, 16)
+    here = np.asarray(points)
+    for turn in range(3):
+        tails = run.tails(here, 40 * turn, np.arange(3))
+        here = tails[:, -1]
+    paths = [
+        sx.evolve(system, point, steps=120, key=jax.random.fold_in(key, i)).states for i, point in enumerate(points)
+    ]
+    np.testing.assert_allclose(tails, np.stack([path[-16:] for path in paths]), atol=1e-12)
+    # The cloud goes on with the noise of the start that it comes from.
+    cloud = run.cloud(here[1], 120, 1, 1.0)
+    longer = sx.evolve(system, points[1], steps=120 + 40 + 2048 - 1, key=jax.random.fold_in(key, 1)).states
+    np.testing.assert_allclose(cloud[:5], longer[160:165], atol=1e-12)
+
+
+def test_a_driven_flow_goes_on_at_its_own_time():
+    # x' = -x + cos t from t = 1: the spans must not begin at t = 1 again. x(t) = (cos t + sin t)/2 + c e^{-t}.
+    from separatrix.diagnostics.basins._attractors import Runner
+
+    flow = sx.as_flow(lambda t, x: -x + jnp.cos(t))
+    run = Runner(flow, jnp.zeros(1), (jnp.array(1.0), jnp.array(4.0)), None, (1e-10, 1e-10), 40, 16)
+    tails = run.tails(np.array([[0.3]]), 0.0, np.arange(1))
+    again = run.tails(tails[:, -1], 3.0, np.arange(1))[0, :, 0]
+    times = 7.0 - 0.25 * 3 * np.arange(15, -1, -1) / 16
+    exact = lambda t: (np.cos(t) + np.sin(t)) / 2 + (0.3 - (np.cos(1) + np.sin(1)) / 2) * np.exp(1 - t)
+    np.testing.assert_allclose(again, exact(times), atol=1e-8)
+
+
+def test_the_edge_of_a_random_map_is_tracked_on_one_noise():
+    # x -> x + (x - x^3)/20 + noise: with the noise given, the boundary is one orbit; both sides of it meet the same noise.
+    key = jax.random.key(0)
+    system = sx.as_map(lambda x, key: x + (x - x**3) / 5 + 0.02 * jax.random.normal(key, x.shape))
+    found = sx.basins(system, jnp.linspace(-2.0, 2.0, 12)[:, None], key=key, steps=60, tol=0.08)
+    assert len(found.attractors) == 2
+    edge = sx.edge_state(found, jnp.array([-1.0]), jnp.array([1.0]), rounds=3, width=1e-6)
+    # Near the unstable point the noise of each step is undone by where the start lies: it stays within the noise's size.
+    assert abs(float(edge.state[0])) < 0.3 and int(edge.unstable) == 1 and float(edge.width) < 1e-3
+
+
 def test_states_may_be_pytrees_and_regions_planes_in_them():
     ball = sx.HeavyBall(sx.DoubleWell(), 0.1, 0.8)
     embed = lambda p: sx.PhasePoint(p[:1], p[1:])

@@ -104,6 +104,20 @@ def test_a_sweep_that_follows_its_attractor_shows_hysteresis():
     assert lost.periods.tolist() == [1, -1, 2]
 
 
+def test_a_sweep_that_follows_goes_on_with_its_steps_and_its_noise():
+    # Three values of a map that does not depend on them are one run of it: x[n+1] = 0.9 x[n] + N(0, 1) + n/100.
+    system = lambda p: sx.as_map(lambda n, x, key: 0.9 * x + jax.random.normal(key) + 0.01 * n + 0.0 * p)
+    key, settings = jax.random.key(2), {"transient": 5, "keep": 4, "max_period": 2}
+    found = sx.bifurcation_diagram(
+        system, None, jnp.ones(3), jnp.array(0.3), key=key, follow_attractor=True, **settings
+    )
+    whole = sx.evolve(system(1.0), jnp.array(0.3), steps=24, key=key).states
+    np.testing.assert_allclose(found.points, np.stack([whole[5:9], whole[13:17], whole[21:25]]), atol=1e-12)
+    # Otherwise every value starts at 0, on the same noise.
+    each = sx.bifurcation_diagram(system, None, jnp.ones(3), jnp.array(0.3), key=key, **settings)
+    np.testing.assert_allclose(each.points, np.stack([whole[5:9]] * 3), atol=1e-12)
+
+
 def test_maxima_and_crossings_are_interpolated_to_fourth_order():
     at_crossings = jax.jit(crossings, static_argnums=2)
 
@@ -219,6 +233,9 @@ def test_misuse_is_told():
         sx.bifurcation_diagram(LOGISTIC, "r", 3.0, jnp.array(0.3))
     with pytest.raises(ValueError, match="keep >= 2 max_period"):
         sx.bifurcation_diagram(LOGISTIC, "r", jnp.ones(2), jnp.array(0.3), keep=10)
+    with pytest.raises(ValueError, match="a flow that depends on time"):
+        driven = lambda p: sx.as_flow(lambda t, x: -p * x + jnp.cos(t))
+        sx.bifurcation_diagram(driven, "p", jnp.ones(2), jnp.array(0.3))
     with pytest.raises(TypeError, match="Discretise it"):
         noisy = sx.as_sde(lambda x: -x, lambda x: 0.1)
         sx.bifurcation_diagram(lambda p: noisy, "p", jnp.ones(2), jnp.array(0.3))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 
 import separatrix as sx
 
@@ -152,6 +153,34 @@ def test_the_circle_of_hopf_from_every_phase_and_at_twice_its_period():
     steps = np.linalg.norm(np.diff(np.asarray(found.coordinates[0]), axis=0), axis=1)
     np.testing.assert_allclose(steps, 2 * np.sin(np.pi / 240), rtol=1e-6)
     assert "found" in str(found)
+
+
+def test_segments_multiply_in_the_order_of_time_and_the_period_moves_each_end():
+    from separatrix.diagnostics.orbits._shooting import Shooting
+
+    def matrix(t):
+        return np.array([[0.3 * np.cos(t), 1.0], [-0.4, -0.5 * np.sin(2 * t)]])
+
+    def velocity(t, x):
+        return jnp.stack([0.3 * jnp.cos(t) * x[0] + x[1], -0.4 * x[0] - 0.5 * jnp.sin(2 * t) * x[1]])
+
+    # D phi_T of a linear flow that does not commute with itself, from SciPy.
+    period, start = 4.7, jnp.array([0.8, -0.3])
+    whole = scipy.integrate.solve_ivp(
+        lambda t, v: (matrix(t) @ v.reshape(2, 2)).ravel(), (0, period), np.eye(2).ravel(), rtol=1e-11, atol=1e-12
+    )
+    shooting = Shooting(sx.as_flow(velocity), 3, True)
+    points = shooting.spread(start, jnp.array(period))
+    found = shooting.monodromy(points, jnp.array(period), start)
+    np.testing.assert_allclose(found, whole.y[:, -1].reshape(2, 2), atol=1e-8)
+    # Of an autonomous flow the residual of three segments in ln T, by differences.
+    free = Shooting(planar(1.3, 0.2), 3, False)
+    pinned = free.pin(start, jnp.array(period))
+    z = free.unknowns(free.spread(start, jnp.array(period)), jnp.array(period))
+    slope = jax.jvp(lambda z: free(z, pinned), (z,), (jnp.zeros_like(z).at[-1].set(1.0),))[1]
+    step = jnp.zeros_like(z).at[-1].set(1e-5)
+    differences = (free(z + step, pinned) - free(z - step, pinned)) / 2e-5
+    np.testing.assert_allclose(slope, differences, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -57,13 +57,6 @@ def test_of_data_that_are_not_normal_the_divergence_lies_between_it_and_the_boun
     assert found.evidence < mixed < bound and f"at most {bound:.3g} of any" in found.name
 
 
-def test_a_process_without_noise_or_prior_is_told():
-    with pytest.raises(ValueError, match="both positive"):
-        findings(sx.Brownian(0.0), jnp.ones(2))
-    unanswered = sx.diagnose(sx.Brownian(0.0), jnp.ones(2), questions=[])
-    assert unanswered.exit_code == 1 and "both positive" in unanswered.verdict
-
-
 def test_missing_variance_is_what_the_flow_loses():
     process, spread = sx.Brownian(2.0), 0.8
     normal = sx.GaussianMixture([1.0], [[0.0]], [spread])

@@ -110,6 +110,8 @@ def test_a_broken_value_has_no_derivative_unless_it_is_masked():
         jnp.array([1.0, -1.0])
     )
     assert not np.isfinite(jax.grad(lambda a: ends(a).sum())(1.0))
+    implicit = lambda a: sx.evolve(BLOW, a * ONE, times=(0.0, 2.0), method=diffrax.Kvaerno3()).final[0]
+    assert np.isnan(implicit(1.0)) and np.isnan(jax.grad(implicit)(1.0))
     masked = jax.grad(lambda a: jnp.where(jnp.isfinite(ends(a)), ends(a), 0.0).sum())(1.0)
     # x = -a / (1 + 2 a): its derivative at a = 1 is -1/9.
     np.testing.assert_allclose(masked, -1.0 / 9.0, rtol=1e-5)
@@ -167,7 +169,7 @@ def test_over_random_solves_the_values_agree_and_gradients_are_those_of_differen
 
 @pytest.mark.parametrize("method", [None, diffrax.Kvaerno3()], ids=["pair", "implicit"])
 def test_thinned_steps_give_the_gradient_of_all_steps(method):
-    """Room for 64 steps against room for all: the steps between kept ones are taken again."""
+    """Room for 128 steps against room for all: the steps between kept ones are taken again."""
 
     @eqx.filter_jit
     def loss(a, gradient):
@@ -177,6 +179,7 @@ def test_thinned_steps_give_the_gradient_of_all_steps(method):
             jnp.array([1.0, 0.2]),
             times=jnp.array([0.1, 3.0, 7.0, 60.0]),
             rtol=1e-7,
+            max_steps=16000,
             method=method,
             gradient=gradient,
         )
@@ -185,6 +188,6 @@ def test_thinned_steps_give_the_gradient_of_all_steps(method):
     both = [
         eqx.filter_jit(jax.value_and_grad(loss, has_aux=True))(1.3, gradient) for gradient in ("replay", "checkpoint")
     ]
-    assert both[0][0][1] > 4 * 64
+    assert both[0][0][1] > 2 * 128
     np.testing.assert_allclose(both[1][1], both[0][1], rtol=1e-9)
     assert both[0][0][0] == both[1][0][0] == loss(1.3, "replay")[0]

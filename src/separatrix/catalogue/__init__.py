@@ -1,6 +1,6 @@
 """The catalogue: example systems with known truths, for tests, command line and docs alike."""
 
-from separatrix._errors import explain
+from separatrix._errors import unknown
 from separatrix.catalogue import diffusion, flows, games, learning, maps, recurrent, residual, sdes
 from separatrix.catalogue.entry import Entry as Entry
 
@@ -26,5 +26,5 @@ def entry(name: str) -> Entry:
     **Raises:** `ValueError` for a name that is not in the catalogue.
     """
     if name not in _ENTRIES:
-        raise ValueError(explain("catalogue", repr(name), f"one of: {', '.join(_ENTRIES)}", "See `separatrix list`."))
+        raise ValueError(unknown("catalogue", name, _ENTRIES, "See `separatrix list`.", of="one of:"))
     return _ENTRIES[name]

@@ -4,12 +4,13 @@ import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 import separatrix
 from separatrix._errors import DataMissing, explain
+from separatrix.cli import output
 from separatrix.cli.climate import compute
 from separatrix.cli.command import Answer, Command, columns
 
@@ -18,7 +19,7 @@ from separatrix.cli.command import Answer, Command, columns
 class Tour(Command):
     """Run the vignettes on real data, end to end, into one report that opens offline."""
 
-    only: tuple[str, ...] = ()
+    only: UseAppendAction[tuple[str, ...]] = ()
     """Chapters to run; all by default."""
     out: Path = Path("out/tour")
     """Folder of the report; made if it is missing."""
@@ -42,27 +43,32 @@ class Diagnose(Command):
 
     system: Annotated[Positional[str], arg(metavar="NAME|MODULE:SYSTEM")]
     """A name of `separatrix list`, or MODULE:NAME of a pair (system, state), or of a function that returns one."""
-    question: tuple[str, ...] = ()
-    """Questions to ask; those that apply by default. An unknown one is answered with the names of all."""
+    question: UseAppendAction[tuple[str, ...]] = ()
+    """Questions to ask; those that apply by default. An unknown one is answered with the nearest names."""
     html: Path | None = None
     """Write a page with figures to this file."""
 
     def run(self) -> Answer:
         from separatrix._files import write_whole
-        from separatrix.cli.target import target
+        from separatrix.cli.refusals import their_code
+        from separatrix.cli.target import module_of, target
 
         compute()
         diagnostics = importlib.import_module("separatrix.diagnostics")
         for name in self.question:
             diagnostics.question(name)
-        system, state, key = target(self.system)
-        found = separatrix.diagnose(system, state, questions=self.question or None, key=key)
-        text = str(found)
-        if self.html is not None:
+        html = None if self.html is None else Path.cwd() / self.html  # the user's module may go elsewhere
+        with output.kept():
+            system, state, key = target(self.system)
+            with their_code(f"diagnose: {self.system}", module_of(self.system)):
+                asked = list(dict.fromkeys(self.question)) or None
+                found = separatrix.diagnose(system, state, questions=asked, key=key)
+                text = str(found)
+        if html is not None:
             from separatrix.cli.diagnosis_page import page
 
-            self.html.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.html, page(self.system, found))
+            html.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(html, page(self.system, found))
             text += f"\npage: {self.html}"
         return Answer({"system": self.system, "verdict": found.verdict} | found.to_dict(), text, found.exit_code == 0)
 
@@ -95,11 +101,29 @@ class DataShow(Command):
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """A name of `separatrix data list`, or the path of a file."""
+    targets: UseAppendAction[tuple[str, ...]] = ()
+    """For a table: the columns to predict; the others are the inputs."""
+    columns: UseAppendAction[tuple[str, ...]] = ()
+    """For a table: the columns to read; all by default."""
+    delimiter: str | None = None
+    """For a table of text: the sign between columns."""
+    missing: Literal["refuse", "drop", "keep"] | None = None
+    """For a table: what becomes of missing values; refused by default."""
+    kinds: Literal["numbers", "infer"] | None = None
+    """For a table: numbers alone (the default), or words and dates too."""
 
     def run(self) -> Answer:
         from separatrix import data
 
-        card = data.load(self.name).card
+        targets = self.targets[0] if len(self.targets) == 1 else list(self.targets) or None
+        card = data.load(
+            self.name,
+            targets=targets,
+            columns=list(self.columns) or None,
+            delimiter=self.delimiter,
+            missing=self.missing,
+            kinds=self.kinds,
+        ).card
         return Answer(card.to_dict(), str(card))
 
 

@@ -14,7 +14,10 @@ PACKAGES = (
     "jax", "jaxlib", "equinox", "diffrax", "optax", "lineax", "optimistix", "jaxtyping", "numpy", "safetensors", "tyro",
     "rich",
 )  # fmt: skip
-OPTIONAL = {"matplotlib": "plot", "scikit-learn": "data", "pyarrow": "data", "flax": "flax", "starlette": "studio"}
+OPTIONAL = {
+    "matplotlib": "plot", "scikit-learn": "data", "pyarrow": "data", "pillow": "images", "flax": "flax",
+    "starlette": "studio",
+}  # fmt: skip
 
 
 def examine() -> Answer:

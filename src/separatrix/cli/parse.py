@@ -4,13 +4,12 @@ The table of commands stands here without their classes, so that help is printed
 """
 
 import contextlib
-import difflib
 import importlib
 import io
 import sys
 from typing import Any
 
-from separatrix._errors import explain
+from separatrix._errors import either, explain, nearest
 
 # words -> (class in separatrix.cli.commands, what it does)
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
@@ -64,9 +63,9 @@ def _names(words: list[str]) -> tuple[str, ...]:
         raise Shown(overview(tuple(words[:1])))
     said = " ".join(words[:2] if tuple(words[:1]) in group else words[:1])
     known = [" ".join(names) for names in COMMANDS]
-    close = difflib.get_close_matches(said, known, n=1, cutoff=0.5)
-    do = f"Did you mean: separatrix {close[0]}?" if close else "Try: separatrix --help"
-    raise ValueError(explain("separatrix", repr(said), f"one of {', '.join(known)}", do))
+    close = [f"separatrix {name}" for name in nearest(said, known)]
+    do = f"Did you mean: {either(close)}?" if close else "Try: separatrix --help"
+    raise ValueError(explain("separatrix", repr(said[:80]), f"one of {', '.join(known)}", do))
 
 
 def _options(command: type, program: str, words: list[str]) -> Any:
@@ -100,5 +99,6 @@ def _complaint(program: str, box: str) -> str:
 
 
 def print_error(message: str) -> None:
-    """The first three lines of a message, on standard error."""
-    print("\n".join(f"separatrix: {message}".splitlines()[:3]), file=sys.stderr)
+    """The first three lines of a message, on standard error; silently if there is none to write to."""
+    with contextlib.suppress(OSError, ValueError):
+        print("\n".join(f"separatrix: {message}".splitlines()[:3]), file=sys.stderr, flush=True)

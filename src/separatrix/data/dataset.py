@@ -9,15 +9,16 @@ and neither is empty: a `DataSet` that exists can be trained on.
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from separatrix._errors import explain
+from separatrix.data.files import refusal
 
 FIELDS = ("inputs", "targets", "test_inputs", "test_targets")
+_BLOCK = 2**22  # values looked at in one go
 Fields: TypeAlias = Mapping[str, Any]  # each an array, or None where it is not there
 
 
@@ -65,9 +66,12 @@ class DataSet:
 
     - `inputs`: shape (n, ...), `targets`: shape (n, ...) or None where there are none.
     - `test_inputs`, `test_targets`: the same for testing, or None.
+    - `present`: where gaps were kept, True at each input that is there; the others are NaN. None: all are there.
+    - `names`: what the columns of the inputs are called, for a table. `classes`: what the codes of the targets mean, for
+      words and folders. `vocabulary`: what the codes of the inputs mean, for a text.
 
-    **Raises:** `ValueError` where a field is empty, holds a value that is not finite (the message names the field and
-    the index), or where inputs and targets differ in length.
+    **Raises:** `DataError` (a `ValueError`) where a field is empty, holds a value that is not finite (the message names
+    the field and the index), or where inputs and targets differ in length.
     """
 
     name: str
@@ -76,10 +80,15 @@ class DataSet:
     test_inputs: Shaped[np.ndarray, "..."] | None
     test_targets: Shaped[np.ndarray, "..."] | None
     card: Card
+    present: Bool[np.ndarray, "..."] | None = None
+    names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field, array in self.arrays().items():
-            require_sound(f"data set {self.name!r}: {field}", field, array)
+            present = self.present if field == "inputs" else None
+            require_sound(f"data set {self.name!r}: {field}", field, array, present)
         for prefix in ("", "test_"):
             _require_pairs(self.name, f"{prefix}inputs", f"{prefix}targets", self.arrays())
 
@@ -101,6 +110,7 @@ class DataSet:
             self,
             inputs=self.inputs.reshape(len(self.inputs), -1),
             test_inputs=None if test is None else test.reshape(len(test), -1),
+            present=None if self.present is None else self.present.reshape(len(self.inputs), -1),
         )
 
     def take(self, n: int, test: int | None = None) -> "DataSet":
@@ -109,12 +119,27 @@ class DataSet:
         **Raises:** `ValueError` where there are fewer.
         """
         kept = {"": n, "test_": test}
-        changes = {}
+        changes: dict[str, Any] = {} if self.present is None else {"present": self.present[:n]}
         for prefix, count in kept.items():
             for field in (f"{prefix}inputs", f"{prefix}targets"):
                 array = getattr(self, field)
                 if array is not None and count is not None:
                     changes[field] = _first(f"take from {self.name!r}", array, count, field)
+        return dataclasses.replace(self, **changes)
+
+    def rows(self, which: Shaped[np.ndarray, " some"]) -> "DataSet":
+        """The set of some training pairs: their numbers, or a mask. What is for testing stays.
+
+        **Example:**
+
+        >>> from separatrix.data import load
+        >>> load("lynx-hare").rows(np.array([0, 2])).inputs.ravel().tolist()
+        [1900.0, 1902.0]
+        """
+        changes: dict[str, Any] = {"inputs": self.inputs[which]}
+        for field in ("targets", "present"):
+            array = getattr(self, field)
+            changes[field] = None if array is None else array[which]
         return dataclasses.replace(self, **changes)
 
     def __len__(self) -> int:
@@ -125,61 +150,10 @@ class DataSet:
         return f"DataSet({self.name!r}: {shapes})"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Table:
-    """Named columns of equal length, as read from a CSV or Parquet file.
-
-    **Example:**
-
-    >>> import numpy as np
-    >>> table = Table({"t": np.array([0.0, 1.0]), "x": np.array([3, 4])}, source="here")
-    >>> table["x"]
-    array([3, 4])
-    >>> table.matrix("x", "t").shape
-    (2, 2)
-    """
-
-    columns: Mapping[str, Shaped[np.ndarray, " rows"]]
-    source: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns' names, in the order of the file."""
-        return tuple(self.columns)
-
-    def matrix(self, *names: str) -> Shaped[np.ndarray, "rows columns"]:
-        """The named columns (all by default) side by side as float64, shape (rows, columns)."""
-        return np.stack([np.asarray(self[name], float) for name in names or self.names], axis=1)
-
-    def without(self, *names: str) -> "Table":
-        """The table less the named columns."""
-        for name in names:
-            self[name]
-        return Table({name: column for name, column in self.columns.items() if name not in names}, self.source)
-
-    def __getitem__(self, name: str) -> Shaped[np.ndarray, " rows"]:
-        if name not in self.columns:
-            raise ValueError(
-                explain(
-                    f"{self.source}: column",
-                    repr(name),
-                    f"one of {', '.join(self.names)}",
-                    "Name a column of the file.",
-                )
-            )
-        return self.columns[name]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
-
-    def __repr__(self) -> str:
-        return f"Table({Path(self.source).name}: {len(self)} rows; {', '.join(self.names)})"
-
-
-def build(card: Card, fields: Fields) -> DataSet:
+def build(card: Card, fields: Fields, **more: Any) -> DataSet:
     """The data set of a card: its fields, None for those that are not there."""
     values: dict[str, Any] = {field: fields.get(field) for field in FIELDS}
-    return DataSet(name=card.name, card=card, **values)
+    return DataSet(name=card.name, card=card, **values, **more)
 
 
 def shapes_of(fields: Fields) -> dict[str, tuple[int, ...]]:
@@ -197,28 +171,38 @@ def digest(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> str:
     return total.hexdigest()
 
 
-def require_sound(what: str, field: str, array: Shaped[np.ndarray, "..."]) -> None:
+def require_sound(
+    what: str, field: str, array: Shaped[np.ndarray, "..."], present: Bool[np.ndarray, "..."] | None = None
+) -> None:
     """Refuse an array that is empty, not numeric, or not finite, naming the field and the first bad index."""
     if array.dtype.kind not in "biuf":
-        raise ValueError(explain(what, f"dtype {array.dtype}", "real numbers", "Convert it to numbers first."))
+        raise refusal(what, f"dtype {array.dtype}", "real numbers", "Convert it to numbers first.")
     if array.ndim == 0 or array.size == 0:
-        raise ValueError(explain(what, f"shape {array.shape}", "at least one row", "Check the file or the selection."))
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        place = f"{field}[{', '.join(map(str, index))}]"
-        raise ValueError(
-            explain(
-                what, f"{place} = {array[index]}", "finite values", "Repair or leave out that row, then load again."
-            )
-        )
+        raise refusal(what, f"shape {array.shape}", "at least one row", "Check the file or the selection.")
+    bad = None if array.dtype.kind != "f" else _first_not_finite(array, present)
+    if bad is not None:
+        place = f"{field}[{', '.join(map(str, bad))}]"
+        do = "Repair or leave out that row, then load again."
+        raise refusal(what, f"{place} = {array[bad]}", "finite values", do)
+
+
+def _first_not_finite(array: Shaped[np.ndarray, "..."], present: Any) -> tuple[int, ...] | None:
+    """The first index of a value that is there and not finite; by blocks of rows, for an array on disk."""
+    block = max(1, _BLOCK // max(1, array[:1].size))
+    for start in range(0, len(array), block):
+        wrong = ~np.isfinite(array[start : start + block])
+        if present is not None:
+            wrong &= present[start : start + block]
+        if wrong.any():
+            row, *rest = (int(i) for i in np.argwhere(wrong)[0])
+            return (start + row, *rest)
+    return None
 
 
 def _require_pairs(name: str, inputs: str, targets: str, arrays: Mapping[str, Any]) -> None:
     if inputs in arrays and targets in arrays and len(arrays[inputs]) != len(arrays[targets]):
         got = f"{len(arrays[inputs])} {inputs} and {len(arrays[targets])} {targets}"
-        raise ValueError(
-            explain(f"data set {name!r}", got, "one target for each input", "Check that both belong together.")
-        )
+        raise refusal(f"data set {name!r}", got, "one target for each input", "Check that both belong together.")
 
 
 def _first(what: str, array: Any, count: int, field: str) -> Any:

@@ -18,27 +18,31 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from separatrix._errors import explain
-from separatrix.data.files import require_file
+from separatrix._errors import DataError
+from separatrix.data.files import first_line, refusal, require_file, require_unpacked, sound
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_DO = "Fetch the file again, or check the path."
+_MOST_AXES = 64  # of NumPy
 
 # A deflate stream expands at most 1032-fold (RFC 1951: 258 bytes from two bits); the 4,096 cover the gzip header.
 _DEFLATE_RATIO = 1032
 _HEADER_SLACK = 4096
 
 
-def read_idx(path: str | PathLike[str]) -> Shaped[np.ndarray, "..."]:
+def read_idx(path: str | PathLike[str], *, max_bytes: int | None = None) -> Shaped[np.ndarray, "..."]:
     """Read one IDX file, plain or gzipped.
 
     **Arguments:**
 
     - `path`: the file; gzip is known by its first two bytes, not by its name.
+    - `max_bytes`: the most bytes that a gzipped file may unpack to; by default 256 MiB, or 128 times the file where
+      that is more.
 
     **Returns:** the array, in the machine's byte order, in the shape and type that the header says.
 
-    **Raises:** `DataMissing` where there is no such file; `ValueError` for a wrong magic number, an unknown type, or a
-    length that disagrees with the header, before allocating.
+    **Raises:** `DataMissing` if there is no such file; `DataError` (a `ValueError`) for a wrong magic number, an
+    unknown type, or a length that disagrees with the header, before allocating.
 
     **Example:**
 
@@ -52,19 +56,20 @@ def read_idx(path: str | PathLike[str]) -> Shaped[np.ndarray, "..."]:
     **Reference:** see the module.
     """
     file = require_file("read_idx", path)
-    with file.open("rb") as raw:
+    length = file.stat().st_size
+    with sound(_where(file), _DO), file.open("rb") as raw:
         if raw.read(2) != b"\x1f\x8b":
             raw.seek(0)
-            return _read(raw, file, file.stat().st_size)
+            return _read(raw, file, length, None)
         raw.seek(0)
         try:
             with gzip.GzipFile(fileobj=raw) as unpacked:
-                return _read(unpacked, file, _DEFLATE_RATIO * file.stat().st_size + _HEADER_SLACK)
+                return _read(unpacked, file, _DEFLATE_RATIO * length + _HEADER_SLACK, max_bytes)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _bad(file, f"a damaged gzip stream ({error})", "a whole gzip file") from error
+            raise _bad(file, f"a damaged gzip stream ({first_line(error)})", "a whole gzip file") from error
 
 
-def _read(stream: BufferedIOBase, file: Path, most: int) -> Shaped[np.ndarray, "..."]:
+def _read(stream: BufferedIOBase, file: Path, most: int, max_bytes: int | None) -> Shaped[np.ndarray, "..."]:
     """The array of one opened stream that holds at most `most` bytes."""
     dtype, shape, header = _header(stream, file)
     size = dtype.itemsize * math.prod(shape)
@@ -72,10 +77,14 @@ def _read(stream: BufferedIOBase, file: Path, most: int) -> Shaped[np.ndarray, "
     if header + size > most or (exact and header + size != most):
         at_most = "" if exact else "at most "
         raise _bad(file, f"a header for {header + size} bytes in {at_most}{most}", "a file as long as its header says")
+    if not exact:
+        require_unpacked(_where(file), size, file.stat().st_size, max_bytes)
     body = stream.read(size + 1)
     if len(body) != size:
         extra = "more" if len(body) > size else f"{len(body)}"
         raise _bad(file, f"a header for {size} bytes of values and {extra}", "a file as long as its header says")
+    if size == 0:
+        return np.empty(shape, dtype.newbyteorder("="))
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
@@ -89,13 +98,16 @@ def _header(stream: BufferedIOBase, file: Path) -> tuple[np.dtype, tuple[int, ..
         raise _bad(file, f"type code {magic[2]:02x}", f"one of {known}")
     sizes = stream.read(4 * magic[3])
     if len(sizes) < 4 * magic[3] or magic[3] == 0:
-        raise _bad(
-            file, f"{magic[3]} dimensions and {len(sizes)} bytes of sizes", "four bytes a dimension, at least one"
-        )
+        got = f"{magic[3]} dimensions and {len(sizes)} bytes of sizes"
+        raise _bad(file, got, "four bytes a dimension, at least one")
+    if magic[3] > _MOST_AXES:
+        raise _bad(file, f"{magic[3]} dimensions", f"at most {_MOST_AXES}, as many as an array can have")
     return np.dtype(_TYPES[magic[2]]), tuple(int(n) for n in np.frombuffer(sizes, ">u4")), 4 + 4 * magic[3]
 
 
-def _bad(file: Path, got: str, expected: str) -> ValueError:
-    return ValueError(
-        explain(f"{file}: not a sound IDX file", got, expected, "Fetch the file again, or check the path.")
-    )
+def _where(file: Path) -> str:
+    return f"{file}: not a sound IDX file"
+
+
+def _bad(file: Path, got: str, expected: str) -> DataError:
+    return refusal(_where(file), got, expected, _DO)

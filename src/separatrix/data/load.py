@@ -8,40 +8,61 @@ Nothing is ever downloaded. What is nowhere to be found is reported with the lin
 one of the last three places whose digest is not the recorded one is refused.
 """
 
-import difflib
 import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from separatrix._errors import DataMissing, explain
+from separatrix._errors import DataMissing, explain, unknown
 from separatrix.data.dataset import Card, DataSet, build, digest, shapes_of
+from separatrix.data.files import refusal, sound
+from separatrix.data.images import Colour, Size
 from separatrix.data.own import load_own
 from separatrix.data.sets import NAMED, NamedSet, Place
 from separatrix.data.sets.named import folder_of
+from separatrix.data.table import Kinds, Missing, Table
 
 VARIABLE = "SEPARATRIX_DATA"
 _OWN = "your copy"
 
 
 def load(
-    name: str | PathLike[str], *, path: str | PathLike[str] | None = None, targets: str | Sequence[str] | None = None
+    name: str | PathLike[str] | Table | Any,
+    *,
+    path: str | PathLike[str] | None = None,
+    targets: str | Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    missing: Missing | None = None,
+    kinds: Kinds | None = None,
+    mmap: bool | None = None,
+    max_bytes: int | None = None,
+    size: Size | None = None,
+    colour: Colour | None = None,
 ) -> DataSet:
     """Load a named data set, or a file of your own.
 
     **Arguments:**
 
-    - `name`: a name of `names()`; or the path of a .csv, .tsv, .parquet, .npz or .npy file, or of a folder with the
-      four IDX files of the MNIST family.
+    - `name`: a name of `names()`; the path of a .csv, .tsv, .parquet, .npz, .npy or .txt file, or of a folder of pictures
+      or with the four IDX files of the MNIST family; a data frame of pandas, polars or pyarrow; or a `Table`.
     - `path`: where a named set's copy is, looked at before all other places.
     - `targets`: for a table, the column or columns to predict; the others are the inputs. None by default: no targets.
+    - `columns`, `delimiter`, `missing`, `kinds`: for a table, as `read_csv` has them: which columns, the sign between
+      them, what becomes of gaps ("refuse", "drop", "keep"), and whether words and dates are taken ("infer").
+    - `mmap`: for an .npy file, leave it on disk. `max_bytes`: for a packed file, the most that it may unpack to.
+    - `size`, `colour`: for a folder of pictures, as `read_images` has them: resize all, and make all grey or colour.
 
-    **Returns:** a `DataSet`. Images are float32 in [0, 1], shape (n, height, width), their labels int32; text is uint8
-    codes, shape (n,); columns of a table are float64. An .npz file holds arrays named inputs, targets, test_inputs,
-    test_targets (all but the first optional); an .npy file the inputs.
+    **Returns:** a `DataSet`. Images are float32 in [0, 1], shape (n, height, width) or (n, height, width, 3), their
+    labels int32. A named text is uint8 codes of ASCII, one of your own int32 codes into `vocabulary`. Columns of a table
+    are float64, a category one column of 0 and 1 for each word. A single target keeps its numbers as they are; one of
+    words is int32 codes into `classes`. Gaps that are kept are NaN, and `present` says where. An .npz file holds arrays
+    named inputs, targets, test_inputs, test_targets (all but the first optional); an .npy file the inputs.
 
-    **Raises:** `DataMissing` where the set is nowhere to be found, with the line that installs it; `ValueError` for an
-    unknown name, and for a file that is not sound, naming the first bad place in it.
+    **Raises:** `DataMissing` if the set is nowhere to be found, with the line that installs it; `DataError` (a
+    `ValueError`) for a file that is not sound, naming the first bad place in it; `ValueError` for an unknown name, and
+    for an option that this set or file has no use for.
 
     **Example:**
 
@@ -49,12 +70,21 @@ def load(
     >>> pelts.targets[0].tolist()  # hare and lynx in 1900, in thousands
     [30.0, 4.0]
     """
-    if str(name) in NAMED:
+    asked = {
+        "targets": targets, "columns": columns, "delimiter": delimiter, "missing": missing, "kinds": kinds,
+        "mmap": mmap, "max_bytes": max_bytes, "size": size, "colour": colour,
+    }  # fmt: skip
+    options = {option: value for option, value in asked.items() if value is not None}
+    own = isinstance(name, Table) or hasattr(name, "__arrow_c_stream__")
+    if not own and str(name) in NAMED:
+        for option, value in options.items():
+            do = "Leave it out, or call load(path) for a file of your own."
+            raise ValueError(explain(f"load {name!r}: {option}", repr(value)[:80], "no option of a named set", do))
         return _load_named(NAMED[str(name)], path)
     if path is not None:
-        got, expected = f"{name!r} and a path", f"a path only with a name of {', '.join(NAMED)}"
+        got, expected = f"{str(name)!r} and a path", f"a path only with a name of {', '.join(NAMED)}"
         raise ValueError(explain("load", got, expected, "Call load(path) for a file of your own."))
-    return load_own(_require_path(name), targets)
+    return load_own(name if own else _require_path(name), options)
 
 
 def names() -> tuple[str, ...]:
@@ -109,12 +139,14 @@ def _load_named(named: NamedSet, path: str | PathLike[str] | None) -> DataSet:
         what = f"data set {named.name!r}"
         raise DataMissing(explain(what, "no copy on this machine", expected, f"Try: {named.install}"))
     place, location = found
-    raw = place.read(location)
-    fields, sha256, where = named.prepare(raw), digest(raw), _describe(place, location)
+    where = _describe(place, location)
+    with sound(f"data set {named.name!r} from {where}", f"Install it afresh: {named.install}"):
+        raw = place.read(location)
+        fields, sha256 = named.prepare(raw), digest(raw)
     if place.label != _OWN and sha256 != named.sha256:
         got, expected = f"SHA-256 {sha256[:12]}...", f"the recorded {named.sha256[:12]}..."
         do = f"Install it afresh ({named.install}), or give a copy of your own by path=."
-        raise ValueError(explain(f"data set {named.name!r} from {where}", got, expected, do))
+        raise refusal(f"data set {named.name!r} from {where}", got, expected, do)
     about = (named.name, named.summary, named.source, named.licence, where)
     return build(Card(*about, shapes_of(fields), sha256, sha256 == named.sha256), fields)
 
@@ -151,17 +183,22 @@ def _own(named: NamedSet, path: str | PathLike[str] | None) -> str | None:
 
 def _require_name(name: str) -> NamedSet:
     if name not in NAMED:
-        close = difflib.get_close_matches(name, NAMED, n=1, cutoff=0.5)
-        do = f"Did you mean {close[0]!r}?" if close else "Give one of these names, or the path of a file."
-        raise ValueError(explain("data set", repr(name), f"one of {', '.join(NAMED)}", do))
+        do = "Give one of these names, or the path of a file."
+        raise ValueError(unknown("data set", name, NAMED, do))
     return NAMED[name]
 
 
-def _require_path(name: str | PathLike[str]) -> Path:
+def _require_path(name: Any) -> Path:
+    """The path of a file or folder that is there; a single word that is none was meant as a name."""
+    if not isinstance(name, str | PathLike):
+        do = "Give a name, a path, a data frame or a table."
+        raise TypeError(explain("load", type(name).__name__, "a name or the path of a file", do))
     path = Path(name)
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
+    with sound(f"load {str(path)[:80]!r}", "Check the path."):
+        there = path.exists()
+    if not there and not path.suffix and len(path.parts) == 1:
         _require_name(str(name))
-    if not path.exists():
+    if not there:
         do = f"Check the path, or give one of {', '.join(NAMED)}."
         raise DataMissing(explain("load", f"no file at {path}", "an existing file", do))
     return path

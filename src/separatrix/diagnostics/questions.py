@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from separatrix._errors import explain
+from separatrix._errors import unknown
 from separatrix.diagnostics import _asking as asking, _judging as judging
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.linear_stability import linear_stability
@@ -78,5 +78,5 @@ def question(name: str) -> Question:
     **Raises:** `ValueError` for a name that is none, with those that are.
     """
     if name not in QUESTIONS:
-        raise ValueError(explain("question", repr(name), f"one of: {', '.join(QUESTIONS)}", "Ask one of these."))
+        raise ValueError(unknown("question", name, QUESTIONS, "Ask one of these.", of="one of:"))
     return QUESTIONS[name]

@@ -18,7 +18,7 @@ from separatrix._tree import add, dot, scale
 from separatrix._types import State
 from separatrix.evolution._adaptive_loop import Plan, Solved, integrate
 from separatrix.evolution._adaptive_step import Span
-from separatrix.evolution._replay import bars_of
+from separatrix.evolution._replay import bars_of, blank_if
 from separatrix.evolution._stepper import parameters_and_rest
 
 
@@ -39,7 +39,7 @@ def _forward(perturbed: Any, traced: Any, plan: Plan) -> Any:
 def _backward(solved: Solved, cotangent: Any, perturbed: Any, traced: Any, plan: Plan) -> Any:
     field, x, t0, t1, save_times = traced
     parameters, rest = parameters_and_rest(field)
-    bars, slope = bars_of(cotangent, solved, plan), plan.stepper.slope
+    (bars, broken), slope = bars_of(cotangent, solved, plan), plan.stepper.slope
 
     def velocity(t: Any, x: State, parameters: Any) -> State:
         return slope(eqx.combine(parameters, rest), t, x)
@@ -71,6 +71,7 @@ def _backward(solved: Solved, cotangent: Any, perturbed: Any, traced: Any, plan:
         y, _ = jax.lax.scan(between, y, (later, times, states, bars.rows), reverse=True)
     nothing = jax.tree.map(jnp.zeros_like, x)
     (_, costate, gradient), _ = between(y, (first, t0, x, nothing))
+    gradient, costate = blank_if(broken, (gradient, costate))
     _, _, p0, p1, ps = perturbed
     t0_bar = -dot(costate, slope(field, t0, x)) if p0 else None
     t1_bar = dot(bars.final, slope(field, t1, solved.carry.x)) if p1 else None

@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from separatrix._tree import add, dot, scale
+from separatrix._tree import add, all_finite, dot, scale
 from separatrix._types import State
 from separatrix.evolution._adaptive_loop import Plan, Solved, integrate
 from separatrix.evolution._adaptive_step import RUNNING, Carry, Span, advance
@@ -46,8 +46,8 @@ def _solve_backward(residuals: Any, cotangent: Any, perturbed: Any, traced: Any,
     kept, solved = residuals
     field, x, t0, t1, save_times = traced
     plan, slope = _with_span(plan, traced), plan.stepper.slope
-    bars = bars_of(cotangent, solved, plan)
-    gradient, costate = _sweep(field, plan, kept, solved, bars)
+    bars, broken = bars_of(cotangent, solved, plan)
+    gradient, costate = blank_if(broken, _sweep(field, plan, kept, solved, bars))
     _, _, p0, p1, ps = perturbed
     t0_bar = -dot(costate, slope(field, t0, x)) if p0 else None
     t1_bar = dot(bars.final, slope(field, t1, solved.carry.x)) if p1 else None
@@ -90,11 +90,22 @@ class Bars(NamedTuple):
     inside: Any
 
 
-def bars_of(cotangent: Any, solved: Solved, plan: Plan) -> Bars:
+def bars_of(cotangent: Any, solved: Solved, plan: Plan) -> tuple[Bars, Any]:
+    """The cotangents of a solve, and whether any of them is not finite: then all are zero, and the gradient is to be NaN.
+
+    The cotangents of a solve that broke are infinite, and the equations inside an implicit step would not take them.
+    """
     states, inside = None, None
     if plan.dense:
         states, inside = (_filled(cotangent.record[i], solved.record[i]) for i in (1, 3))
-    return Bars(_filled(cotangent.carry.x, solved.carry.x), _filled(cotangent.rows, solved.rows), states, inside)
+    bars = Bars(_filled(cotangent.carry.x, solved.carry.x), _filled(cotangent.rows, solved.rows), states, inside)
+    broken = ~all_finite(bars)
+    return jax.tree.map(lambda bar: jnp.where(broken, 0, bar), bars), broken
+
+
+def blank_if(broken: Any, tree: Any) -> Any:
+    """NaN in place of a gradient through a broken solve."""
+    return jax.tree.map(lambda leaf: jnp.where(broken, jnp.nan, leaf).astype(leaf.dtype), tree)
 
 
 def _filled(cotangents: Any, like: Any) -> Any:

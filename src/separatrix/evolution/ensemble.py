@@ -22,7 +22,7 @@ from separatrix.evolution._members import Batch, MemberField, solve_members, sol
 from separatrix.evolution._plan import Asked, is_pair, plan_of
 from separatrix.evolution._save import Save
 from separatrix.evolution.evolve import Gradient, Memory, run
-from separatrix.evolution.flows import KEPT, names_forward_mode, read_trajectory, stepper_of, without_gradient
+from separatrix.evolution.flows import names_forward_mode, read_trajectory, room_for, stepper_of, without_gradient
 from separatrix.systems.base import System
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Trajectory, raise_unless_reached
@@ -145,7 +145,7 @@ def _adaptive(
     closed = eqx.filter_closure_convert(velocity, first, t0, form.flatten(state))
     stepper = stepper_of(how, MemberField(closed, first), control, t0, form.flatten(state))
     batch = Batch(closed, own, jax.vmap(form.flatten)(states), (t0, t1, saved))
-    plan = Loop(stepper, control, Span(t0, t1, how.max_steps), saved, kept=KEPT.get(how.gradient, 0))
+    plan = Loop(stepper, control, Span(t0, t1, how.max_steps), saved, kept=room_for(how))
     if how.gradient == "forward":
         carry, rows = solve_members(batch, plan)
     else:

@@ -69,8 +69,8 @@ def evolve(
     - `event`: a function g(t, x) or g(x) whose change of sign ends an adaptive evolution; or a boolean one, which ends it
       where it comes true. The time and the state of an event of a flow are differentiable.
     - `gradient`: of adaptive evolutions, in reverse mode: `"replay"` of the accepted steps (exact for the discretisation;
-      all of the first 1,024 are kept, then fewer), `"checkpoint"` (the same with room for 64), or the `"continuous"`
-      adjoint of flows (O(1) memory, inexact). `"forward"` is for `jax.jvp` and `jax.jacfwd`.
+      all of the first 1,024 are kept, then fewer), `"checkpoint"` (the same with room for about sqrt(max_steps)), or the
+      `"continuous"` adjoint of flows (O(1) memory, inexact). `"forward"` is for `jax.jvp` and `jax.jacfwd`.
     - `memory`: of gradients through fixed steps and maps: O(n) `"linear"`, O(sqrt n) `"sqrt"`, or O(1) `"reversible"` for
       an `InvertibleMap`.
     - `progress`: called as `progress(done, total)` at chunk borders of maps and fixed steps, outside of `jit`.

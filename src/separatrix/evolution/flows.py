@@ -8,6 +8,7 @@ One loop runs them all (`_adaptive_loop`), so that every method ends in the same
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,8 +36,8 @@ from separatrix.systems.flow import Flow
 from separatrix.systems.sde import SDE
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome
 
-# How many steps a replay keeps before it keeps every second only; and a "checkpoint", for large states.
-KEPT = {"replay": 1024, "checkpoint": 64}
+# How many steps a replay keeps before it keeps every second only.
+_REPLAYED = 1024
 # A velocity of more operations than this is held once in the program, in a loop over stages, and not nine times: measured
 # on gradient flows of networks, this compiles several times faster and runs within a few per cent.
 _LONG = 60
@@ -69,7 +70,7 @@ def evolve_continuous(
     field = stepper.along(field) if isinstance(system, Flow) else field
     _require_error(stepper, field, control, x, span)
     watched = None if event is None else _watched(event, form, t0, x)
-    kept = how.max_steps if how.dense else KEPT.get(how.gradient, 0)
+    kept = room_for(how)
     plan = Plan(stepper, control, span, saved, watched, kept, how.dense)
     solved = _solved(field, x, plan, how)
     path = interpolation(solved, stepper, t0, form) if how.dense else None
@@ -115,6 +116,13 @@ def _solved(field: Any, x: Any, plan: Plan, how: Solve) -> Solved:
     traced = (field, x, plan.span.t0, plan.span.t1, plan.save_times)
     still = without_gradient(plan)
     return solve_continuous(traced, still) if how.gradient == "continuous" else solve(traced, still)
+
+
+def room_for(how: Solve) -> int:
+    """How many steps are kept, a power of two: K + N/K states are least for K = sqrt N."""
+    if how.dense:
+        return how.max_steps
+    return _REPLAYED if how.gradient == "replay" else 1 << math.ceil(math.log2(how.max_steps) / 2)
 
 
 @contextlib.contextmanager

@@ -12,15 +12,16 @@ from separatrix.plotting.style import as_svg
 from separatrix.tour.chapter import Check, Section
 
 
-def render(results: Sequence[Any]) -> str:
-    """Return the whole page for the chapters' results."""
+def render(results: Sequence[Any], pending: Sequence[str] = ()) -> str:
+    """Return the whole page for the chapters' results; `pending` are those that have not run yet."""
     style = _style("report.css")
     contents = "".join(
         f'<li><a href="#{r.chapter.name}">{html.escape(r.chapter.title)}</a> '
         f'<span class="{"pass" if r.ok else "fail"}">{_tally(r)}</span> <small>{r.seconds:.0f} s</small></li>'
         for r in results
     )
-    chapters = "".join(_chapter(result) for result in results)
+    contents += "".join(f"<li>{html.escape(name)} <small>has not run yet</small></li>" for name in pending)
+    chapters = "".join(result.html for result in results)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -33,7 +34,7 @@ def render(results: Sequence[Any]) -> str:
 
 def render_chapter(result: Any) -> str:
     """Return one chapter as a part of another page, for notebooks and the documentation."""
-    return f'<style>{_style("chapter.css")}</style><div class="separatrix-chapter">{_chapter(result)}</div>'
+    return f'<style>{_style("chapter.css")}</style><div class="separatrix-chapter">{result.html}</div>'
 
 
 def _style(name: str) -> str:
@@ -47,7 +48,8 @@ def _tally(result: Any) -> str:
     return f"{good} of {len(result.checks)} checks hold"
 
 
-def _chapter(result: Any) -> str:
+def chapter_html(result: Any) -> str:
+    """Return one chapter as a part of the report."""
     chapter = result.chapter
     body = "".join(_section(section, chapter.name) for section in result.sections)
     failure = f'<p class="failure">This chapter failed: {html.escape(result.error)}</p>' if result.error else ""

@@ -2,16 +2,18 @@
 
 import dataclasses
 import importlib
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from separatrix._errors import explain
-from separatrix._files import write_whole
+from separatrix._errors import unknown
+from separatrix._files import remove_strays, write_whole
 from separatrix.tour.chapter import Chapter, Check, Section
-from separatrix.tour.report import render, render_chapter
+from separatrix.tour.report import chapter_html, render, render_chapter
 
 CHAPTERS = ("optimization", "games", "recurrent", "residual", "diffusion")
 
@@ -36,6 +38,11 @@ class ChapterResult:
     def ok(self) -> bool:
         """Whether it ran and every number is what it must be."""
         return not self.error and all(check.ok for check in self.checks)
+
+    @cached_property
+    def html(self) -> str:
+        """The chapter as a part of the report, drawn once."""
+        return chapter_html(self)
 
     def _repr_html_(self) -> str:
         return render_chapter(self)
@@ -69,7 +76,7 @@ class Tour:
 
 
 def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Say | None = None) -> Tour:
-    """Run the tour and write `separatrix-tour.html`.
+    """Run the tour and write `separatrix-tour.html`, anew after each chapter: what was finished is kept.
 
     **Arguments:**
 
@@ -79,27 +86,47 @@ def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Sa
 
     **Returns:** a `Tour` with `ok`, `report` and `to_dict()`.
 
-    **Raises:** `ValueError` for a chapter that does not exist.
+    **Raises:** `ValueError` for a chapter that does not exist; `OSError` if the folder cannot be written to.
     """
     names = list(only) if only else list(CHAPTERS)
-    unknown = [name for name in names if name not in CHAPTERS]
-    if unknown:
-        raise ValueError(
-            explain(
-                "tour: chapter", ", ".join(unknown), f"some of: {', '.join(CHAPTERS)}", "Leave it out for all chapters."
-            )
-        )
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    report = folder / "separatrix-tour.html"
+    for name in names:
+        if name not in CHAPTERS:
+            raise ValueError(unknown("tour: chapter", name, CHAPTERS, "Leave it out for all chapters."))
+    report = _ready(Path(out)) / "separatrix-tour.html"
+    remove_strays(report)
     results: list[ChapterResult] = []
+    written = 0
     try:
         for name in names:
-            results.append(run_chapter(name, progress))
+            results.append(_drawn(run_chapter(name, progress)))
+            write_whole(report, render(results, pending=names[len(results) :]))
+            written = len(results)
     finally:
-        # Also where the tour is interrupted: what was finished stays readable.
-        write_whole(report, render(results))
+        # An interrupt may come while the report is written: what was finished is kept.
+        if written < len(results):
+            write_whole(report, render(results, pending=names[len(results) :]))
     return Tour(tuple(results), report)
+
+
+def _ready(folder: Path) -> Path:
+    """The folder, made if missing; one that cannot be written to is an error now, and not after the first chapter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
+
+
+def _drawn(result: ChapterResult) -> ChapterResult:
+    """The result with its part of the report; one that cannot be drawn is told as failed."""
+    try:
+        result.html  # noqa: B018  (drawn here, and kept)
+    except Exception as failure:
+        error = f"its pictures cannot be drawn: {_told(failure)}"
+        return dataclasses.replace(result, sections=(), error=error)
+    return result
+
+
+def _told(failure: Exception) -> str:
+    return "".join(traceback.format_exception_only(failure)).strip()
 
 
 def run_chapter(name: str, progress: Say | None = None) -> ChapterResult:
@@ -118,5 +145,15 @@ def run_chapter(name: str, progress: Say | None = None) -> ChapterResult:
         title = chapter.title
         sections = tuple(chapter.run(lambda what: say(title, what)))
     except Exception as failure:
-        error = "".join(traceback.format_exception_only(failure)).strip()
+        _require_no_interrupt(failure)
+        error = _told(failure)
     return ChapterResult(chapter, sections, time.perf_counter() - began, error)
+
+
+def _require_no_interrupt(failure: BaseException) -> None:
+    """Raise the interrupt that a chapter met and that came out of it as another error."""
+    link: BaseException | None = failure
+    while link is not None:
+        if not isinstance(link, Exception):
+            raise link from None
+        link = link.__cause__ or link.__context__

@@ -11,12 +11,14 @@ import importlib.util
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
-from separatrix._errors import explain
 from separatrix.data.arrays import read_npz
 from separatrix.data.dataset import Fields
+from separatrix.data.files import refusal
 from separatrix.data.sets.named import Arrays, NamedSet, Place, images
+
+_DO = "Save scikit-learn's digits with numpy.savez(path, images=..., labels=...)."
 
 
 def _find_package() -> str | None:
@@ -32,11 +34,18 @@ def _from_package(_: str) -> Arrays:
 
 def _from_file(path: str) -> Arrays:
     arrays = read_npz(path)
-    if set(arrays) != {"images", "labels"} or arrays["images"].shape[1:] != (8, 8):
+    if set(arrays) != {"images", "labels"} or arrays["images"].shape[1:] != (8, 8) or arrays["labels"].ndim != 1:
         got = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        do = "Save scikit-learn's digits with numpy.savez(path, images=..., labels=...)."
-        raise ValueError(explain(f"{path}: digits", got, "images (n, 8, 8) and labels (n,)", do))
-    return {"images": arrays["images"].astype(np.uint8), "labels": arrays["labels"].astype(np.uint8)}
+        raise refusal(f"{path}: digits", got, "images (n, 8, 8) and labels (n,)", _DO)
+    return {name: _small(path, name, arrays[name], most) for name, most in (("images", 16), ("labels", 9))}
+
+
+def _small(path: str, name: str, array: Shaped[np.ndarray, "..."], most: int) -> Shaped[np.ndarray, "..."]:
+    """An array of whole numbers from 0 to `most` as uint8."""
+    whole = array.dtype.kind in "biuf" and np.all((array >= 0) & (array <= most) & (array == np.floor(array)))
+    if not whole:
+        raise refusal(f"{path}: digits", f"{name} of {array.dtype}", f"whole numbers from 0 to {most}", _DO)
+    return array.astype(np.uint8)
 
 
 def is_test(labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

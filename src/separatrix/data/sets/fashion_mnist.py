@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 
 from separatrix._errors import DataMissing, explain
 from separatrix.data.dataset import Fields
+from separatrix.data.files import refusal
 from separatrix.data.idx import read_idx
 from separatrix.data.sets.named import Arrays, NamedSet, Place, folder_of, images
 
@@ -43,9 +44,7 @@ def _either(folder: Path, name: str) -> Path:
 def _require_images(path: str, pictures: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."]) -> None:
     if pictures.ndim != 3 or labels.ndim != 1 or pictures.dtype != np.uint8 or labels.dtype != np.uint8:
         got = f"images {pictures.dtype}{pictures.shape} and labels {labels.dtype}{labels.shape}"
-        raise ValueError(
-            explain(path, got, "uint8 (n, height, width) and uint8 (n,)", "Check that the files fit together.")
-        )
+        raise refusal(path, got, "uint8 (n, height, width) and uint8 (n,)", "Check that the files fit together.")
 
 
 def _prepare(raw: Arrays) -> Fields:

@@ -7,7 +7,6 @@ are no targets: a model of text predicts what comes next. `bytes(inputs).decode(
 has 1,533.
 """
 
-import gzip
 import re
 import subprocess
 from pathlib import Path
@@ -17,6 +16,7 @@ from jaxtyping import Shaped
 
 from separatrix._errors import DataMissing, explain
 from separatrix.data.dataset import Fields
+from separatrix.data.files import read_bytes, require_file
 from separatrix.data.sets.named import Arrays, NamedSet, Place, folder_of
 
 _PROGRAM = "/usr/bin/bible"
@@ -40,8 +40,7 @@ def _print_all(program: str) -> Arrays:
 
 def _read(path: str) -> Arrays:
     """A plain text file, gzipped or not."""
-    content = Path(path).read_bytes()
-    return {"text": _codes(gzip.decompress(content) if path.endswith(".gz") else content)}
+    return {"text": _codes(read_bytes(require_file("king-james", path)))}
 
 
 def _codes(text: bytes) -> Shaped[np.ndarray, " characters"]:

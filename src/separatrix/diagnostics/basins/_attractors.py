@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import KDTree
 
-from separatrix._types import Key, State, StepIndex
+from separatrix._types import Key, State
 from separatrix.diagnostics._coordinates import as_vector, from_vector
+from separatrix.diagnostics._resumed import Resumed, ResumedFlow
 from separatrix.evolution import Save, ensemble, evolve
 from separatrix.systems.map import Map
 
@@ -23,19 +24,9 @@ TAIL = 16
 CLOUD = 2048
 # The rows of one batch take 64 MB at most.
 _BYTES = 1 << 26
-_LONGEST_PERIOD = 512
+LONGEST_PERIOD, _SHORT_PERIOD = CLOUD // 2, 64
 # A batch of this size runs faster than another is compiled.
 _SMALL = 1024
-
-
-class Later(Map):
-    """x[n+1] = F(n + offset, x[n])."""
-
-    map: Map
-    offset: Any
-
-    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        return self.map.step(n + self.offset, state, key=key)
 
 
 class Runner(eqx.Module):
@@ -54,22 +45,38 @@ class Runner(eqx.Module):
         """Whether time is counted in steps."""
         return isinstance(self.system, Map)
 
-    def tails(self, points: np.ndarray, turn: int, members: np.ndarray) -> np.ndarray:
-        """The last rows (N, TAIL, d) of the turn-th span of each start; NaN or infinite where it broke.
+    @property
+    def length(self) -> Any:
+        """A span: so many steps of a map, so much time of a flow."""
+        return self.steps if self.is_map else self.span[1] - self.span[0]
 
-        A random map draws by the starts' numbers `members`.
+    def tails(self, points: np.ndarray, begin: Any, members: np.ndarray) -> np.ndarray:
+        """The last rows (N, TAIL, d) of a span of each start, `begin` steps or time after the first one began.
+
+        NaN or infinite where it broke. A random map draws by the starts' numbers `members`.
         """
         size = self._size(len(points))
         batches = []
         for first in range(0, len(points), size):
             places = np.minimum(np.arange(first, first + size), len(points) - 1)
-            rows = _tails(self, jnp.asarray(points[places]), jnp.asarray(members[places]), jnp.asarray(turn))
+            rows = _tails(self, jnp.asarray(points[places]), jnp.asarray(members[places]), self._elapsed(begin))
             batches.append(np.asarray(rows))
         return np.concatenate(batches)[: len(points)]
 
-    def cloud(self, point: np.ndarray, turn: int) -> np.ndarray:
-        """CLOUD rows: every step of a map, a flow over as long as its tail takes."""
-        return np.asarray(_cloud(self, jnp.asarray(point), jnp.asarray(turn)))
+    def cloud(self, point: np.ndarray, begin: Any, member: int, part: float) -> np.ndarray:
+        """CLOUD rows of another span: every step of a map past it, a flow over the last part of it."""
+        dtype = self.span[0].dtype
+        return np.asarray(
+            _cloud(self, jnp.asarray(point), jnp.asarray(member), self._elapsed(begin), jnp.asarray(part, dtype))
+        )
+
+    def watched(self, points: np.ndarray, begin: Any, rows: int) -> tuple[np.ndarray, Any]:
+        """All of a span of each start in at most so many rows, on the same noise, and how long from row to row."""
+        states = np.asarray(_watched(self, jnp.asarray(points), self._elapsed(begin), rows))
+        return states, 1 if self.is_map else self.length / (rows - 1)
+
+    def _elapsed(self, begin: Any) -> Any:
+        return jnp.asarray(begin) if self.is_map else jnp.asarray(begin, self.span[0].dtype)
 
     def _size(self, count: int) -> int:
         """The batch's own size where that is small; else as much less as suffices, by powers of four."""
@@ -88,42 +95,55 @@ def batch_of(count: int, d: int) -> int:
 
 
 @eqx.filter_jit
-def _tails(run: Runner, points: Any, members: Any, turn: Any) -> Any:
+def _tails(run: Runner, points: Any, members: Any, begin: Any) -> Any:
     states = jax.vmap(lambda point: from_vector(point, run.form))(points)
     if run.is_map:
-        return eqx.filter_vmap(lambda x, i: _map_rows(run, x, i, turn, (run.steps - TAIL, TAIL)))(states, members)
-    start, length = _window(run, turn)
-    back = jnp.linspace(0.25, 0.0, TAIL + 1, dtype=length.dtype)[1:]
-    saved = (start + length) - back * length
-    times = jnp.stack([start, start + length])
+        return eqx.filter_vmap(lambda x, i: _map_rows(run, x, i, begin, (run.steps - TAIL, TAIL)))(states, members)
+    back = jnp.linspace(0.25, 0.0, TAIL + 1, dtype=begin.dtype)[1:]
+    start, end = run.span
+    saved = end - back * run.length
     rtol, atol = run.tolerances
-    return ensemble(run.system, states, times=times, save=Save(saved, as_vector), rtol=rtol, atol=atol).states
+    flow = ResumedFlow(run.system, begin)
+    return ensemble(
+        flow, states, times=jnp.stack([start, end]), save=Save(saved, as_vector), rtol=rtol, atol=atol
+    ).states
 
 
 @eqx.filter_jit
-def _cloud(run: Runner, point: Any, turn: Any) -> Any:
+def _cloud(run: Runner, point: Any, member: Any, begin: Any, part: Any) -> Any:
     state = from_vector(point, run.form)
     if run.is_map:
         # Long enough for what is slow to settle in, too.
-        return _map_rows(run, state, jnp.asarray(0), turn, (run.steps + CLOUD, CLOUD))
-    start, length = _window(run, turn)
-    times = jnp.concatenate([start[None], start + length * jnp.linspace(0.75, 1.0, CLOUD, dtype=length.dtype)])
+        return _map_rows(run, state, member, begin, (run.steps + CLOUD, CLOUD))
+    rows = 1 - part + part * jnp.linspace(0, 1, CLOUD + 1, dtype=part.dtype)[1:]
+    times = run.span[0] + run.length * jnp.concatenate([jnp.zeros_like(part)[None], rows])
     rtol, atol = run.tolerances
-    return evolve(run.system, state, times=times, save=as_vector, rtol=rtol, atol=atol).states[1:]
+    return evolve(ResumedFlow(run.system, begin), state, times=times, save=as_vector, rtol=rtol, atol=atol).states[1:]
 
 
-def _window(run: Runner, turn: Any) -> tuple[Any, Any]:
-    start, end = run.span
-    return start + turn.astype(start.dtype) * (end - start), end - start
+@eqx.filter_jit
+def _watched(run: Runner, points: Any, begin: Any, rows: int) -> Any:
+    states = jax.vmap(lambda point: from_vector(point, run.form))(points)
+    if run.is_map:
+        map = Resumed(run.system, begin, _key_of(run, 0))
+        return jax.vmap(lambda x: evolve(map, x, steps=min(run.steps, rows), save=as_vector).states)(states)
+    times = run.span[0] + run.length * jnp.linspace(0, 1, rows, dtype=begin.dtype)
+    rtol, atol = run.tolerances
+    flow = ResumedFlow(run.system, begin)
+    return jax.vmap(lambda x: evolve(flow, x, times=times, save=as_vector, rtol=rtol, atol=atol).states)(states)
 
 
-def _map_rows(run: Runner, state: State, member: Any, turn: Any, plan: tuple[int, int]) -> Any:
+def _map_rows(run: Runner, state: State, member: Any, begin: Any, plan: tuple[int, int]) -> Any:
     """A span but for its last rows without keeping any, then those."""
-    key = None if run.key is None else jax.random.fold_in(run.key, member)
-    (before, rows), offset = plan, turn * run.steps
-    settled = evolve(Later(run.system, offset), state, steps=before, key=key, save="last")
-    path = evolve(Later(run.system, offset), settled.final, steps=rows - 1, start=before, key=key, save=as_vector)
+    before, rows = plan
+    map = Resumed(run.system, begin, _key_of(run, member))
+    settled = evolve(map, state, steps=before, save="last")
+    path = evolve(map, settled.final, steps=rows - 1, start=before, save=as_vector)
     return jnp.where(settled.outcome.completed, path.states, jnp.nan)
+
+
+def _key_of(run: Runner, member: Any) -> Any:
+    return None if run.key is None else jax.random.fold_in(run.key, member)
 
 
 class Attractor(NamedTuple):
@@ -180,10 +200,14 @@ def _to_segments(points: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
 
 
 def _map_period(cloud: np.ndarray, tolerance: float) -> float:
-    """The least k with |x[n+k] - x[n]| below a tenth of the tolerance for all n."""
-    last = np.linalg.norm(cloud[-1] - cloud[-1 - _LONGEST_PERIOD : -1], axis=1)[::-1]
-    for k in np.flatnonzero(last <= tolerance / 10) + 1:
-        if np.max(np.linalg.norm(cloud[k:] - cloud[:-k], axis=1)) <= tolerance / 10:
+    """The least k with |x[n+k] - x[n]| below a tenth of the tolerance for all n.
+
+    And less for a long period: what turns for ever comes within 1/k of itself by chance.
+    """
+    last = np.linalg.norm(cloud[-1] - cloud[-1 - LONGEST_PERIOD : -1], axis=1)[::-1]
+    near = tolerance / 10 * np.minimum(1.0, _SHORT_PERIOD / np.arange(1, LONGEST_PERIOD + 1))
+    for k in np.flatnonzero(last <= near) + 1:
+        if np.max(np.linalg.norm(cloud[k:] - cloud[:-k], axis=1)) <= near[k - 1]:
             return float(k)
     return np.nan
 

@@ -5,11 +5,10 @@ The basin of an attractor A is the set of starts whose orbits approach A; basin 
     S(A) = |{x in region : orbit of x -> A}|/|region|,      standard error sqrt(S (1 - S)/N) from N random starts.
 
 Every start runs in a compiled batch. Attractors are not told beforehand: a tail that is near none of those known becomes a
-new one, after it has run on for as long again, and orbits that are still on their way run on too. Flight to infinity is a
-fate of its own. What attracts must hold its own when pushed: each attractor is run again from beside itself.
+new one, if it comes back to itself as it is run on, and orbits that are still on their way run on too. Flight to infinity
+is a fate of its own. What attracts must hold its own when pushed: each attractor is run again from beside itself.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +16,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype
 from separatrix._types import Key
 from separatrix.diagnostics._coordinates import kind_of
-from separatrix.diagnostics.basins._attractors import TAIL, Runner, batch_of
+from separatrix.diagnostics.basins._attractors import LONGEST_PERIOD, TAIL, Runner, batch_of
 from separatrix.diagnostics.basins._finder import ESCAPED, UNSETTLED, Finder, attracting, search
 from separatrix.diagnostics.basins._region import embedded, starts_of
 from separatrix.diagnostics.result import Result, Row
@@ -40,11 +39,14 @@ class Basins(Result):
 
     - `points`, shape (N, p): the starts as given in the region; `states`, shape (N, d): as coordinates of states.
     - `fates`, shape (N,): number of the attractor, -1 escaped to infinity, -2 still under way; `grid`: in the grid's shape.
+      What is past `escape` has escaped, and what moved away from all starts in every span by as much as before or more.
     - `attractors`, shape (A, d): a state of each; `clouds`, shape (A, 256, d): some of its states.
     - `periods`, shape (A,): of a map 1 at a fixed point and k on a k-cycle; of a flow 0 at rest and T on a limit cycle;
       NaN where the attractor is neither (or not settled). `kinds` says it in words.
     - `attracting`, shape (A,): whether orbits from beside it come back.
-    - `turns`, shape (N,): the spans of time that each start was given.
+    - `turns`, shape (N,): the spans of time that each start was given. `steady`, shape (N,): which of the escaped are short
+      of `escape`, and are told by their growth.
+    - `unsearched`: "", or why no more attractors were looked for.
     """
 
     points: Float[Array, "N p"]
@@ -55,6 +57,8 @@ class Basins(Result):
     periods: Float[Array, " A"]
     attracting: Array
     turns: Int[Array, " N"]
+    steady: Bool[Array, " N"]
+    unsearched: str = eqx.field(static=True)
     kind: str = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
     _finder: Finder
@@ -98,6 +102,11 @@ class Basins(Result):
             raise ValueError(explain("fates_of: points", f"shape {points.shape}", expected, do))
         return self._finder.fates(embedded(points, self._embed))
 
+    @property
+    def _periodic(self) -> str:
+        """What was looked for."""
+        return f"periodic within {LONGEST_PERIOD} steps" if self.kind == "map" else "periodic within half of a span"
+
     def rows(self) -> list[Row]:
         rows = [Row("starts", f"{len(self.fates)} ({self.kind})"), Row("attractors", str(len(self.attractors)))]
         for i, kind in list(enumerate(self.kinds))[:_LISTED]:
@@ -118,14 +127,25 @@ class Basins(Result):
                 f"{moving} of {count} starts are near no attractor yet: run longer, loosen tol, or the system keeps "
                 "volume and has no attractors"
             )
-        longer = int(np.sum(np.asarray(self.turns) > 1))
+        if self.unsearched:
+            found.append(
+                f"the search ended before all starts were told: {self.unsearched}. There may be more attractors; "
+                "ask of a smaller region, or, where the system keeps volume, of none at all"
+            )
+        steady = int(np.sum(self.steady))
+        if steady:
+            found.append(
+                f"{steady} of {count} starts count as escaped by their growth, short of `escape`: an attractor "
+                "farther out would be theirs"
+            )
+        longer = int(np.sum((np.asarray(self.turns) > 1) & (np.asarray(self.fates) != ESCAPED)))
         if longer > 0.05 * count:
             found.append(f"{longer} of {count} starts had not settled in the span given, and were run on: run longer")
         told = {
             "not attracting: orbits from beside go elsewhere. Their starts lie on a boundary (a saddle hit exactly), are "
             "not settled, or the system keeps volume": ~np.asarray(self.attracting),
             f"held by fewer than {_FEW} starts: the share is a guess, take more starts": self.counts < _FEW,
-            "neither at rest nor periodic: chaotic, quasiperiodic, or not settled": np.isnan(self.periods),
+            f"neither at rest nor {self._periodic}: chaotic, quasiperiodic, or not settled": np.isnan(self.periods),
         }
         for words, which in told.items():
             if np.any(which):
@@ -162,10 +182,12 @@ def basins(
       looked at.
     - `steps`: of a map, 1,000 by default. `times`: `(t0, t1)` of a flow, (0, 100) by default. A start that has come near
       no attractor in this span is given three spans more.
-    - `key`: randomness of a map: member i draws from `fold_in(key, i)`.
+    - `key`: randomness of a map: member i draws from `fold_in(key, i)`, step after step through all spans, as `evolve` with
+      that key would.
     - `tol`: how near to an attractor counts as arrived, in units of the largest extent of the starts: attractors must be
       farther apart than that, and smaller structure is not seen.
-    - `escape`: a state of larger norm, or one that is not finite, has escaped.
+    - `escape`: a state of larger norm, or one that is not finite, has escaped. So has a start that in each of four spans
+      moved farther from all starts, the later ones by no less than the ones before.
     - `rtol`, `atol`: of a flow's adaptive steps.
 
     **Returns:** a `Basins`; `fates_of` asks it of other starts.
@@ -190,9 +212,11 @@ def basins(
     coordinates = embedded(points, made)
     extent = float(np.max(np.ptp(coordinates, axis=0))) or max(1.0, float(np.max(np.abs(coordinates))))
     run = _runner(system, form, kind, steps, times, key, (rtol, atol), batch_of(*coordinates.shape))
-    finder = Finder(run, (), 0.25 * float(run.span[1] - run.span[0]), float(escape), float(tol) * extent)
-    fates, clouds, turns = search(finder, coordinates)
-    finder = dataclasses.replace(finder, clouds=tuple(jnp.asarray(cloud) for cloud in clouds))
+    centre = coordinates.mean(axis=0)
+    reach = float(np.max(np.linalg.norm(coordinates - centre, axis=1))) or extent
+    empty = Finder(run, (), (), (), jnp.asarray(centre), reach, float(escape), float(tol) * extent)
+    fates, finder, turns, unsearched, steady = search(empty, coordinates)
+    clouds = [np.asarray(cloud) for cloud in finder.clouds]
     d, known = coordinates.shape[1], finder.attractors()
     thin = [cloud[:: len(cloud) // _DRAWN][:_DRAWN] for cloud in clouds]
     dtype = coordinates.dtype
@@ -201,7 +225,7 @@ def basins(
         jnp.asarray(np.array([cloud[-1] for cloud in clouds], dtype).reshape(-1, d)),
         jnp.asarray(np.array(thin, dtype).reshape(-1, _DRAWN, d)),
         jnp.asarray(np.array([one.period for one in known], dtype)),
-        jnp.asarray(attracting(finder, clouds)), jnp.asarray(turns), kind, shape, finder, made,
+        jnp.asarray(attracting(finder)), jnp.asarray(turns), jnp.asarray(steady), unsearched, kind, shape, finder, made,
     )  # fmt: skip
 
 

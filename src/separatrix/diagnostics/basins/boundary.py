@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from separatrix._errors import explain
 from separatrix._types import Key
 from separatrix.diagnostics.basins._finder import UNSETTLED
+from separatrix.diagnostics.basins._region import embedded
 from separatrix.diagnostics.basins.basins import Basins
 from separatrix.diagnostics.result import Result, Row
 
@@ -201,7 +202,10 @@ def _uncertain(found: Basins, eps: float, key: Any, box: Any, count: int, axis: 
     else:
         direction = np.eye(len(low))[np.full(count, axis)]
     three = np.concatenate([starts, starts - eps * direction, starts + eps * direction])
-    here, left, right = found.fates_of(three).reshape(3, count)
+    # A start and its neighbours meet the same noise: what differs is where they are.
+    members = np.tile(np.arange(count), 3)
+    points = embedded(three.astype(found.points.dtype), found._embed)
+    here, left, right = found._finder.fates(points, members).reshape(3, count)
     settled = (here != UNSETTLED) & (left != UNSETTLED) & (right != UNSETTLED)
     return int(np.sum(settled & ((here != left) | (here != right))))
 

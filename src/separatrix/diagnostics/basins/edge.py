@@ -12,7 +12,6 @@ with one unstable direction.
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +19,9 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics._coordinates import Jacobian, as_vector, from_vector
-from separatrix.diagnostics.basins._attractors import Later, Runner
 from separatrix.diagnostics.basins._finder import Finder
 from separatrix.diagnostics.basins.basins import Basins
 from separatrix.diagnostics.result import Result, Row
-from separatrix.evolution import evolve
 
 # Starts that are tried at once between a pair, and rows in which they are watched as they part.
 _INSIDE = 15
@@ -109,19 +106,22 @@ def edge_state(found: Any, first: Any, second: Any, *, rounds: int = 4, width: f
     finder = _tight(found._finder)
     extent = float(np.max(np.ptp(np.asarray(found.states), axis=0))) or 1.0
     pair = np.stack([np.asarray(as_vector(state)) for state in (first, second)])
-    fates = _fates_of_pair(finder, pair)
-    path, speeds = [], np.zeros(0)
+    fates, begin = _fates_of_pair(finder, pair), 0
+    path, speeds, when = [], np.zeros(0), 0
     for turn in range(rounds):
-        pair = _bisected(finder, pair, fates, width * extent)
-        sides = _watched(finder.run, jnp.asarray(pair), jnp.asarray(0))
-        middle, apart = _within(np.asarray(sides), 1e-3 * extent)
-        speeds = _speeds(finder, middle)
-        path.append(middle[int(np.argmin(speeds))])
+        pair = _bisected(finder, pair, fates, width * extent, begin)
+        sides, apart = finder.run.watched(pair, begin, _WATCHED)
+        middle = _within(sides, 1e-3 * extent)
+        speeds = _speeds(finder, middle, begin, apart)
+        slowest = int(np.argmin(speeds))
+        path.append(middle[slowest])
+        when = begin + slowest * apart
         if turn < rounds - 1:
-            pair, fates = _straddling(finder, apart)
+            # The pair goes on from where and when it came apart, on the noise that it would have met.
+            begin = begin + (len(middle) - 1) * apart
+            pair, fates = _straddling(finder, sides[:, len(middle) - 1], begin)
     state = jnp.asarray(path[-1])
-    form = from_vector(state, finder.run.form)
-    values = np.linalg.eigvals(np.asarray(Jacobian(finder.run.system, form).matrix()))
+    values = np.linalg.eigvals(np.asarray(_jacobian(finder, path[-1], when).matrix()))
     unstable = np.sum(np.abs(values) > 1) if finder.run.is_map else np.sum(values.real > 0)
     moved = np.linalg.norm(path[-1] - path[-2]) if rounds > 1 else np.nan
     numbers = (np.min(speeds), unstable, np.array(path), moved, fates, np.linalg.norm(pair[1] - pair[0]), extent)
@@ -136,63 +136,62 @@ def _tight(finder: Finder) -> Finder:
     return dataclasses.replace(finder, run=dataclasses.replace(run, tolerances=(1e-11, 1e-13)))
 
 
+def _fates(finder: Finder, points: np.ndarray, begin: Any) -> np.ndarray:
+    """Fates on the same noise for all: what tells two sides apart must be where they are, and nothing else."""
+    return finder.fates(points, np.zeros(len(points), int), begin)
+
+
 def _fates_of_pair(finder: Finder, pair: np.ndarray) -> np.ndarray:
-    fates = finder.fates(pair)
+    fates = _fates(finder, pair, 0)
     if fates[0] == fates[1] or np.any(fates < -1):
         got, do = f"fates {fates.tolist()}", "Choose one start on either side; see Basins.fates."
         raise ValueError(explain("edge_state: first and second", got, "two different fates", do))
     return fates
 
 
-def _straddling(finder: Finder, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _straddling(finder: Finder, pair: np.ndarray, begin: Any) -> tuple[np.ndarray, np.ndarray]:
     """The pair, drawn apart as far as it takes for its fates to differ: errors of the run may have put both on one side."""
     middle, half = pair.mean(axis=0), (pair[1] - pair[0]) / 2
     wider = np.concatenate([np.stack([middle - f * half, middle + f * half]) for f in 2.0 ** np.arange(8)])
-    fates = finder.fates(wider.astype(pair.dtype)).reshape(-1, 2)
+    fates = _fates(finder, wider.astype(pair.dtype), begin).reshape(-1, 2)
     first = int(np.argmax((fates[:, 0] != fates[:, 1]) & (fates >= -1).all(axis=1)))
     return wider[2 * first : 2 * first + 2].astype(pair.dtype), fates[first]
 
 
-def _bisected(finder: Finder, pair: np.ndarray, fates: np.ndarray, width: float) -> np.ndarray:
+def _bisected(finder: Finder, pair: np.ndarray, fates: np.ndarray, width: float, begin: Any) -> np.ndarray:
     """A pair with the fate of the first on one side and another on the other, no farther apart than the width."""
     parts = np.linspace(0.0, 1.0, _INSIDE + 2, dtype=pair.dtype)[:, None]
     while np.linalg.norm(pair[1] - pair[0]) > width:
         line = pair[0] + parts * (pair[1] - pair[0])
-        inside = finder.fates(line[1:-1])
+        inside = _fates(finder, line[1:-1], begin)
         # The first change of fate along the line.
         change = int(np.argmax(np.concatenate([inside != fates[0], [True]])))
         pair = line[change : change + 2]
     return pair
 
 
-@eqx.filter_jit
-def _watched(run: Runner, pair: Any, turn: Any) -> Any:
-    """Both orbits (2, T, d) over a span."""
-    states = jax.vmap(lambda point: from_vector(point, run.form))(pair)
-    if run.is_map:
-        one = lambda x: evolve(Later(run.system, turn), x, steps=min(run.steps, _WATCHED), key=run.key, save=as_vector)  # noqa: E731
-        return jax.vmap(one)(states).states
-    start, end = run.span
-    times = start + (end - start) * jnp.linspace(0, 1, _WATCHED, dtype=start.dtype)
-    rtol, atol = run.tolerances
-
-    def one(x: Any) -> Any:
-        return evolve(run.system, x, times=times, save=as_vector, rtol=rtol, atol=atol).states
-
-    return jax.vmap(one)(states)
-
-
-def _within(sides: np.ndarray, separation: float) -> tuple[np.ndarray, np.ndarray]:
-    """Midpoints while the pair stays together, and the pair at the end of that."""
+def _within(sides: np.ndarray, separation: float) -> np.ndarray:
+    """Midpoints while the pair stays together."""
     gap = np.linalg.norm(sides[1] - sides[0], axis=1)
     parted = np.flatnonzero(~(gap <= separation))
     last = max(int(parted[0]) - 1, 0) if len(parted) else len(gap) - 1
-    return sides[:, : last + 1].mean(axis=0), sides[:, last]
+    return sides[:, : last + 1].mean(axis=0)
 
 
-def _speeds(finder: Finder, points: np.ndarray) -> np.ndarray:
-    """|f| or |F(x) - x|."""
+def _jacobian(finder: Finder, point: np.ndarray, begin: Any) -> Jacobian:
+    """The linearisation at a point, so long after the first span began."""
     run = finder.run
-    jacobian = Jacobian(run.system, from_vector(jnp.asarray(points[0]), run.form))
-    images = np.asarray(jax.vmap(jacobian.image)(jnp.asarray(points)))
-    return np.linalg.norm(images - points if run.is_map else images, axis=1)
+    at = begin if run.is_map else run.span[0] + begin
+    key = None if run.key is None else jax.random.fold_in(jax.random.fold_in(run.key, 0), begin)
+    return Jacobian(run.system, from_vector(jnp.asarray(point), run.form), at=at, key=key)
+
+
+def _speeds(finder: Finder, points: np.ndarray, begin: Any, apart: Any) -> np.ndarray:
+    """|f| or |F(x) - x|, each at its own time."""
+    numbers = jnp.arange(len(points))
+
+    def image(point: Any, number: Any) -> Any:
+        return _jacobian(finder, points[0], begin + number * apart).image(point)
+
+    images = np.asarray(jax.vmap(image)(jnp.asarray(points), numbers))
+    return np.linalg.norm(images - points if finder.run.is_map else images, axis=1)

@@ -15,6 +15,7 @@ from separatrix._types import Function, Key, State
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import RK4
 from separatrix.diagnostics._coordinates import as_vector, rate
+from separatrix.diagnostics._resumed import Resumed
 from separatrix.diagnostics.branches._parameter import Family
 from separatrix.evolution._save import Save
 from separatrix.evolution.evolve import evolve
@@ -42,12 +43,17 @@ class Iterates(eqx.Module):
     keep: int = eqx.field(static=True)
     escape: Any
 
-    def __call__(self, value: Any, state: State) -> Recorded:
-        """Record at one value of the parameter, from a state."""
-        map = self.family(value)
-        settled = evolve(map, state, steps=self.transient, key=self.key, save="last")
+    @property
+    def length(self) -> int:
+        """Steps of one value."""
+        return self.transient + self.keep - 1
+
+    def __call__(self, value: Any, state: State, begin: Any = 0) -> Recorded:
+        """Record at one value of the parameter, from a state at step `begin`."""
+        map = Resumed(self.family(value), begin, self.key)
+        settled = evolve(map, state, steps=self.transient, save="last")
         kept = Save("all", lambda x: jnp.stack([observed(self.observe, x), mark(x)]))
-        path = evolve(map, settled.final, steps=self.keep - 1, start=self.transient, key=self.key, save=kept)
+        path = evolve(map, settled.final, steps=self.keep - 1, start=self.transient, save=kept)
         lost = ~(settled.outcome.completed & path.outcome.completed) | _escaped(path.states, self.escape)
         return Recorded(path.states, path.final, lost)
 
@@ -66,12 +72,17 @@ class Crossings(eqx.Module):
     window: int = eqx.field(static=True)
     escape: Any
 
-    def __call__(self, value: Any, state: State) -> Recorded:
-        """Record at one value of the parameter, from a state."""
+    @property
+    def length(self) -> int:
+        """Steps of one value."""
+        return self.transient + self.window
+
+    def __call__(self, value: Any, state: State, begin: Any = 0) -> Recorded:
+        """Record at one value of the parameter, from a state at step `begin`."""
         system = self.family(value)
         dtype = as_vector(state).dtype
         step_size = jnp.asarray(self.step_size, dtype)
-        map = discretize(system, self.method or RK4(), step_size)
+        map = Resumed(discretize(system, self.method or RK4(), step_size), begin, None)
         settled = evolve(map, state, steps=self.transient, save="last")
         kept = Save("all", lambda x: self._rates(system, x))
         path = evolve(map, settled.final, steps=self.window, start=self.transient, save=kept)
@@ -89,13 +100,13 @@ class Crossings(eqx.Module):
 
 
 class Sweep(Map):
-    """(x, points) -> (where it ends at the next value, its points): each value from where the one before it ended."""
+    """(x, points) -> (where it ends at the next value, its points): each value from where and when the one before ended."""
 
     record: Any
     values: Float[Array, " P"]
 
     def step(self, n: Any, state: State, *, key: Key | None = None) -> State:
-        found = self.record(self.values[n], state[0])
+        found = self.record(self.values[n], state[0], n * self.record.length)
         restart = jax.tree.map(lambda new, old: jnp.where(found.diverged, old, new), found.final, self.record.state)
         # A loop over maps ends where a state is not finite: what diverged, or was not met, is told beside the points.
         missing = ~jnp.isfinite(found.points)

@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from separatrix._errors import explain
 from separatrix._tree import asarrays
 from separatrix._types import Function
-from separatrix.diagnostics._coordinates import as_vector, kind_of
+from separatrix.calculus._dependence import depends_on
+from separatrix.diagnostics._coordinates import as_vector, kind_of, rate
 from separatrix.diagnostics.branches._attractor import Crossings, Iterates, follow, sweep
 from separatrix.diagnostics.branches._parameter import cast, scalar_family
 from separatrix.diagnostics.result import Result, Row
@@ -102,10 +103,10 @@ def bifurcation_diagram(
     - `state`: where every orbit starts.
     - `transient`: steps that are dropped: 1,000 of a map, 20,000 of a flow by default.
     - `keep`: points kept, at least twice `max_period` for a period of that length to be told.
-    - `key`: for random systems; the same noise at every value.
+    - `key`: for random systems; the same noise at every value, but that a sweep which follows goes on with it.
     - `observe`: a number of the state; by default its first coordinate.
     - `follow_attractor`: start each value where the one before it ended (from `state` again after a divergence), so that
-      sweeps up and down show hysteresis. One after the other, still in one call.
+      sweeps up and down show hysteresis. One after the other, still in one call; step numbers and noise go on too.
     - `max_period`, `tol`: what counts as a period; tol is relative to 1 + |y|, by default eps^0.4 (5e-7 in float64) for
       a map and ten times that for a flow, whose points are interpolated.
     - `escape`: an orbit whose observed number exceeds it has diverged.
@@ -116,8 +117,8 @@ def bifurcation_diagram(
 
     **Returns:** a `BifurcationDiagram`.
 
-    **Raises:** `ValueError` for an unknown parameter, values that are no vector, or counts that do not fit; `TypeError`
-    for an SDE.
+    **Raises:** `ValueError` for an unknown parameter, values that are no vector, counts that do not fit, or a flow that
+    depends on time; `TypeError` for an SDE.
 
     **Example:** the logistic map doubles its period at 3 and has a window of period 3 past 1 + sqrt 8.
 
@@ -142,6 +143,9 @@ def bifurcation_diagram(
     if kind == "sde":
         do = "Discretise it, and sweep that map with a key."
         raise TypeError(explain("bifurcation_diagram: system", "an SDE", "a Map or Flow", do))
+    if kind == "flow" and depends_on(lambda t: rate(made(values[0]), state, at=t), jnp.zeros((), dtype)):
+        do = "Add the phase of what drives it to the state, or discretise it to a map over one period."
+        raise ValueError(explain("bifurcation_diagram: system", "a flow that depends on time", "an autonomous one", do))
     transient = transient if transient is not None else (1000 if kind == "map" else 20_000)
     window = transient if window is None else window
     _check(transient, keep, max_period, window, kind, section)

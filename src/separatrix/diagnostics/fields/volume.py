@@ -143,7 +143,7 @@ def volume_drift(system: Any, trajectory: Any, *, key: Key | None = None) -> Vol
     log_volume, divergence = (jnp.where(asked & ended.reached, part, jnp.nan) for part in (log_volume, divergence))
     # A singular step leaves no volume, and a run that broke none that is known; rows past an event do not count.
     whole = ended.reached & jnp.all(jnp.isfinite(log_volume) | ~asked)
-    rate, error, _ = jax.jit(line)(times, log_volume, jnp.isfinite(log_volume))
+    rate, error, _ = jax.jit(line)(times, jnp.nan_to_num(log_volume), jnp.isfinite(log_volume))
     rate, error = (jnp.where(whole, part, jnp.nan) for part in (rate, error))
     residual = jnp.max(jnp.where(asked, jnp.abs(log_volume - divergence), 0))
     single = log_volume.dtype == jnp.float32

@@ -213,7 +213,8 @@ def _with_all_rows(trajectory: Trajectory) -> Trajectory:
     if is_traced(trajectory) or bool(trajectory.outcome.reached):
         return trajectory
     stats = {**trajectory.stats, "steps": jnp.asarray(len(trajectory) - 1)}
-    return eqx.tree_at(lambda path: path.stats, trajectory, stats)
+    completed = jnp.zeros_like(trajectory.outcome.code)
+    return eqx.tree_at(lambda path: (path.stats, path.outcome.code), trajectory, (stats, completed))
 
 
 def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: int, sweeps: int) -> GradientProfile:

@@ -63,8 +63,11 @@ def _noise(sde: SDE, state: State, end: float) -> tuple[bool, bool]:
     additive = bool(np.array_equal(columns[0], columns[1])) and not slopes.any()
     along = np.einsum("pkdx,pjx->pjkd", slopes, columns)  # Dg_k g_j
     brackets = along - np.swapaxes(along, 1, 2)
-    rounding = 1e3 * float(jnp.finfo(float_dtype(state)).eps) * max(float(np.max(np.abs(along))), 1e-300)
-    return additive, bool(np.max(np.abs(brackets)) <= rounding)
+    # A root has no value on the other side.
+    known = np.isfinite(along).all(axis=(1, 2, 3))
+    along, brackets = along[known], brackets[known]
+    rounding = 1e3 * float(jnp.finfo(float_dtype(state)).eps) * float(np.max(np.abs(along), initial=1e-300))
+    return additive, bool(np.max(np.abs(brackets), initial=0.0) <= rounding)
 
 
 @eqx.filter_jit
@@ -72,7 +75,9 @@ def _columns(sde: SDE, state: State, end: Any) -> tuple[Any, Any]:
     """The columns of the diffusion in some states and times, and their derivatives."""
     point = as_vector(state)
     steps = jax.random.normal(jax.random.key(0), (_PLACES, point.size), point.dtype).at[0].set(0)
-    places = point[None] + jnp.maximum(jnp.abs(point), 1)[None] * steps
+    reach = jnp.maximum(jnp.abs(point), 1)
+    # One of them on the other side of zero: a sign has no slope.
+    places = (point[None] + reach[None] * steps).at[1].set(-point - reach)
     times = jnp.asarray(end, point.dtype) * jnp.maximum(jnp.arange(_PLACES) - 1, 0).astype(point.dtype) / _PLACES
 
     def columns(vector: Any, time: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from separatrix._errors import explain
+from separatrix._errors import unknown
 from separatrix._types import Key, Scalar
 from separatrix.optimization.objectives import Beale, Himmelblau, Rosenbrock
 from separatrix.systems.objective import Objective
@@ -201,7 +201,7 @@ def landscape(name: str) -> Landscape:
     [6, 7, 2]
     """
     if name not in _ZOO:
-        raise ValueError(explain("landscape", repr(name), f"one of: {', '.join(_ZOO)}", "Pick one of these."))
+        raise ValueError(unknown("landscape", name, _ZOO, "Pick one of these.", of="one of:"))
     return _ZOO[name]()
 
 
