@@ -4,6 +4,7 @@
 #   make test    the tests, two workers; test-slow: the long ones
 #   make check   ruff and pyright
 #   make bench   every benchmark against its peers, in an environment of its own
+#   make reliability   runs on disk: 1,000 kills, 10,000 changed files, a disk that refuses, races
 #   make docs    the documentation, every page executed
 #   make clean   what can be made again, the environments kept
 #
@@ -16,7 +17,7 @@ BIN := .venv/bin
 BENCH := benchmarks/.venv
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: tour test test-slow check format bench docs clean
+.PHONY: tour test test-slow check format bench reliability docs clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml
@@ -51,6 +52,9 @@ format: .venv/.installed
 bench: $(BENCH)/.installed
 	@unset JAX_COMPILATION_CACHE_DIR; set -e; \
 	for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BENCH)/bin/python $$script; done
+
+reliability: .venv/.installed
+	$(BIN)/python benchmarks/reliability.py --full
 
 docs: .venv/.installed
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -1,6 +1,6 @@
 """Runs on disk: checkpoints that are whole or not there, measurements that survive, one writer a folder."""
 
-from separatrix.training.run._canonical import fingerprint as fingerprint
+from separatrix.training.run._canonical import encode as encode, fingerprint as fingerprint
 from separatrix.training.run._disk import DISK as DISK, Files as Files
 from separatrix.training.run.checkpoint import Saved as Saved, load_tree as load_tree, save_tree as save_tree
 from separatrix.training.run.errors import (
