@@ -72,7 +72,8 @@ _PUBLIC = {
     ),
     "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
     "separatrix.data": (
-        "DataSet", "Table", "load", "read_csv", "read_idx", "read_npy", "read_npz", "read_parquet",
+        "DataSet", "Table", "from_arrow", "load", "read_csv", "read_idx", "read_images", "read_npy", "read_npz",
+        "read_parquet", "read_text",
     ),
 }  # fmt: skip
 

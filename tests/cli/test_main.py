@@ -1,5 +1,6 @@
 """The front: what is said, where, and with which exit code. No case shows a traceback unless it is asked for."""
 
+import errno
 import importlib
 import json
 import os
@@ -239,3 +240,51 @@ def test_commands_that_compute_turn_on_float64_and_the_cache(tmp_path: Path) -> 
     env["XDG_CACHE_HOME"] = str(tmp_path)
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["float64", str(tmp_path / "separatrix" / "jax")]
+
+
+FAULTS = {
+    errno.ENOSPC: "The disk is full", errno.EDQUOT: "quota", errno.EROFS: "The disk is read-only",
+    errno.EACCES: "permissions",
+    errno.EPERM: "permissions", errno.EISDIR: "Name a file in it", errno.ENOTDIR: "A part of the path is a file",
+    errno.ENAMETOOLONG: "shorter name", errno.ENOENT: "make its folder first", errno.EIO: "The disk failed",
+    errno.EMFILE: "ulimit -n", errno.ELOOP: "links", errno.ECHILD: "Check the path and the disk",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", FAULTS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", ["out/report.html", None])
+def test_an_error_of_the_system_says_what_to_do(
+    number: int, name: str | None, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: commands.Version) -> Answer:
+        raise OSError(number, os.strerror(number), name)
+
+    monkeypatch.setattr(commands.Version, "run", fail)
+    assert main(["version"]) == 2
+    said = capsys.readouterr().err
+    assert FAULTS[number] in said and (name or "a file") in said and os.strerror(number)[1:] in said
+    assert "[Errno" not in said and len(said.splitlines()) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_answer_that_cannot_be_written_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*CLI, "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "standard output" in done.stderr and "The disk is full" in done.stderr
+    assert "Exception ignored" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_data_show_takes_what_its_messages_advise(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a;b;c\n1;;red\n2;3;blue\n")
+    for words, said in [
+        ([], "Pass delimiter=';'"),
+        (["--delimiter", ";"], "missing='drop'"),
+        (["--delimiter", ";", "--missing", "keep"], "kinds='infer'"),
+    ]:
+        assert main(["data", "show", str(path), *words]) == 2
+        assert said in capsys.readouterr().err
+    words = ["--delimiter", ";", "--missing", "drop", "--kinds", "infer", "--targets", "c", "--columns", "a", "c"]
+    assert main(["data", "show", str(path), *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shapes"] == {"inputs": [2, 1], "targets": [2]}

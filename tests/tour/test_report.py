@@ -104,3 +104,32 @@ def test_what_is_shown_is_what_ran():
         return b
 
     assert source(example) == "b = a + 1\nreturn b"
+
+
+def test_a_report_that_cannot_be_written_is_told_and_the_old_one_is_whole(chapters, monkeypatch, tmp_path):
+    report = tour(only=["good"], out=tmp_path).report
+    before = report.read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as failure:
+        tour(out=tmp_path)
+    assert failure.value.filename == str(report)
+    assert report.read_bytes() == before and list(tmp_path.iterdir()) == [report]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_a_chapter_runs(chapters, tmp_path):
+    said = []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        tour(out=tmp_path / "file", progress=lambda *what: said.append(what))
+    assert not said
+
+
+def test_pictures_that_cannot_be_drawn_are_told_and_the_rest_still_comes(chapters, tmp_path):
+    spoiled = Chapter("bad", "Bad", "Why?", lambda say: [Section("A", "B", r"\frac{")])
+    chapters["separatrix.tour.chapters.bad"].CHAPTER = spoiled
+    result = tour(out=tmp_path)
+    assert "cannot be drawn" in result.results[0].error and len(result.results[1].sections) == 1
