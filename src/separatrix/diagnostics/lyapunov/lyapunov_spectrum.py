@@ -22,13 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from separatrix._tree import float_dtype
+from separatrix._tree import float_dtype, is_traced
+from separatrix._types import State
 from separatrix.diagnostics._checks import checked_state
 from separatrix.diagnostics._coordinates import InCoordinates, as_vector
 from separatrix.diagnostics.lyapunov._batch_means import error_of, standard_error
 from separatrix.diagnostics.lyapunov._exponent_sums import dimension, entropy, settled, sound
 from separatrix.diagnostics.lyapunov._lyapunov_cautions import cautions_of
-from separatrix.diagnostics.lyapunov._lyapunov_plan import Layout, default_batches, lay_out, plan_of
+from separatrix.diagnostics.lyapunov._lyapunov_plan import Layout, Plan, default_batches, lay_out, plan_of
 from separatrix.diagnostics.lyapunov._lyapunov_run import chosen_interval, dated, period_of, run
 from separatrix.diagnostics.lyapunov._tangent_block import NoVolume, Record
 from separatrix.diagnostics.result import Result, Row
@@ -36,6 +37,10 @@ from separatrix.evolution import Save
 from separatrix.evolution._checks import check_steps
 from separatrix.systems.flow import Flow
 from separatrix.systems.trajectory import Outcome
+
+# How often a step that we chose may be halved, and the part of the fastest exponent below which nobody asks.
+_HALVINGS = 2
+_RESOLVED = 1e-4
 
 
 class LyapunovSpectrum(Result):
@@ -162,6 +167,21 @@ def lyapunov_spectrum(
         state = checked_state("lyapunov_spectrum: state", state)
         system, state = InCoordinates(system, state), as_vector(state)
     state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
+    found = _measured(plan, state, count, key, batches, interval)
+    chosen = isinstance(system, Flow) and step_size is None and (times is None or steps is None)
+    for _ in range(_HALVINGS if chosen and not is_traced(found) else 0):
+        least = jnp.maximum(standard_error(found.batches)[0], _RESOLVED * jnp.max(jnp.abs(found.exponents)))
+        if not bool(jnp.abs(found.sum_residual) > least):
+            break
+        # Faster parts of the orbit than the step was chosen by: halve it until the method errs less than the statistics.
+        given |= {"step_size": float(plan.step) / 2, "steps": plan.steps if times is None else None}
+        state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
+        found = _measured(plan, state, count, key, batches, interval)
+    return found
+
+
+def _measured(plan: Plan, state: State, count: int, key: Any, batches: Any, interval: Any) -> LyapunovSpectrum:
+    """Run a plan and read the exponents."""
     batches = default_batches(plan) if batches is None else batches
     interval = chosen_interval(plan, state, count, key) if interval is None else check_steps(interval, "interval", 1)
     layout = lay_out(plan, interval, batches)
