@@ -183,7 +183,9 @@ def test_a_long_cycle_is_no_chaos():
 def noisy_well():
     """x -> x + (x - x^3)/20 + 0.06 N(0, 1), and a clock beside it that tells the step number."""
     return sx.as_map(
-        lambda n, x, key: jnp.stack([x[0] + (x[0] - x[0] ** 3) / 20 + 0.06 * jax.random.normal(key), 1.0 + 0.0 * n])
+        lambda n, x, key: jnp.stack(
+            [x[0] + (x[0] - x[0] ** 3) / 20 + 0.06 * jax.random.normal(key), 1.0 + 0.0 * n.astype(float)]
+        )
     )
 
 

@@ -106,7 +106,7 @@ def test_a_sweep_that_follows_its_attractor_shows_hysteresis():
 
 def test_a_sweep_that_follows_goes_on_with_its_steps_and_its_noise():
     # Three values of a map that does not depend on them are one run of it: x[n+1] = 0.9 x[n] + N(0, 1) + n/100.
-    system = lambda p: sx.as_map(lambda n, x, key: 0.9 * x + jax.random.normal(key) + 0.01 * n + 0.0 * p)
+    system = lambda p: sx.as_map(lambda n, x, key: 0.9 * x + jax.random.normal(key) + 0.01 * n.astype(float) + 0.0 * p)
     key, settings = jax.random.key(2), {"transient": 5, "keep": 4, "max_period": 2}
     found = sx.bifurcation_diagram(
         system, None, jnp.ones(3), jnp.array(0.3), key=key, follow_attractor=True, **settings

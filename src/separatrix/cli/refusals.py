@@ -65,7 +65,10 @@ def their_code(where: str, home: Any = EVERY) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as raised:
+        # Ours may have told it in words of its own.
+        cause = raised.__cause__
+        error = cause if isinstance(cause, Exception) and _is_theirs(cause, home) else raised
         if isinstance(error, TheirFault) or (home is not EVERY and not _is_theirs(error, home)):
             raise
         raise TheirFault(_told(where, error, home)) from error

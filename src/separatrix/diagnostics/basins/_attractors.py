@@ -98,7 +98,7 @@ def batch_of(count: int, d: int) -> int:
 def _tails(run: Runner, points: Any, members: Any, begin: Any) -> Any:
     states = jax.vmap(lambda point: from_vector(point, run.form))(points)
     if run.is_map:
-        return eqx.filter_vmap(lambda x, i: _map_rows(run, x, i, begin, (run.steps - TAIL, TAIL)))(states, members)
+        return eqx.filter_vmap(lambda x, i: _map_rows(run, x, i, begin, (run.steps - TAIL + 1, TAIL)))(states, members)
     back = jnp.linspace(0.25, 0.0, TAIL + 1, dtype=begin.dtype)[1:]
     start, end = run.span
     saved = end - back * run.length

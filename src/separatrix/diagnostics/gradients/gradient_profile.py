@@ -32,6 +32,7 @@ from separatrix.diagnostics.gradients._log_svd import NEVER, log_singular_values
 from separatrix.diagnostics.gradients._transport import FlowTransport, MapTransport, Sweep, start_of
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
+from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Trajectory
 
 # Up to here the block is the whole space.
@@ -194,7 +195,7 @@ def gradient_profile(
     if not isinstance(trajectory, Trajectory):
         got, do = type(trajectory).__name__, "Pass what evolve(system, state, ...) returned."
         raise TypeError(explain("gradient_profile: trajectory", got, "a Trajectory", do))
-    back: Any = adjoint(system, _with_all_rows(trajectory), key=key)
+    back: Any = adjoint(system, _with_all_rows(system, trajectory), key=key)
     final = trajectory.final
     if cotangent is not None:
         cotangent = _form_checked(checked_state("gradient_profile: cotangent", cotangent), final)
@@ -208,13 +209,18 @@ def gradient_profile(
     return poison(trajectory.outcome.reached, found)
 
 
-def _with_all_rows(trajectory: Trajectory) -> Trajectory:
-    """A run that broke counts as whole: its rows past the break are NaN, and so is all that is made of them."""
+def _with_all_rows(system: Any, trajectory: Trajectory) -> Trajectory:
+    """A run that broke stands at its last good state from there on; what is made of it is blanked by its outcome."""
     if is_traced(trajectory) or bool(trajectory.outcome.reached):
         return trajectory
+    missing = len(trajectory) - 1 - int(trajectory.stats["steps"])
+    states = trajectory.states
+    if missing > 0 and isinstance(system, Map):
+        states = jax.tree.map(lambda rows, last: rows.at[-missing:].set(last), states, trajectory.last)
     stats = {**trajectory.stats, "steps": jnp.asarray(len(trajectory) - 1)}
     completed = jnp.zeros_like(trajectory.outcome.code)
-    return eqx.tree_at(lambda path: (path.stats, path.outcome.code), trajectory, (stats, completed))
+    new = (stats, states, completed)
+    return eqx.tree_at(lambda path: (path.stats, path.states, path.outcome.code), trajectory, new)
 
 
 def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: int, sweeps: int) -> GradientProfile:
