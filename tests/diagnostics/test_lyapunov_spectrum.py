@@ -350,7 +350,7 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("keywords", "said"),
         [
-            ({"steps": 10}, "got 10 steps, 1 of them transient, in 64 batches"),
+            ({"steps": 10, "batches": 64}, "got 10 steps, 1 of them transient, in 64 batches"),
             ({"steps": 64, "batches": 1}, "at least 2 batches"),
             ({"count": 2}, "got 2, expected a whole number from 1 to 1"),
             ({"times": (0.0, 1.0)}, "expected none, for a map"),

@@ -211,7 +211,7 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_state():
     assert run.outcome == "non_finite"
     first_bad = round(float(run.outcome.at) / 0.1)
     assert np.isfinite(run.states[first_bad - 1]).all() and np.isnan(run.states[first_bad:]).all()
-    np.testing.assert_array_equal(run.final, run.states[first_bad - 1])
+    np.testing.assert_array_equal(run.last, run.states[first_bad - 1])
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from separatrix._tree import float_dtype, scale
 from separatrix._types import Scalar, State
-from separatrix.calculus.tangent import tangent
+from separatrix.calculus.tangent import TangentState, tangent
 from separatrix.diagnostics._coordinates import as_vector, from_vector, rate
 from separatrix.evolution.evolve import evolve
 from separatrix.systems.flow import Flow
@@ -134,7 +134,7 @@ def _carried_jvp(primals: Any, tangents: Any) -> Any:
 def _carried_with_matrix(point: Any, period: Any, flow: Flow, offset: Any, like: State, span: float) -> Any:
     """phi and D phi, whose own error the step size control sees."""
     basis = jax.vmap(lambda unit: from_vector(unit, like))(jnp.eye(point.size, dtype=point.dtype))
-    start = (from_vector(point, like), basis)
+    start = TangentState(from_vector(point, like), basis)
     path = evolve(tangent(InUnitTime(flow, period, offset)), start, times=(0.0, span), save="last",
                   **settings(point.dtype))  # fmt: skip
     end, columns = as_vector(path.final[0]), jax.vmap(as_vector)(path.final[1])
