@@ -44,7 +44,7 @@ class Split(Generic[Rows]):
 
 def split(
     rows: Rows,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    fractions: tuple[float | int, float | int, float | int] = (0.8, 0.1, 0.1),
     *,
     key: Any = None,
     times: str | Shaped[np.ndarray, " rows"] | None = None,
