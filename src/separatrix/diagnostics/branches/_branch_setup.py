@@ -108,12 +108,13 @@ def _guess(made: Family, state: Any, asked: Asked, intervals: int) -> BranchStar
     system = made(jnp.asarray(present, x.dtype))
     cycle = asked.period is not None and kind_of(system) != "map"
     period = _checked_period(asked.period, cycle)
+    phase: Phase | None = None
     if cycle:
         values, phase = _followed(_autonomous(system, like), like, period, intervals)
         x = jnp.append(jnp.asarray(values.ravel(), x.dtype), period)
     z = jnp.append(x, present)
     axis = jnp.zeros_like(z).at[-1].set(1)
-    return BranchStart(like, z, axis, phase if cycle else None, 0.0, cycle, 1 if cycle else int(period), True)
+    return BranchStart(like, z, axis, phase, 0.0, cycle, 1 if cycle else int(period), True)
 
 
 def _autonomous(system: Any, like: State) -> Any:
@@ -131,7 +132,7 @@ def _followed(flow: Any, like: State, period: float, intervals: int) -> tuple[np
     count = _FINER * intervals * DEGREE
     dtype = as_vector(like).dtype
     fine = float(jnp.finfo(dtype).eps) < 1e-10
-    tolerances = {"rtol": 1e-8, "atol": 1e-10} if fine else {"rtol": 1e-4, "atol": 1e-6}
+    tolerances: dict[str, Any] = {"rtol": 1e-8, "atol": 1e-10} if fine else {"rtol": 1e-4, "atol": 1e-6}
     path = evolve(flow, like, times=period * np.linspace(0.0, 1.0, count + 1), save=as_vector, **tolerances)
     rows = np.asarray(path.states, float)
     if not np.isfinite(rows).all():
@@ -182,10 +183,11 @@ def _on_mesh(problem: Cycle, start: BranchStart) -> BranchStart:
     mesh = equidistributed(problem.parts(z + start.amplitude * direction)[0], phase.mesh, problem.intervals)
     z, direction = (problem.moved(part, phase.mesh, mesh) for part in (z, direction))
     reference = problem.parts(z + start.amplitude * direction)[0]
-    parts = (jnp.asarray(part, start.z.dtype) for part in (z, direction))
+    first, second = (jnp.asarray(part, start.z.dtype) for part in (z, direction))
     return BranchStart(
         start.like,
-        *parts,
+        first,
+        second,
         Phase(reference, functional(reference), mesh),
         start.amplitude,
         True,

@@ -339,7 +339,8 @@ def product_spectrum(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not np.max(np.linalg.cond(pairs)) < _MIXED:
             break
         factors = pairs
-    basis = np.eye(d)
+    basis, turn, matrix, scale = np.eye(d), np.eye(d), np.eye(d), 0.0
+    splits: list[int] = []
     for _ in range(_SWEEPS):
         first, matrix, scale = basis, np.eye(d), 0.0
         for factor in factors:

@@ -91,8 +91,8 @@ def _start(
     problem: Any, z: Any, direction: Any, phase: Any, amplitude: float, *, iterations: int, cycle: bool, both: bool
 ) -> BranchStart:
     dtype = as_vector(problem.like).dtype
-    parts = (jnp.asarray(part, dtype) for part in (z, direction))
-    return BranchStart(problem.like, *parts, phase, amplitude, cycle, iterations, both)
+    first, second = (jnp.asarray(part, dtype) for part in (z, direction))
+    return BranchStart(problem.like, first, second, phase, amplitude, cycle, iterations, both)
 
 
 def _cycles(problem: Any, point: SpecialPoint, amplitude: float) -> BranchStart:

@@ -179,9 +179,9 @@ def measured_order(
     clock = common_clock(span / (first * 2.0 ** np.arange(halvings + 1)) if free else step_sizes, span)
     if isinstance(flow, SDE):
         method = _sde_method(discretization, kind, key, samples)
-        measure = Measure(norm or euclidean, exact, observable if kind == "weak" else None, kind == "weak")
+        gauge = Measure(norm or euclidean, exact, observable if kind == "weak" else None, kind == "weak")
         stated = strong_order_on(method, flow, state, span) if kind == "strong" else method.weak_order
-        sampled, floor = errors_along_paths(flow, method, state, clock, measure, key, samples)
+        sampled, floor = errors_along_paths(flow, method, state, clock, gauge, key, samples)
         return _from_samples(clock.step_sizes, sampled, floor, str(kind), float(stated))
     if kind not in (None, "flow"):
         do = "Pass the SDE itself for a strong or weak order, or leave kind out."
