@@ -163,7 +163,7 @@ def _number(key: Any) -> int:
     return sum(word << (32 * place) for place, word in enumerate(reversed(words)))
 
 
-def _require_fractions(rows: Any, fractions: Sequence[float]) -> None:
+def _require_fractions(rows: Any, fractions: Sequence[float | int]) -> None:
     good = len(fractions) == 3 and all(0 <= f <= 1 for f in fractions) and fractions[0] > 0
     if not good or abs(sum(fractions) - 1) > 1e-9:
         expected = "three numbers from 0 to 1 that add up to 1, the first not 0"

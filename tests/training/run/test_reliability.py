@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# It forks processes and kills them: behind the marker, and never without an end.
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 CODE = """
 import json, pathlib, sys
@@ -21,7 +24,7 @@ print(json.dumps(rows + reliability.raced(folder, 4)))
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     command = [sys.executable, "-c", CODE, str(BENCHMARKS), str(tmp_path_factory.mktemp("faults"))]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert told.returncode == 0, told.stderr
     return {row[0]: row[1:] for row in json.loads(told.stdout)}
 
