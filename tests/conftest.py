@@ -30,7 +30,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(CACHE)))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-install_import_hook("separatrix", "beartype.beartype")
+install_import_hook("separatrix", "strict_types.checked")
 
 # Linux gives a process 65,530 mappings of memory, and each compiled program takes a few: past them LLVM ends the worker.
 MAPS = Path("/proc/self/maps")

@@ -181,7 +181,7 @@ def _own_test(rows: Any) -> Any:
     return dataclasses.replace(rows, **parts)
 
 
-def _ends(n: int, fractions: Sequence[float]) -> list[int]:
+def _ends(n: int, fractions: Sequence[float | int]) -> list[int]:
     """Where training and validation end: the nearest whole numbers."""
     if fractions[2] == 0:
         return [round(n * fractions[0]), n]
@@ -193,7 +193,7 @@ def _between_times(stamps: Shaped[np.ndarray, " n"], ends: list[int]) -> list[in
     return [end if end in (0, len(stamps)) else int(np.searchsorted(stamps, stamps[end], "left")) for end in ends]
 
 
-def _grouped(groups: Shaped[np.ndarray, " rows"], key: Any, fractions: Sequence[float]) -> tuple[Any, list[int]]:
+def _grouped(groups: Shaped[np.ndarray, " rows"], key: Any, fractions: Sequence[float | int]) -> tuple[Any, list[int]]:
     """Rows in the order of their groups, and the ends between groups that are nearest to the fractions."""
     named, which = np.unique(groups, return_inverse=True)
     rank = np.empty(len(named), int)
