@@ -79,20 +79,22 @@ _PUBLIC = {
 
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _SUBMODULES = (
-    "calculus", "catalogue", "data", "diagnostics", "diffusion", "evolution", "games", "optimization", "plotting",
+    "calculus", "catalogue", "data", "diagnostics", "diffusion", "evolution", "games", "linear", "optimization", "plotting",
     "recurrent", "residual", "systems", "tour", "training",
 )  # fmt: skip
 
-# Families tell `diagnose` what they know of their own systems when they are imported.
 _FAMILIES = ("optimization", "games", "recurrent", "residual", "diffusion")
 
 __all__ = sorted(["__version__", *_HOME])
 
 
+def load_families() -> None:
+    """Import all families: each registers what it knows of its own systems when it is imported."""
+    for family in _FAMILIES:
+        importlib.import_module(f"separatrix.{family}")
+
+
 def __getattr__(name: str) -> Any:
-    if name == "diagnose":
-        for family in _FAMILIES:
-            importlib.import_module(f"separatrix.{family}")
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value

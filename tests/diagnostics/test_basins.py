@@ -73,7 +73,7 @@ def test_descent_on_himmelblau_finds_its_four_minima_and_shares_with_honest_erro
 
 def test_wilson_interval_solves_its_own_equation():
     # Its ends are the p with |p - k/n| = z sqrt(p (1 - p)/n); at k = 0 it does not shrink to a point.
-    from separatrix.diagnostics.basins.basins import wilson
+    from separatrix.diagnostics.many.basins import wilson
 
     for count in (0, 3, 50):
         for end in wilson(count, 100):
@@ -191,7 +191,7 @@ def noisy_well():
 
 def test_a_random_map_meets_the_noise_of_one_run_through_all_spans(monkeypatch):
     # What `Finder` runs in spans of 40 steps is what `evolve` runs in 120, member by member.
-    from separatrix.diagnostics.basins._attractors import Runner
+    from separatrix.diagnostics.many._attractors import Runner
 
     system, key = noisy_well(), jax.random.key(5)
     points = jnp.array([[-1.0, 0.0], [0.2, 0.0], [1.1, 0.0]])
@@ -212,7 +212,7 @@ def test_a_random_map_meets_the_noise_of_one_run_through_all_spans(monkeypatch):
 
 def test_a_driven_flow_goes_on_at_its_own_time():
     # x' = -x + cos t from t = 1: the spans must not begin at t = 1 again. x(t) = (cos t + sin t)/2 + c e^{-t}.
-    from separatrix.diagnostics.basins._attractors import Runner
+    from separatrix.diagnostics.many._attractors import Runner
 
     flow = sx.as_flow(lambda t, x: -x + jnp.cos(t))
     run = Runner(flow, jnp.zeros(1), (jnp.array(1.0), jnp.array(4.0)), None, (1e-10, 1e-10), 40, 16)

@@ -9,7 +9,7 @@ import scipy.integrate
 import separatrix as sx
 from separatrix.catalogue.flows import Rossler, VanDerPol
 from separatrix.catalogue.maps import Henon, Logistic
-from separatrix.diagnostics.branches._attractor import crossings, period_of
+from separatrix.diagnostics.many._parameter_sweep import crossings, period_of
 
 LOGISTIC = sx.as_map(Logistic())
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from separatrix.diagnostics._checks import (
+from separatrix.diagnostics.checks import (
     check_count,
     check_key,
     check_number,

@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.special import digamma, polygamma
 
 import separatrix as sx
-from separatrix.diagnostics.gradients._log_svd import log_singular_values, log_svd
+from separatrix.linear.log_svd import log_singular_values, log_svd
 
 LONG = 1500
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import separatrix as sx
-from separatrix.diagnostics.fields.invariants import line
+from separatrix.diagnostics.along.invariants import line
 
 H = 0.1
 

@@ -110,7 +110,7 @@ def test_a_slow_transient_of_a_flow_and_what_has_none_and_no_end():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_largest_power_of_random_matrices_is_that_of_all_powers(seed):
-    from separatrix.diagnostics._transient_growth import of_map
+    from separatrix.diagnostics.equilibria._transient_growth import of_map
 
     matrix = np.random.default_rng(seed).standard_normal((5, 5))
     matrix *= 0.995 / np.max(np.abs(np.linalg.eigvals(matrix)))
@@ -141,7 +141,7 @@ def test_eulers_steps_lead_away_past_the_step_size_told_and_not_before():
 def test_a_transposed_jacobian_would_be_seen():
     # The left eigenvector of A is not its right one: the residual of the transposed matrix is large.
     matrix = jnp.array([[1.0, 2.0], [0.0, 3.0]])
-    jacobian = sx.diagnostics._coordinates.Jacobian(sx.as_flow(lambda x: matrix @ x), jnp.zeros(2))
+    jacobian = sx.linear.coordinates.Jacobian(sx.as_flow(lambda x: matrix @ x), jnp.zeros(2))
     np.testing.assert_array_equal(jacobian.matrix(), matrix)
     np.testing.assert_array_equal(jacobian.mv(jnp.array([0.0, 1.0])), [2.0, 3.0])
     np.testing.assert_array_equal(jacobian.rmv(jnp.array([0.0, 1.0])), [0.0, 3.0])
@@ -181,7 +181,7 @@ def test_the_second_moment_of_random_matrices_is_that_of_their_closed_form():
     assert abs(found.mean_square - exact) < 4 * found.mean_square_error < 0.2 * exact
     assert found.verdict == "stable in mean square" and float(found.almost_sure) < np.log(exact) / 2
     # The estimate itself, on three matrices of unequal weight where transposing one would be seen.
-    from separatrix.diagnostics._random_products import second_moment
+    from separatrix.diagnostics.equilibria._random_products import second_moment
 
     draws = np.stack([a, b, a @ b - b])
     moment = np.mean([np.kron(draw, draw) for draw in draws], axis=0)

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import digamma, polygamma
 
 import separatrix as sx
-from separatrix.diagnostics.lyapunov._batch_means import error_of, standard_error
-from separatrix.diagnostics.lyapunov._orthonormal import orthonormalise, triangular
+from separatrix.diagnostics.along._batch_means import error_of, standard_error
+from separatrix.linear.orthonormal import orthonormalise, triangular
 
 KEYS = jax.random.split(jax.random.key(11), 100)
 

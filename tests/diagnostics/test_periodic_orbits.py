@@ -156,7 +156,7 @@ def test_the_circle_of_hopf_from_every_phase_and_at_twice_its_period():
 
 
 def test_segments_multiply_in_the_order_of_time_and_the_period_moves_each_end():
-    from separatrix.diagnostics.orbits._shooting import Shooting
+    from separatrix.diagnostics.cycles._shooting import Shooting
 
     def matrix(t):
         return np.array([[0.3 * np.cos(t), 1.0], [-0.4, -0.5 * np.sin(2 * t)]])

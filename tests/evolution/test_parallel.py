@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import separatrix as sx
-from separatrix.evolution._save import resolve
 from separatrix.evolution.parallel import Parallel, evolve_parallel, evolve_parallel_map
+from separatrix.evolution.save import resolve
 
 EPS = float(np.finfo(np.float64).eps)
 METHODS = [Parallel(), Parallel("diagonal"), Parallel("diagonal", probes=3), Parallel("damped", damping=0.3)]

@@ -9,7 +9,18 @@ ROOT = Path(__file__).resolve().parents[2] / "src" / "separatrix"
 SHARED = {"_types", "_tree", "_errors", "_files", "__init__"}
 # Each layer may import those before it. Families stand side by side; data and plotting import shared types, and
 # plotting the classes of results.
-ORDER = ["systems", "calculus", "evolution", "diagnostics", "training", "FAMILIES", "catalogue", "tour", "cli"]
+ORDER = [
+    "systems",
+    "calculus",
+    "evolution",
+    "linear",
+    "diagnostics",
+    "training",
+    "FAMILIES",
+    "catalogue",
+    "tour",
+    "cli",
+]
 FAMILIES = {"optimization", "games", "recurrent", "residual", "diffusion"}
 ASIDE = {"data": set(), "plotting": {"diagnostics"}}
 
@@ -49,6 +60,24 @@ def test_imports_point_down(path):
     layer = layer_of(path)
     wrong = {name for name in imported_layers(path) if name not in allowed(layer)}
     assert not wrong, f"{layer} must not import {sorted(wrong)}"
+
+
+def private_imports(path):
+    """(what is imported, the room whose private module it is) of each import of one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("separatrix."):
+            continue
+        for name in node.names:
+            parts = f"{node.module}.{name.name}".split(".")[1:]
+            first = next((i for i, part in enumerate(parts) if part.startswith("_")), 0)
+            if first and ROOT.joinpath(*parts[:first], f"{parts[first]}.py").exists():
+                yield ".".join(parts), ROOT.joinpath(*parts[:first])
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_private_modules_stay_in_their_room(path):
+    wrong = [name for name, room in private_imports(path) if not path.is_relative_to(room)]
+    assert not wrong
 
 
 def test_no_file_is_long():

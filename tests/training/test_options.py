@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import separatrix as sx
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.training.supervised import cross_entropy
 
 KEY = jax.random.key(0)
@@ -113,9 +113,9 @@ def test_a_net_is_swept_with_batches_and_metrics():
 
 def test_data_is_looked_at_once():
     data = jnp.arange(8.0)
-    assert id(data) not in _ranges._SOUND
+    assert id(data) not in ranges._SOUND
     sx.sampled(spread, data)
-    assert _ranges._SOUND[id(data)] is data
+    assert ranges._SOUND[id(data)] is data
     # What can be changed is looked at again.
     own = np.arange(8.0)
     sx.sampled(spread, own)

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from separatrix._tree import scale
 from separatrix._types import Operator, Scalar, State
-from separatrix.calculus._dependence import depends_on
+from separatrix.calculus.dependence import depends_on
 from separatrix.systems.sde import SDE
 
 

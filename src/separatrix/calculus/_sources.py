@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend import core
 
 from separatrix._types import State
-from separatrix.calculus._dependence import CALLS
+from separatrix.calculus.dependence import CALLS
 
 NONE, SEVERAL, UNKNOWN = -1, -2, -3
 

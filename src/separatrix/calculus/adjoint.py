@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import add, float_dtype, is_traced, scale, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.calculus._undefined import undefined
-from separatrix.systems._signature import as_pytree
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map
+from separatrix.systems.signature import as_pytree
 from separatrix.systems.trajectory import Trajectory
 
 

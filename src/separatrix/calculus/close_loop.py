@@ -8,12 +8,12 @@ from typing import Any
 import equinox as eqx
 
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.calculus._undefined import undefined
-from separatrix.systems._signature import as_pytree, positional_count
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 from separatrix.systems.open import OpenFlow, OpenMap
+from separatrix.systems.signature import as_pytree, positional_count
 
 
 class ClosedMap(Map):

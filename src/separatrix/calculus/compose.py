@@ -14,7 +14,7 @@ import jax
 
 from separatrix._errors import explain
 from separatrix._types import Key, Scalar, State, StepIndex
-from separatrix.calculus._undefined import undefined
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import as_parameter
 from separatrix.systems.map import FiniteMap, InvertibleMap, Map, NearIdentityMap, step_ratio
 

@@ -31,9 +31,9 @@ from jaxtyping import Array, Shaped
 from separatrix._errors import explain
 from separatrix._tree import all_finite, float_dtype, is_traced
 from separatrix._types import Key, Operator, Scalar, State
-from separatrix.calculus._undefined import undefined
 from separatrix.calculus.limit import limit
 from separatrix.calculus.modified import modified
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap

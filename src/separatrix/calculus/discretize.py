@@ -13,9 +13,9 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import is_traced
 from separatrix._types import Key, Scalar, State
-from separatrix.calculus._undefined import undefined
 from separatrix.calculus.methods.base import FlowMethod, Method, SDEMethod
 from separatrix.calculus.methods.symplectic import ReversibleMethod
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import as_step_size
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import InvertibleNearIdentityMap, NearIdentityMap

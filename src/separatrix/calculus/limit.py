@@ -13,7 +13,7 @@ from typing import Any
 
 from separatrix._types import Key, Scalar, State
 from separatrix.calculus._coefficients import first_coefficient
-from separatrix.calculus._undefined import undefined
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap

@@ -14,7 +14,7 @@ import lineax as lx
 
 from separatrix._tree import asarrays, float_dtype, structure
 from separatrix._types import Key, Operator, State
-from separatrix.calculus._undefined import undefined
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map

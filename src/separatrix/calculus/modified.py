@@ -22,7 +22,7 @@ from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype
 from separatrix._types import Scalar, State
 from separatrix.calculus._coefficients import Field, coefficient, first_coefficient
-from separatrix.calculus._undefined import undefined
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap

@@ -12,11 +12,11 @@ from separatrix._errors import explain
 from separatrix._tree import axpy
 from separatrix._types import Scalar, Score, State
 from separatrix.calculus._divergence import covariance_divergence, covariance_times
-from separatrix.calculus._undefined import undefined
-from separatrix.systems._signature import as_pytree
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.sde import SDE
+from separatrix.systems.signature import as_pytree
 
 
 class ProbabilityFlow(Flow):

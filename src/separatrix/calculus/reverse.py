@@ -18,14 +18,14 @@ import optimistix as optx
 from separatrix._errors import explain
 from separatrix._tree import add, all_finite, float_dtype, is_traced, scale, subtract, where
 from separatrix._types import Function, Key, Operator, Scalar, Score, State, StepIndex
-from separatrix.calculus._dependence import depends_on
 from separatrix.calculus._divergence import covariance_divergence, covariance_times
-from separatrix.calculus._undefined import undefined
-from separatrix.systems._signature import as_pytree
+from separatrix.calculus.dependence import depends_on
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System, as_parameter
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, InvertibleMap, InvertibleNearIdentityMap, NearIdentityMap
 from separatrix.systems.sde import SDE
+from separatrix.systems.signature import as_pytree
 
 
 class ReversedFlow(Flow):

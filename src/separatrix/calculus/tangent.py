@@ -17,7 +17,7 @@ import lineax as lx
 from separatrix._errors import explain
 from separatrix._tree import structure
 from separatrix._types import Function, Key, Operator, Scalar, State, StepIndex
-from separatrix.calculus._undefined import undefined
+from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map, NearIdentityMap

@@ -42,17 +42,9 @@ from separatrix.optimization import (
     StaleDescent,
     UnderdampedLangevin,
 )
-from separatrix.systems import Objective, as_flow, from_cell, from_layers, from_optax
+from separatrix.systems import Objective, from_cell, from_layers, from_optax
+from separatrix.systems.clock import from_time
 from separatrix.training import supervised
-
-
-class Later(eqx.Module):
-    """A flow whose clock starts at 1, past the singular friction of accelerated flows at 0."""
-
-    flow: Any
-
-    def __call__(self, t: Any, state: Any) -> Any:
-        return self.flow.velocity(t + 1, state)
 
 
 class NoisyQuadratic(Objective):
@@ -174,7 +166,7 @@ ENTRIES = (
           lambda: HamiltonianDescent(Quartic(), 0.1, 5.0, PowerKinetic(4 / 3)), lambda: CanonicalPoint(_pair(), jnp.array([-0.5, 0.2])), 20),
     Entry("bregman-flow", "flow", "the accelerated flow of order 3, from time 1", "x'' + (4/t) x' + (9/4) t grad L = 0",
           "the flow of order 2 by the clock t^(3/2)",
-          lambda: as_flow(Later(BregmanFlow(_curvatures(), 3.0))), lambda: MirrorPoint(_pair(), jnp.array([0.5, 0.8])), 1.0, 0.01),
+          lambda: from_time(BregmanFlow(_curvatures(), 3.0), 1.0), lambda: MirrorPoint(_pair(), jnp.array([0.5, 0.8])), 1.0, 0.01),
     Entry("high-resolution-nesterov", "flow", "what Nesterov's method follows at order 2", "x'' + 2 sqrt(m) x' + sqrt(s) Hess L x' + (1 + sqrt(m s)) grad L = 0",
           "friction 2 sqrt(m) + sqrt(s) l along curvature l",
           lambda: HighResolutionNesterov(_curvatures(), 0.005, 1.0), lambda: PhasePoint(_pair(), jnp.array([0.5, -1.0])), 1.0, 0.01),

@@ -1,5 +1,6 @@
 """The verdict: the questions that apply, put together into findings with evidence, cause and remedy."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,12 +8,12 @@ import equinox as eqx
 
 from separatrix._errors import explain
 from separatrix._types import Key
-from separatrix.diagnostics._checks import check_key, checked_state
-from separatrix.diagnostics._coordinates import kind_of, rate
+from separatrix.diagnostics.checks import check_key, checked_state
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.questions import QUESTIONS, Question, question
+from separatrix.diagnostics.question import QUESTIONS, Question, question
 from separatrix.diagnostics.result import Result, Row
+from separatrix.linear.coordinates import kind_of, rate
 
 
 class Diagnosis(Result):
@@ -122,6 +123,7 @@ def diagnose(
     >>> found.broken[0].evidence, found.broken[0].threshold < 1.001
     (1.5, True)
     """
+    importlib.import_module("separatrix").load_families()
     kind_of(system)
     check_key("diagnose", key)
     state = checked_state("diagnose: state", state)

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix.diagnostics._coordinates import as_vector
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.diffusion.processes import NoisingProcess
+from separatrix.linear.coordinates import as_vector
 
 # Nats a coordinate: a hundredth is 0.014 bits a dimension, less than models differ by.
 _NATS = 0.01

@@ -16,9 +16,9 @@ from separatrix._errors import explain
 from separatrix._tree import is_traced
 from separatrix._types import Checked, Key, Scalar
 from separatrix.diffusion.processes import NoisingProcess
-from separatrix.systems import _ranges
-from separatrix.systems._signature import Frozen, as_pytree
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter, require_key
+from separatrix.systems.signature import Frozen, as_pytree
 
 
 class DenoisingScoreMatching(eqx.Module):
@@ -59,7 +59,7 @@ class DenoisingScoreMatching(eqx.Module):
     def __check_init__(self) -> None:
         require_process("DenoisingScoreMatching: process", self.process)
         check_earliest("DenoisingScoreMatching: earliest", self.earliest, self.process)
-        _ranges.share("DenoisingScoreMatching: drop", self.drop, "Leave it out for 0.1.")
+        ranges.share("DenoisingScoreMatching: drop", self.drop, "Leave it out for 0.1.")
 
     def __call__(self, network: Any, batch: Any, *, key: Key | None = None) -> Scalar:
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
@@ -130,7 +130,7 @@ def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None,
     if not callable(network):
         do = "Pass what fit returned as its model."
         raise TypeError(explain("score_of: network", type(network).__name__, "a function of (t, x)", do))
-    _ranges.nonnegative("score_of: guidance", guidance, "Leave it out to follow the labels as they were learned.")
+    ranges.nonnegative("score_of: guidance", guidance, "Leave it out to follow the labels as they were learned.")
     labels = None if labels is None else _labels(network, jnp.asarray(labels))
     if labels is None and not is_traced(guidance) and np.any(np.asarray(guidance) != 0):
         raise ValueError(explain("score_of: guidance", guidance, "0, without labels", "Pass labels= to be guided by."))
@@ -146,8 +146,8 @@ def require_process(what: str, process: Any) -> None:
 def check_earliest(what: str, earliest: Any, process: NoisingProcess) -> None:
     """Refuse an earliest time that is negative, or not before the horizon."""
     do = "Leave it out for 1e-3."
-    _ranges.nonnegative(what, earliest, do)
-    _ranges.ordered(f"{what} and the horizon", earliest, process.horizon, do, strictly=True)
+    ranges.nonnegative(what, earliest, do)
+    ranges.ordered(f"{what} and the horizon", earliest, process.horizon, do, strictly=True)
 
 
 def classes_of(what: str, network: Any) -> int:
@@ -162,7 +162,7 @@ def classes_of(what: str, network: Any) -> int:
 def _labels(network: Any, labels: Any) -> Any:
     classes = classes_of("score_of: network", network)
     do = f"Number the classes 0 to {classes - 1}; {classes} stands for none."
-    _ranges.indices("score_of: labels", labels, classes + 1, do)
+    ranges.indices("score_of: labels", labels, classes + 1, do)
     if labels.ndim != 1:
         raise ValueError(explain("score_of: labels", f"shape {labels.shape}", "(B,)", "Give one to each member."))
     return labels

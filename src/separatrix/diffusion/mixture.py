@@ -17,7 +17,7 @@ from separatrix._errors import explain
 from separatrix._tree import is_inexact, is_traced
 from separatrix._types import Key, Scalar, Score
 from separatrix.diffusion.processes import NoisingProcess
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 
 
 class GaussianMixture(eqx.Module):
@@ -52,9 +52,9 @@ class GaussianMixture(eqx.Module):
             got = f"weights {count}, means {self.means.shape}, scales {self.scales.shape}"
             do = "Give one weight, one mean vector and one scale for each component."
             raise ValueError(explain("GaussianMixture", got, "(K,), (K, d) and (K,)", do))
-        _ranges.nonnegative("GaussianMixture: weights", self.weights, "Give the share of each component.")
-        _ranges.finite("GaussianMixture: means", self.means, "Give the mean of each component.")
-        _ranges.positive("GaussianMixture: scales", self.scales, "Give standard deviations.")
+        ranges.nonnegative("GaussianMixture: weights", self.weights, "Give the share of each component.")
+        ranges.finite("GaussianMixture: means", self.means, "Give the mean of each component.")
+        ranges.positive("GaussianMixture: scales", self.scales, "Give standard deviations.")
         if not is_traced(self.weights):
             # Weights may have been summed and stored in their own precision.
             mass, rounding = float(np.sum(np.asarray(self.weights))), float(jnp.finfo(self.weights.dtype).eps) ** 0.5

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Key, Scalar
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 
 _FEATURES = 32
 
@@ -165,9 +165,9 @@ class ScoreMixer(eqx.Module):
 
 def _check_sizes(what: str, classes: Any, **sizes: Any) -> None:
     for name, size in sizes.items():
-        _ranges.whole(f"{what}: {name}", size, "Pass how many.")
+        ranges.whole(f"{what}: {name}", size, "Pass how many.")
     if classes is not None:
-        _ranges.whole(f"{what}: classes", classes, "Pass how many labels there are, or None.")
+        ranges.whole(f"{what}: classes", classes, "Pass how many labels there are, or None.")
 
 
 def _normal(hidden: Array) -> Array:

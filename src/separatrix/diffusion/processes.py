@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, scale
 from separatrix._types import Checked, Key, Operator, Scalar, State
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.sde import SDE
 
@@ -100,9 +100,9 @@ class VP(NoisingProcess):
 
     def __check_init__(self) -> None:
         do = "Leave both out for 0.1 and 20."
-        _ranges.nonnegative("VP: beta_min", self.beta_min, do)
-        _ranges.positive("VP: beta_max", self.beta_max, do)
-        _ranges.ordered("VP: beta_min and beta_max", self.beta_min, self.beta_max, do)
+        ranges.nonnegative("VP: beta_min", self.beta_min, do)
+        ranges.positive("VP: beta_max", self.beta_max, do)
+        ranges.ordered("VP: beta_min and beta_max", self.beta_min, self.beta_max, do)
 
     @property
     def horizon(self) -> Scalar:
@@ -149,9 +149,9 @@ class VE(NoisingProcess):
 
     def __check_init__(self) -> None:
         do = "Leave both out for 0.01 and 50."
-        _ranges.positive("VE: sigma_min", self.sigma_min, do)
-        _ranges.positive("VE: sigma_max", self.sigma_max, do)
-        _ranges.ordered("VE: sigma_min and sigma_max", self.sigma_min, self.sigma_max, do, strictly=True)
+        ranges.positive("VE: sigma_min", self.sigma_min, do)
+        ranges.positive("VE: sigma_max", self.sigma_max, do)
+        ranges.ordered("VE: sigma_min and sigma_max", self.sigma_min, self.sigma_max, do, strictly=True)
 
     @property
     def horizon(self) -> Scalar:
@@ -194,7 +194,7 @@ class Brownian(NoisingProcess):
     end: Any
 
     def __init__(self, horizon: Any = 1.0):
-        _ranges.positive("Brownian: horizon", horizon, "Leave it out for 1.")
+        ranges.positive("Brownian: horizon", horizon, "Leave it out for 1.")
         self.end = as_parameter(horizon)
 
     @property
@@ -234,7 +234,7 @@ def alpha_bar(steps: Checked[int] = 1000, first: float = 1e-4, last: float = 0.0
     **Reference:** Ho, Jain & Abbeel, *Denoising diffusion probabilistic models* (2020), equation 4 and section 4.
     """
     do = "Leave them out for the schedule of the paper."
-    steps = _ranges.whole("alpha_bar: steps", steps, do, least=2)
+    steps = ranges.whole("alpha_bar: steps", steps, do, least=2)
     if not 0 < first <= last < 1:
         raise ValueError(explain("alpha_bar", f"{first} to {last}", "0 < first <= last < 1", do))
     return jnp.exp(jnp.cumsum(jnp.log1p(-jnp.linspace(first, last, steps))))

@@ -24,9 +24,9 @@ from separatrix.calculus.methods.base import FlowMethod, SDEMethod
 from separatrix.diffusion.matching import check_earliest, require_process
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.evolution import evolve
-from separatrix.systems import _ranges
-from separatrix.systems._signature import as_pytree
+from separatrix.systems import ranges
 from separatrix.systems.flow import Flow
+from separatrix.systems.signature import as_pytree
 from separatrix.systems.trajectory import Trajectory
 
 
@@ -132,7 +132,7 @@ def sample(
     require_process("sample: process", process)
     check_earliest("sample: earliest", earliest, process)
     for size in shape:
-        _ranges.whole("sample: shape", size, "Pass the shape of the state, (B, ...) for a batch.")
+        ranges.whole("sample: shape", size, "Pass the shape of the state, (B, ...) for a batch.")
     method = EulerMaruyama() if method is None else method
     steps = _steps(steps, method)
     prior_key, path_key = jax.random.split(key)
@@ -150,7 +150,7 @@ def _steps(steps: Any, method: Any) -> int | None:
     """How many steps of a method; none for a solver that chooses its own."""
     if isinstance(method, SDEMethod | FlowMethod):
         do = "Leave it out for 200: without a step the prior itself would be the sample."
-        return _ranges.whole("sample: steps", 200 if steps is None else steps, do)
+        return ranges.whole("sample: steps", 200 if steps is None else steps, do)
     if steps is not None:
         got, do = f"{steps} with {type(method).__name__}", "Leave it out, or pass a method of fixed steps as sx.Heun()."
         raise ValueError(explain("sample: steps", got, "none, for a solver that chooses its own", do))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._types import Function, State
 from separatrix.evolution._stepper import Step, Stepper
-from separatrix.systems._signature import as_pytree, positional_count
+from separatrix.systems.signature import as_pytree, positional_count
 from separatrix.systems.trajectory import OutcomeKind
 
 # Halvings after which the bracket is one unit in the last place of a float64 time.

@@ -18,15 +18,16 @@ from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Function, Key, State
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import RK4, EulerMaruyama, Method
-from separatrix.evolution import _checks as check
+from separatrix.evolution import checks as check
 from separatrix.evolution._adaptive_step import Control, control_of
 from separatrix.evolution._event import Event, as_event
-from separatrix.evolution._grid import fixed_grid, from_time
-from separatrix.evolution._save import Save, check_rows_fit, resolve
 from separatrix.evolution._tolerances import tolerances
 from separatrix.evolution.flows import Solve
+from separatrix.evolution.grid import fixed_grid
 from separatrix.evolution.maps import Progress
 from separatrix.evolution.parallel import Parallel
+from separatrix.evolution.save import Save, check_rows_fit, resolve
+from separatrix.systems.clock import from_time
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map, NearIdentityMap
 from separatrix.systems.sde import SDE

@@ -16,13 +16,13 @@ from separatrix._errors import explain
 from separatrix._types import Checked, Function, Key, State
 from separatrix.evolution._adaptive_loop import Plan as Loop, Solved
 from separatrix.evolution._adaptive_step import Span
-from separatrix.evolution._checks import check_field, check_state, check_system
 from separatrix.evolution._form import form_of
 from separatrix.evolution._members import Batch, MemberField, solve_members, solve_members_by_replay
 from separatrix.evolution._plan import Asked, is_pair, plan_of
-from separatrix.evolution._save import Save
+from separatrix.evolution.checks import check_field, check_state, check_system
 from separatrix.evolution.evolve import Gradient, Memory, run
 from separatrix.evolution.flows import names_forward_mode, read_trajectory, room_for, stepper_of, without_gradient
+from separatrix.evolution.save import Save
 from separatrix.systems.base import System
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Trajectory, raise_unless_reached

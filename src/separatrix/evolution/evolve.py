@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from separatrix._types import Checked, Function, Key, State
 from separatrix.calculus.methods import Method
-from separatrix.evolution._grid import shift
 from separatrix.evolution._plan import Asked, Plan, plan_of
-from separatrix.evolution._save import Save
 from separatrix.evolution.flows import evolve_continuous, names_forward_mode
+from separatrix.evolution.grid import shift
 from separatrix.evolution.maps import Progress, evolve_map
 from separatrix.evolution.parallel import Parallel, evolve_parallel_map
+from separatrix.evolution.save import Save
 from separatrix.systems.base import System
 from separatrix.systems.trajectory import Trajectory, raise_unless_reached
 

@@ -23,7 +23,6 @@ from separatrix._types import Function, Key, State
 from separatrix.evolution._adaptive_loop import NOTHING, Plan, Solved, integrate
 from separatrix.evolution._adaptive_step import Control, Span, escape_time
 from separatrix.evolution._backsolve import solve_continuous
-from separatrix.evolution._checks import check_field
 from separatrix.evolution._dense import dense_recorder, interpolation
 from separatrix.evolution._event import Event, follow_root
 from separatrix.evolution._form import Form, form_of
@@ -32,6 +31,7 @@ from separatrix.evolution._rows import rows_of
 from separatrix.evolution._stepper import BySolver, ExplicitPair, Stepper, Velocity, with_tolerances
 from separatrix.evolution._stratonovich import stratonovich_drift
 from separatrix.evolution._tableau import can_run, tableau_of
+from separatrix.evolution.checks import check_field
 from separatrix.systems.flow import Flow
 from separatrix.systems.sde import SDE
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome

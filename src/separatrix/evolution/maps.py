@@ -19,9 +19,9 @@ from jaxtyping import PyTree
 from separatrix._errors import explain
 from separatrix._tree import all_finite, float_dtype, is_inexact, is_traced, poison, where
 from separatrix._types import Function, Key, State
-from separatrix.evolution._checks import check_step_form
-from separatrix.evolution._save import Save, saved_steps, take_rows
+from separatrix.evolution.checks import check_step_form
 from separatrix.evolution.memory import checkpointed_scan, iterate_reversibly
+from separatrix.evolution.save import Save, saved_steps, take_rows
 from separatrix.systems.from_optax import finite_part
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.trajectory import Trajectory, finite_until

@@ -23,9 +23,9 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype, is_inexact, poison
 from separatrix._types import Key, State
 from separatrix.evolution._closed_step import closed_step, key_of_step
-from separatrix.evolution._save import Save, saved_steps, take_rows
 from separatrix.evolution._sequence import Settings, sequence
 from separatrix.evolution.maps import times_of_steps
+from separatrix.evolution.save import Save, saved_steps, take_rows
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import OutcomeKind, Trajectory, outcome
 

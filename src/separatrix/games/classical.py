@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from separatrix._types import Key, Scalar, State
 from separatrix.games.game import Game
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 
 
@@ -43,7 +43,7 @@ class Bilinear(Game):
     matrix: Any = eqx.field(default=1.0, converter=_as_matrix)
 
     def __check_init__(self) -> None:
-        _ranges.finite("Bilinear: matrix", self.matrix, "Leave it out for 1.")
+        ranges.finite("Bilinear: matrix", self.matrix, "Leave it out for 1.")
 
     def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
         x, y = players
@@ -74,7 +74,7 @@ class DiracGAN(Game):
     penalty: Any = eqx.field(default=0.0, converter=as_parameter)
 
     def __check_init__(self) -> None:
-        _ranges.nonnegative("DiracGAN: penalty", self.penalty, "Leave it out for none.")
+        ranges.nonnegative("DiracGAN: penalty", self.penalty, "Leave it out for none.")
 
     def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
         theta, psi = players

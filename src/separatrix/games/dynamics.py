@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from separatrix._tree import axpy, combine, scale
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map, NearIdentityMap
@@ -50,7 +50,7 @@ class SimultaneousDescent(NearIdentityMap):
     step_size: Scalar = eqx.field(converter=as_parameter)
 
     def __check_init__(self) -> None:
-        _ranges.positive("SimultaneousDescent: step_size", self.step_size, "Pass for example 0.1.")
+        ranges.positive("SimultaneousDescent: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -84,7 +84,7 @@ class AlternatingDescent(NearIdentityMap):
     step_size: Scalar = eqx.field(converter=as_parameter)
 
     def __check_init__(self) -> None:
-        _ranges.positive("AlternatingDescent: step_size", self.step_size, "Pass for example 0.1.")
+        ranges.positive("AlternatingDescent: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -124,7 +124,7 @@ class Extragradient(NearIdentityMap):
     step_size: Scalar = eqx.field(converter=as_parameter)
 
     def __check_init__(self) -> None:
-        _ranges.positive("Extragradient: step_size", self.step_size, "Pass for example 0.1.")
+        ranges.positive("Extragradient: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -161,8 +161,8 @@ class ConsensusDescent(NearIdentityMap):
     strength: Scalar = eqx.field(converter=as_parameter)
 
     def __check_init__(self) -> None:
-        _ranges.positive("ConsensusDescent: step_size", self.step_size, "Pass for example 0.1.")
-        _ranges.nonnegative("ConsensusDescent: strength", self.strength, "Take 0 for simultaneous descent.")
+        ranges.positive("ConsensusDescent: step_size", self.step_size, "Pass for example 0.1.")
+        ranges.nonnegative("ConsensusDescent: strength", self.strength, "Take 0 for simultaneous descent.")
 
     def init(self, players: State) -> State:
         """Return the state at which play starts: the players."""
@@ -204,7 +204,7 @@ class OptimisticDescent(Map):
     step_size: Scalar = eqx.field(converter=as_parameter)
 
     def __check_init__(self) -> None:
-        _ranges.positive("OptimisticDescent: step_size", self.step_size, "Pass for example 0.1.")
+        ranges.positive("OptimisticDescent: step_size", self.step_size, "Pass for example 0.1.")
 
     def init(self, players: State) -> Remembering:
         """Return the state at which play starts: the players, and no slopes before."""

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from separatrix.calculus import limit
+from separatrix.diagnostics.equilibria.linear_stability import linear_stability
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.linear_stability import linear_stability
 from separatrix.games.dynamics import ConsensusDescent, Extragradient, SimultaneousDescent
 from separatrix.games.game import ConsensusField, GameField
 

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, dot, scale
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.systems._signature import accepts_key, as_pytree
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
 from separatrix.systems.objective import Objective
+from separatrix.systems.signature import accepts_key, as_pytree
 
 
 class Game(eqx.Module):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Key, Scalar
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter, require_key
 
 LOSSES = ("non_saturating", "saturating", "wasserstein")
@@ -56,8 +56,8 @@ class GAN(eqx.Module):
     def __init__(self, latent_size: Checked[int], loss: Any = "non_saturating", penalty: Any = 0.0):
         if loss not in LOSSES:
             raise ValueError(explain("GAN: loss", repr(loss), f"one of {', '.join(LOSSES)}", "Leave it out."))
-        _ranges.nonnegative("GAN: penalty", penalty, "Leave it out for none.")
-        self.latent_size = _ranges.whole("GAN: latent_size", latent_size, "Pass the dimension of the noise.")
+        ranges.nonnegative("GAN: penalty", penalty, "Leave it out for none.")
+        self.latent_size = ranges.whole("GAN: latent_size", latent_size, "Pass the dimension of the noise.")
         self.loss, self.penalty = loss, as_parameter(penalty)
 
     def __call__(self, networks: Any, real: Any, *, key: Key | None = None) -> tuple[Scalar, Scalar]:
@@ -79,7 +79,7 @@ class GAN(eqx.Module):
 
     def sample(self, generator: Any, key: Key, count: Checked[int]) -> Any:
         """Return `count` >= 1 generated examples, in the dtype of the generator's parameters."""
-        _ranges.whole("GAN.sample: count", count, "Say how many to draw.")
+        ranges.whole("GAN.sample: count", count, "Say how many to draw.")
         dtype = jax.tree.leaves(eqx.filter(generator, eqx.is_inexact_array))[0].dtype
         return self._generate(generator, key, count, dtype)
 

@@ -22,7 +22,7 @@ from separatrix._errors import explain
 from separatrix._tree import add, combine, scale
 from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.from_optax import OptimizerState, require_trainable
 from separatrix.systems.map import Map
@@ -71,7 +71,7 @@ class Players(eqx.Module):
                 do = "Pass for example optax.adam(1e-3)."
                 raise TypeError(explain("Players: optimizers", got, "optax transformations", do))
         self.optimizers = tuple(optax.with_extra_args_support(optimizer) for optimizer in optimizers)
-        _ranges.nonnegative("Players: strength", strength, "Leave it out for 0.1.")
+        ranges.nonnegative("Players: strength", strength, "Leave it out for 0.1.")
         self.scheme, self.strength = scheme, as_parameter(strength)
 
     def __call__(self, game: Game | Function) -> "PlayersMap":

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.basins.basins import Basins
-from separatrix.diagnostics.basins.boundary import BoundaryDimension
-from separatrix.diagnostics.basins.edge import EdgeState
-from separatrix.diagnostics.basins.separatrix import Separatrix
+from separatrix.diagnostics.equilibria.separatrix import Separatrix
+from separatrix.diagnostics.many.basins import Basins
+from separatrix.diagnostics.many.boundary import BoundaryDimension
+from separatrix.diagnostics.many.edge import EdgeState
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

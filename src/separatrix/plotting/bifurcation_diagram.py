@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.branches.bifurcation_diagram import BifurcationDiagram
+from separatrix.diagnostics.many.bifurcation_diagram import BifurcationDiagram
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

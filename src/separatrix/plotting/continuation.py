@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.branches.continuation import Branch
+from separatrix.diagnostics.cycles.continuation import Branch
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

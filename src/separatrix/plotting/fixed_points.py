@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.orbits.fixed_points import FixedPoints
+from separatrix.diagnostics.equilibria.fixed_points import FixedPoints
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.fields.invariants import Invariants
-from separatrix.diagnostics.fields.volume import VolumeDrift
+from separatrix.diagnostics.along.invariants import Invariants
+from separatrix.diagnostics.along.volume import VolumeDrift
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.linear_stability import LinearStability
+from separatrix.diagnostics.equilibria.linear_stability import LinearStability
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.lyapunov.lyapunov_spectrum import LyapunovSpectrum
+from separatrix.diagnostics.along.lyapunov_spectrum import LyapunovSpectrum
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.orbits.recurrence import Recurrence
+from separatrix.diagnostics.along.recurrence import Recurrence
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

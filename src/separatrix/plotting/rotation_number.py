@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.orbits.rotation_number import RotationNumber
+from separatrix.diagnostics.along.rotation_number import RotationNumber
 from separatrix.plotting.plot import plot
 from separatrix.plotting.style import COLOURS, figure, label
 

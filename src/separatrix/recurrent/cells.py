@@ -19,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Float
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
 from separatrix._types import Checked, Key, Scalar
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 
 
 class Elman(eqx.Module):
@@ -52,7 +52,7 @@ class Elman(eqx.Module):
 
     def __init__(self, input_size: Checked[int], hidden_size: Checked[int], *, key: Key, dtype: Any = None):
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            _ranges.whole(f"Elman: {name}", size, "Pass how many.")
+            ranges.whole(f"Elman: {name}", size, "Pass how many.")
         of_input, of_state = jax.random.split(key)
         dtype = jnp.zeros(()).dtype if dtype is None else dtype
         bound = hidden_size**-0.5
@@ -96,7 +96,7 @@ def with_recurrent_gain(cell: Any, gain: Any, *, key: Key) -> Any:
         got = type(cell).__name__ if weight is None else f"weight_hh of shape {jnp.shape(weight)}"
         expected = "a cell with weight_hh of shape (gates x size, size)"
         raise TypeError(explain("with_recurrent_gain: cell", got, expected, "Pass Elman, eqx.nn.GRUCell or LSTMCell."))
-    _ranges.nonnegative("with_recurrent_gain: gain", gain, "Take 1 to keep lengths.")
+    ranges.nonnegative("with_recurrent_gain: gain", gain, "Take 1 to keep lengths.")
     gates, size = weight.shape[0] // weight.shape[1], weight.shape[1]
     blocks = [jax.random.orthogonal(part, size, dtype=weight.dtype) for part in jax.random.split(key, gates)]
     scaled = jnp.asarray(gain, weight.dtype) * jnp.concatenate(blocks)
@@ -141,9 +141,9 @@ def with_spectral_radius(matrix: Any, radius: Any) -> Array:
 
     **Reference:** Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001).
     """
-    _ranges.nonnegative("with_spectral_radius: radius", radius, "Take a radius near 1.")
+    ranges.nonnegative("with_spectral_radius: radius", radius, "Take a radius near 1.")
     before = jnp.asarray(spectral_radius(matrix))
-    _ranges.positive("with_spectral_radius: spectral radius of the matrix", before, "Draw another matrix.")
+    ranges.positive("with_spectral_radius: spectral radius of the matrix", before, "Draw another matrix.")
     factor = jnp.asarray(radius, before.dtype) / before
     matrix = jnp.asarray(matrix)
     return factor.astype(matrix.dtype) * matrix if is_inexact(matrix) else factor * matrix.astype(factor.dtype)

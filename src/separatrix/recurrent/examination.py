@@ -22,9 +22,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from separatrix.diagnostics.along.gradient_profile import gradient_profile
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.gradients.gradient_profile import gradient_profile
 from separatrix.evolution import evolve
 from separatrix.recurrent.cells import Elman, spectral_radius
 from separatrix.recurrent.network import RandomNetwork

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array
 
 from separatrix._types import Checked, Key, Scalar, State, StepIndex
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.map import Map
 
@@ -57,8 +57,8 @@ def random_network(size: Checked[int], gain: Any, *, key: Key, dtype: Any = None
     **Reference:** Sompolinsky, Crisanti & Sommers, *Chaos in random neural networks*, PRL 61 (1988), for the flow;
     Molgedey, Schuchhardt & Schuster, *Suppressing chaos in neural networks by noise*, PRL 69 (1992), for the map.
     """
-    _ranges.whole("random_network: size", size, "Pass at least one unit.")
-    _ranges.nonnegative("random_network: gain", gain, "Take about 1, the edge of chaos.")
+    ranges.whole("random_network: size", size, "Pass at least one unit.")
+    ranges.nonnegative("random_network: gain", gain, "Take about 1, the edge of chaos.")
     weight = jax.random.normal(key, (size, size), dtype) * size**-0.5
     return RandomNetwork(weight, as_parameter(gain))
 
@@ -85,7 +85,7 @@ def mean_field_exponent(gain: float) -> float:
     **Reference:** Molgedey, Schuchhardt & Schuster (1992), without noise; Poole et al., *Exponential expressivity in deep
     neural networks through transient chaos* (2016), equations 3 and 8.
     """
-    _ranges.positive("mean_field_exponent: gain", gain, "Pass for example 1.5.")
+    ranges.positive("mean_field_exponent: gain", gain, "Pass for example 1.5.")
     if gain <= 1:
         return float(np.log(gain))
     # In s = sqrt(q): g sqrt(E tanh^2(s z))/s falls with s. Because tanh^2 y lies between y^2 - 2 y^4/3 and 1, its

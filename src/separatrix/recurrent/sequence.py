@@ -19,7 +19,7 @@ from separatrix._errors import explain
 from separatrix._tree import float_dtype, poison
 from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.cells import from_cell
 from separatrix.systems.map import Map
@@ -53,7 +53,7 @@ class SequenceClassifier(eqx.Module):
     initial: Any
 
     def __init__(self, cell: Any, classes: Checked[int], *, key: Key):
-        classes = _ranges.whole("SequenceClassifier: classes", classes, "Say how many classes there are.")
+        classes = ranges.whole("SequenceClassifier: classes", classes, "Say how many classes there are.")
         self.cell, self.readout, self.initial = cell, *_ends(cell, classes, key)
 
     def __call__(self, inputs: Float[Array, "time inputs"]) -> Float[Array, " classes"]:
@@ -187,8 +187,8 @@ def generate(
         do = "Start from at least one symbol."
         raise ValueError(explain("generate: prompt", f"shape {prompt.shape}", "(P,), P >= 1", do))
     _check_symbols("generate: prompt", prompt, model.symbols)
-    _ranges.whole("generate: steps", steps, "Say how many symbols to write.")
-    _ranges.positive("generate: temperature", temperature, "Leave it out for the model's own distribution.")
+    ranges.whole("generate: steps", steps, "Say how many symbols to write.")
+    ranges.positive("generate: temperature", temperature, "Leave it out for the model's own distribution.")
     hidden = model.initial
     if prompt.size > 1:
         hidden = evolve(from_cell(model.cell, model.encode(prompt[:-1])), hidden, save="last").final
@@ -213,7 +213,7 @@ def _symbol(state: State) -> Any:
 
 
 def _check_symbols(what: str, symbols: Any, count: int) -> None:
-    _ranges.indices(what, symbols, count, "Number the symbols from 0, in the order of the model's alphabet.")
+    ranges.indices(what, symbols, count, "Number the symbols from 0, in the order of the model's alphabet.")
 
 
 def _known(symbols: Any, count: int) -> Any:

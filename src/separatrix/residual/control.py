@@ -19,12 +19,12 @@ from separatrix._types import Checked, Function, Scalar, State
 from separatrix.calculus import close_loop
 from separatrix.calculus.methods import RK4
 from separatrix.evolution import evolve
-from separatrix.evolution._save import identity
-from separatrix.systems import _ranges
-from separatrix.systems._signature import as_pytree
+from separatrix.evolution.save import identity
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
 from separatrix.systems.open import OpenFlow
+from separatrix.systems.signature import as_pytree
 
 
 class PendulumPlant(OpenFlow):
@@ -48,7 +48,7 @@ class PendulumPlant(OpenFlow):
     friction: Any = eqx.field(default=0.0, converter=as_parameter)
 
     def __check_init__(self) -> None:
-        _ranges.nonnegative("PendulumPlant: friction", self.friction, "Leave it out for none.")
+        ranges.nonnegative("PendulumPlant: friction", self.friction, "Leave it out for none.")
 
     def velocity(self, t: Scalar, state: State, inputs: Any) -> State:
         angle, rate = state[0], state[1]
@@ -90,7 +90,7 @@ class BoundedPolicy(eqx.Module):
     features: Function = eqx.field(default=identity, static=True)
 
     def __check_init__(self) -> None:
-        _ranges.positive("BoundedPolicy: limit", self.limit, "Pass the largest input.")
+        ranges.positive("BoundedPolicy: limit", self.limit, "Pass the largest input.")
 
     def __call__(self, state: Any) -> Any:
         return self.limit * jnp.tanh(self.net(self.features(state)))
@@ -201,7 +201,7 @@ def lqr(a: Any, b: Any, q: Any, r: Any) -> Any:
         got = f"A {a.shape}, B {b.shape}, Q {q.shape}, R {r.shape}"
         raise ValueError(explain("lqr", got, "(d, d), (d, m), (d, d), (m, m)", "Give two axes to each matrix."))
     for name, matrix in (("A", a), ("B", b), ("Q", q), ("R", r)):
-        _ranges.finite(f"lqr: {name}", matrix, "Look at where this value was made.")
+        ranges.finite(f"lqr: {name}", matrix, "Look at where this value was made.")
     _require_cost("Q", q, ">= 0", lambda least, rounding: least >= -rounding)
     _require_cost("R", r, "> 0", lambda least, rounding: least > rounding)
     try:

@@ -25,7 +25,7 @@ from separatrix._errors import Diverged, explain
 from separatrix._tree import all_finite
 from separatrix._types import Checked, Function, Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 
@@ -63,7 +63,7 @@ class Monomials(eqx.Module):
         if not self.names or degree < 0:
             got, do = f"{len(self.names)} names and degree {degree}", 'Pass for example ("x", "y"), 3.'
             raise ValueError(explain("Monomials", got, "at least one name and a degree >= 0", do))
-        degree = _ranges.whole("Monomials: degree", degree, 'Pass for example ("x", "y"), 3.', least=0)
+        degree = ranges.whole("Monomials: degree", degree, 'Pass for example ("x", "y"), 3.', least=0)
         factors = [
             chosen
             for total in range(degree + 1)
@@ -187,9 +187,9 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
         raise ValueError(explain("discover", got, f"two arrays (N, {width}) with N >= {count} terms", do))
     if not (bool(jnp.isfinite(points).all()) and bool(jnp.isfinite(velocities).all())):
         raise ValueError(explain("discover", "values that are not finite", "finite numbers", "Drop them first."))
-    _ranges.nonnegative("discover: threshold", threshold, "Take 0 to keep all terms.")
+    ranges.nonnegative("discover: threshold", threshold, "Take 0 to keep all terms.")
     terms = jax.vmap(library)(points)
-    _ranges.finite("discover: the library's terms", terms, "Scale the variables, or take a lower degree.")
+    ranges.finite("discover: the library's terms", terms, "Scale the variables, or take a lower degree.")
     algorithm = ThresholdedLeastSquares(terms, velocities, jnp.asarray(threshold, terms.dtype))
     first = algorithm.init()
     path = evolve(algorithm, first, steps=count, save="last") if bool(all_finite(first)) else None

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix.diagnostics._coordinates import Jacobian, as_vector
 from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.evolution import evolve
+from separatrix.linear.coordinates import Jacobian, as_vector
 from separatrix.residual.resnet import AlongDepth, NeuralODE, ResNet
-from separatrix.systems._signature import Frozen
+from separatrix.systems.signature import Frozen
 
 # Jacobians of up to so many coordinates are formed along the orbit.
 _FORMED = 512

@@ -22,9 +22,9 @@ from separatrix._errors import explain
 from separatrix._types import Checked, Function
 from separatrix.calculus.methods import Euler, Method
 from separatrix.evolution import evolve
-from separatrix.systems import _ranges
-from separatrix.systems._signature import as_pytree
+from separatrix.systems import ranges
 from separatrix.systems.flow import Flow
+from separatrix.systems.signature import as_pytree
 from separatrix.systems.trajectory import Trajectory
 
 
@@ -135,5 +135,5 @@ def augment(x: Inexact[Array, "*batch width"], extra: int) -> Inexact[Array, "*b
     **Reference:** Dupont, Doucet & Teh, *Augmented neural ODEs* (2019), section 4; proposition 1 for what a flow on the
     line cannot do.
     """
-    extra = _ranges.whole("augment: extra", extra, "Say how many dimensions to append.", least=0)
+    extra = ranges.whole("augment: extra", extra, "Say how many dimensions to append.", least=0)
     return jnp.concatenate([x, jnp.zeros((*x.shape[:-1], extra), x.dtype)], axis=-1)

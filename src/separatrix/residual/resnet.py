@@ -18,11 +18,11 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, is_inexact
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.systems import _ranges
-from separatrix.systems._signature import Frozen, as_pytree, freeze, positional_count
+from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.signature import Frozen, as_pytree, freeze, positional_count
 
 
 class NeuralODE(Flow):
@@ -80,7 +80,7 @@ class ResNet(NearIdentityMap):
     step_size: Scalar
 
     def __init__(self, field: Function, step_size: Any):
-        _ranges.positive("ResNet: step_size", step_size, "Pass T/L for L blocks over the time T.")
+        ranges.positive("ResNet: step_size", step_size, "Pass T/L for L blocks over the time T.")
         self.block = NeuralODE(field)
         self.step_size = as_parameter(step_size)
 

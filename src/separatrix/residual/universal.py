@@ -21,7 +21,8 @@ from separatrix._tree import add, is_traced
 from separatrix._types import Checked, Function, Scalar, State
 from separatrix.calculus.methods import RK4
 from separatrix.evolution import evolve
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
+from separatrix.systems.clock import FlowFrom
 from separatrix.systems.flow import Flow
 from separatrix.systems.functions import as_flow
 
@@ -41,16 +42,6 @@ class Segments(NamedTuple):
 
     times: Any
     states: Any
-
-
-class _From(Flow):
-    """A flow whose clock starts at an origin."""
-
-    flow: Flow
-    origin: Any
-
-    def velocity(self, t: Scalar, state: State) -> State:
-        return self.flow.velocity(jnp.asarray(self.origin, jnp.result_type(t)) + t, state)
 
 
 def universal(known: Flow | Function, unknown: Flow | Function) -> Universal:
@@ -97,9 +88,9 @@ def segments(times: Any, states: Any, length: Checked[int]) -> Segments:
     if times.ndim != 1 or states.ndim not in (2, 3) or states.shape[-2] != times.shape[0]:
         got, do = f"times {times.shape} and states {states.shape}", "Put time on the axis before the last."
         raise ValueError(explain("segments", got, "times (T,) and states (T, d) or (orbits, T, d)", do))
-    _ranges.whole("segments: length", length, "Count intervals, not instants.", most=times.shape[0] - 1)
-    _ranges.finite("segments: times", times, "Drop or fill missing instants first.")
-    _ranges.finite("segments: states", states, "Drop or fill missing values first.")
+    ranges.whole("segments: length", length, "Count intervals, not instants.", most=times.shape[0] - 1)
+    ranges.finite("segments: times", times, "Drop or fill missing instants first.")
+    ranges.finite("segments: states", states, "Drop or fill missing values first.")
     gaps = None if is_traced(times) else np.diff(np.asarray(times, float))
     # Instants may be decimal fractions rounded at float32.
     if gaps is not None and not (gaps[0] > 0 and np.allclose(gaps, gaps[0], rtol=1e-3)):
@@ -136,7 +127,7 @@ def trajectory_loss(flow_of: Function, *, substeps: Checked[int] = 1, method: An
     **Reference:** Bock, *Recent advances in parameter identification techniques for O.D.E.* (1983), without
     its matching conditions: each segment starts where it was observed.
     """
-    substeps = _ranges.whole("trajectory_loss: substeps", substeps, "Leave it out for 1.")
+    substeps = ranges.whole("trajectory_loss: substeps", substeps, "Leave it out for 1.")
     method = RK4() if method is None else method
 
     def loss(model: Any, batch: Any) -> Any:
@@ -145,7 +136,7 @@ def trajectory_loss(flow_of: Function, *, substeps: Checked[int] = 1, method: An
         def one(times: Any, states: Any) -> Any:
             step_size = (times[1] - times[0]) / substeps
             steps = substeps * (states.shape[0] - 1)
-            system = _From(flow, times[0])
+            system = FlowFrom(flow, times[0])
             path = evolve(system, states[0], steps=steps, step_size=step_size, method=method, save=substeps)
             return jnp.mean((path.states - states) ** 2)
 

@@ -23,11 +23,11 @@ import lineax as lx
 from separatrix._errors import explain
 from separatrix._tree import add, axpy
 from separatrix._types import Function, Key, Operator, Scalar, State, StepIndex
-from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map, NearIdentityMap, step_ratio
 from separatrix.systems.sde import SDE
+from separatrix.systems.signature import as_pytree
 
 
 class CoupledMap(Map):

@@ -12,11 +12,11 @@ from jaxtyping import PyTree
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map
 from separatrix.systems.open import OpenFlow, OpenMap
+from separatrix.systems.signature import as_pytree
 
 
 class RecordedDrive(FiniteMap):

@@ -11,12 +11,12 @@ from jaxtyping import PyTree
 from separatrix._errors import explain
 from separatrix._tree import is_inexact, structure
 from separatrix._types import Function, Key, Operator, Scalar, State, StepIndex
-from separatrix.systems._signature import accepts_key, as_pytree, positional_count
 from separatrix.systems.base import as_step_size
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.open import OpenFlow, OpenMap
 from separatrix.systems.sde import SDE
+from separatrix.systems.signature import accepts_key, as_pytree, positional_count
 
 
 class FunctionMap(Map):

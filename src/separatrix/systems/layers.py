@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, State, StepIndex
-from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze
 from separatrix.systems.map import FiniteMap
+from separatrix.systems.signature import Frozen, accepts_key, as_pytree, freeze
 
 
 class StackedLayers(FiniteMap):

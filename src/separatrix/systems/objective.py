@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Function, Key, Scalar, State
-from separatrix.systems._signature import accepts_key, as_pytree
+from separatrix.systems.signature import accepts_key, as_pytree
 
 
 class Objective(eqx.Module):

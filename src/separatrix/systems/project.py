@@ -14,10 +14,10 @@ import jax
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map
+from separatrix.systems.signature import as_pytree
 
 
 class ProjectedMap(Map):

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import float_dtype
 from separatrix._types import State
-from separatrix.systems import _ranges
-from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
+from separatrix.systems import ranges
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.signature import Frozen, accepts_key, as_pytree, freeze, positional_count
 from separatrix.training._losses import Losses
 from separatrix.training._models import require_stateless
 from separatrix.training.sampled import OfModel, sampled
@@ -129,8 +129,8 @@ def first_state(map: Any, parameters: State, state: Any) -> State:
 
 def counts(steps: Any, start: Any, every: Any) -> tuple[int, int, int]:
     """Steps, the number of the first, and how many lie between measurements."""
-    steps = _ranges.whole("fit: steps", steps, "Say how many: steps=1000.", least=0)
-    start = _ranges.whole("fit: start", start, "Pass the number of the first step.", least=0)
+    steps = ranges.whole("fit: steps", steps, "Say how many: steps=1000.", least=0)
+    start = ranges.whole("fit: start", start, "Pass the number of the first step.", least=0)
     if every is None:
         return steps, start, max(1, steps // 100)
-    return steps, start, _ranges.whole("fit: every", every, "Leave it out for a hundredth of the run.")
+    return steps, start, ranges.whole("fit: every", every, "Leave it out for a hundredth of the run.")

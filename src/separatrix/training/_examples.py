@@ -8,7 +8,7 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._types import Checked
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 
 
 def examples_of(data: Any, what: str) -> tuple[Any, int]:
@@ -25,7 +25,7 @@ def examples_of(data: Any, what: str) -> tuple[Any, int]:
         do = "Put the examples on the first axis."
         raise ValueError(explain(what, got, "arrays of one length >= 1", do))
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
-        found = _ranges.first_not_finite(leaf)
+        found = ranges.first_not_finite(leaf)
         if found is not None:
             name, do = f"{what}{jax.tree_util.keystr(path)}{list(found[1])}", "Drop or fill missing values first."
             raise ValueError(explain(name, found[0], "a finite number", do))

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 
 from separatrix._types import Function
-from separatrix.systems._signature import accepts_key, as_pytree, positional_count
+from separatrix.systems.signature import accepts_key, as_pytree, positional_count
 
 
 class Losses(eqx.Module):

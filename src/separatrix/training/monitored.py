@@ -14,7 +14,7 @@ from separatrix._errors import explain
 from separatrix._tree import is_traced
 from separatrix._types import Function, Key, State
 from separatrix.evolution import Save, evolve
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Outcome
 from separatrix.training._running import blank_unless, measured, schedule
@@ -69,7 +69,7 @@ def stride_of(monitor: Any, every: int) -> int:
     if lacking:
         got, do = f"{type(monitor).__name__} without {', '.join(lacking)}", "Pass sx.StabilityMonitor()."
         raise TypeError(explain("fit: monitor", got, "a monitor, see separatrix.training.monitored", do))
-    own = _ranges.whole("fit: monitor.every", monitor.every, "Say how many steps lie between looks.")
+    own = ranges.whole("fit: monitor.every", monitor.every, "Say how many steps lie between looks.")
     return -(-every // own) * own
 
 

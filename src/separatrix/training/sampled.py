@@ -12,8 +12,8 @@ import equinox as eqx
 import jax
 
 from separatrix._types import Checked, Function, Key, State
-from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
 from separatrix.systems.objective import Objective
+from separatrix.systems.signature import Frozen, accepts_key, as_pytree, freeze, positional_count
 from separatrix.training._examples import check_batch_size, draw, examples_of
 from separatrix.training._models import require_stateless
 

@@ -18,9 +18,9 @@ import optax
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Function, Key, Scalar, State
-from separatrix.systems import _ranges
-from separatrix.systems._signature import Frozen, as_pytree, freeze
+from separatrix.systems import ranges
 from separatrix.systems.objective import Objective
+from separatrix.systems.signature import Frozen, as_pytree, freeze
 from separatrix.training._examples import check_batch_size, draw, examples_of
 from separatrix.training._models import require_stateless
 
@@ -162,7 +162,7 @@ def _check_targets(objective: Supervised) -> None:
         do = "Give the model one output for each class."
         raise ValueError(explain("supervised: the model's output", got, "a vector, one entry a class", do))
     do = 'Number the classes from 0, give the model one output for each, or take loss="squared_error".'
-    _ranges.indices("supervised: targets", objective.targets, output.shape[0], do)
+    ranges.indices("supervised: targets", objective.targets, output.shape[0], do)
     return None
 
 

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from separatrix._errors import explain
 from separatrix._tree import add, axpy
 from separatrix._types import Key, Scalar, State
-from separatrix.calculus._dependence import depends_on
+from separatrix.calculus.dependence import depends_on
 from separatrix.calculus.methods.base import SDEMethod, noise_structure, normal
 from separatrix.systems.sde import SDE
 

@@ -22,8 +22,8 @@ from jaxtyping import PyTree
 
 from separatrix._tree import add, axpy, scale
 from separatrix._types import Key, Scalar, State
-from separatrix.calculus._dependence import depends_on
 from separatrix.calculus._sources import is_entrywise
+from separatrix.calculus.dependence import depends_on
 from separatrix.calculus.methods.base import SDEMethod, brownian, noise_structure
 from separatrix.systems.sde import SDE
 

@@ -15,7 +15,7 @@ import jax
 from separatrix._errors import explain
 from separatrix._tree import axpy
 from separatrix._types import Key, Scalar, State
-from separatrix.calculus._dependence import depends_on
+from separatrix.calculus.dependence import depends_on
 from separatrix.calculus.methods.base import FlowMethod
 from separatrix.systems.flow import Flow
 

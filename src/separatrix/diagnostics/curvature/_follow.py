@@ -14,8 +14,8 @@ from jaxtyping import Array
 
 from separatrix._tree import dot, norm
 from separatrix._types import State
-from separatrix.diagnostics.curvature._lanczos import Pairs, Wanted, errors_of, resumed, rounding, unit
 from separatrix.diagnostics.curvature._products import Task
+from separatrix.linear.lanczos import Pairs, Wanted, errors_of, resumed, rounding, unit
 
 
 def follow(task: Task, start: State, sign: Any, wanted: Wanted) -> tuple[Pairs, Array]:

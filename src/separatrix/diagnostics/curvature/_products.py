@@ -17,9 +17,9 @@ from jaxtyping import Array
 from separatrix._errors import explain
 from separatrix._tree import asarrays, is_traced
 from separatrix._types import Key, State
-from separatrix.diagnostics._coordinates import as_vector, from_vector
-from separatrix.systems._signature import as_pytree
+from separatrix.linear.coordinates import as_vector, from_vector
 from separatrix.systems.objective import FunctionObjective, Objective, as_objective
+from separatrix.systems.signature import as_pytree
 
 MATRICES = ("hessian", "gauss_newton")
 

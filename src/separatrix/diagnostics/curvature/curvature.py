@@ -16,11 +16,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._errors import explain
 from separatrix._types import State
-from separatrix.diagnostics._checks import check_count
+from separatrix.diagnostics.checks import check_count
 from separatrix.diagnostics.curvature._follow import follow
-from separatrix.diagnostics.curvature._lanczos import Pairs, Wanted, leading
 from separatrix.diagnostics.curvature._products import Task, task_of
 from separatrix.diagnostics.result import Result, Row
+from separatrix.linear.lanczos import Pairs, Wanted, leading
 
 _ENDS = ("largest", "smallest")
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from separatrix.diagnostics._checks import check_count
-from separatrix.diagnostics.curvature._lanczos import tridiagonal
+from separatrix.diagnostics.checks import check_count
 from separatrix.diagnostics.curvature._products import Task, task_of
 from separatrix.diagnostics.result import Result, Row
+from separatrix.linear.lanczos import tridiagonal
 
 _POINTS = 256
 # Nodes of less weight stand for nothing: past the end of an exhausted space they are zeros.

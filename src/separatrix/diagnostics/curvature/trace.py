@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix.diagnostics._checks import check_count
+from separatrix.diagnostics.checks import check_count
 from separatrix.diagnostics.curvature._products import Task, task_of
 from separatrix.diagnostics.result import Result, Row
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
 from separatrix._types import Key
-from separatrix.diagnostics._checks import check_finite
+from separatrix.diagnostics.checks import check_finite
 
 # A block of pairwise distances holds at most so many entries: 32 MB in float64, whatever the sizes of the samples.
 BLOCK = 1 << 22

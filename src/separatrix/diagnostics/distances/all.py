@@ -10,7 +10,7 @@ import jax
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key
-from separatrix.diagnostics._checks import check_key
+from separatrix.diagnostics.checks import check_key
 from separatrix.diagnostics.distances.energy import energy_distance
 from separatrix.diagnostics.distances.frechet import frechet_distance
 from separatrix.diagnostics.distances.mmd import maximum_mean_discrepancy

@@ -9,7 +9,7 @@ counted among the pairs; this is D^2 itself, without bias.
 from typing import Any
 
 from separatrix._types import Key
-from separatrix.diagnostics._checks import check_count, check_key
+from separatrix.diagnostics.checks import check_count, check_key
 from separatrix.diagnostics.distances._kernels import Kernel, discrepancy
 from separatrix.diagnostics.distances._samples import memberships, samples
 from separatrix.diagnostics.distances.result import Distance, told

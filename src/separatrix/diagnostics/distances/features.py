@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix.diagnostics._checks import check_count
+from separatrix.diagnostics.checks import check_count
 from separatrix.diagnostics.distances._samples import sample_of
 
 

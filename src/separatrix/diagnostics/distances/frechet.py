@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._types import Function, Key
-from separatrix.diagnostics._checks import check_count, check_key
+from separatrix.diagnostics.checks import check_count, check_key
 from separatrix.diagnostics.distances._samples import Samples, memberships, samples
 from separatrix.diagnostics.distances.result import Distance, told
 

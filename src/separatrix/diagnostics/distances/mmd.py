@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Key
-from separatrix.diagnostics._checks import check_count, check_key, check_number
+from separatrix.diagnostics.checks import check_count, check_key, check_number
 from separatrix.diagnostics.distances._kernels import Kernel, discrepancy
 from separatrix.diagnostics.distances._samples import Samples, memberships, samples, squared_distances
 from separatrix.diagnostics.distances.result import Distance, told

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Key
-from separatrix.diagnostics._checks import check_count, check_key
+from separatrix.diagnostics.checks import check_count, check_key
 from separatrix.diagnostics.distances._samples import Samples, in_blocks, samples, squared_distances
 from separatrix.diagnostics.distances.result import Distance, told
 

@@ -26,9 +26,12 @@ from separatrix._errors import explain
 from separatrix._tree import is_traced, subtract
 from separatrix._types import Key, Scalar, State
 from separatrix.calculus import limit
-from separatrix.diagnostics._checks import check_count, check_finite, check_key, checked_state
-from separatrix.diagnostics._coordinates import Jacobian, kind_of, rate
+from separatrix.diagnostics.applies import FORMED, is_simultaneous, size_of
+from separatrix.diagnostics.checks import check_count, check_finite, check_key, checked_state
+from separatrix.diagnostics.finding import Finding
+from separatrix.diagnostics.question import Question, register
 from separatrix.diagnostics.result import Result, Row
+from separatrix.linear.coordinates import Jacobian, kind_of, rate
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map, NearIdentityMap
 
@@ -276,3 +279,42 @@ def _circulation(jacobian: Jacobian, radius: Any, keys: Any, nodes: int) -> tupl
         return 2 * fine / radius, 2 * error / radius, fine / jnp.where(jnp.mean(sizes) > 0, jnp.mean(sizes), 1.0)
 
     return jax.lax.map(one, keys)
+
+
+def _applies(system: Any, state: State, key: Key | None = None) -> bool:
+    """Whether a field is split: flows and SDEs, and maps that step simultaneously along one, in two dimensions or more."""
+    if not 2 <= size_of(state) <= FORMED or (isinstance(system, Map) and not isinstance(system, NearIdentityMap)):
+        return False
+    return not isinstance(system, Map) or is_simultaneous(system, state, key)
+
+
+def _ask(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> FieldSplit:
+    """The share of a field that turns; more than 512 coordinates are probed, with a key of its own if none is given."""
+    probed = size_of(state) > FORMED and key is None
+    return field_split(system, state, at=at, key=jax.random.key(0) if probed else key)
+
+
+def _judge(answer: FieldSplit, system: Any) -> list[Finding]:
+    """The field falls more than it turns; broken where Euler's steps, of the length they have, lead away."""
+    if float(answer.symmetric + answer.antisymmetric) == 0:
+        # The field is the same all around: it neither falls nor turns.
+        return []
+    edge, own = float(answer.euler_edge), np.nan
+    if isinstance(system, NearIdentityMap):
+        own = float(system.step_size)
+    turns = "the field turns more than it falls"
+    if np.isnan(answer.index):
+        turns = "its Jacobian is not finite"
+    elif edge > 0:
+        turns += f": simultaneous (Euler's) steps longer than {edge:.3g} spiral outward"
+        turns += f", those of {own:.3g} do not" if own <= edge else ""
+    elif edge == 0:
+        turns += ": simultaneous (Euler's) steps spiral outward, however short"
+    else:
+        turns += ": long simultaneous (Euler's) steps spiral outward"
+    do = "Step alternately, by extragradient or with a consensus term; a flow by a method of higher order."
+    severity = "broken" if edge == 0 or own > edge else "caution"
+    return [Finding("rotation index of the field", float(answer.index), "<", 0.5, turns, do, severity)]
+
+
+register(Question("field_split", "does the field fall or turn?", _ask, _applies, _judge, rank=3))

@@ -22,10 +22,10 @@ from numpy.polynomial import legendre
 
 from separatrix._errors import explain
 from separatrix._types import Key
-from separatrix.diagnostics._coordinates import as_vector, from_vector, rate
-from separatrix.diagnostics.basins._region import corners
 from separatrix.diagnostics.fields.field_split import field_of
+from separatrix.diagnostics.region import corners
 from separatrix.diagnostics.result import Result, Row
+from separatrix.linear.coordinates import as_vector, from_vector, rate
 
 _MOST = {True: 1 << 22, False: 2048}
 

@@ -22,10 +22,10 @@ from jax.flatten_util import ravel_pytree
 
 from separatrix._tree import float_dtype
 from separatrix._types import State
-from separatrix.calculus._dependence import depends_on
+from separatrix.calculus.dependence import depends_on
 from separatrix.calculus.methods import EulerMaruyama, Milstein, StochasticHeun
 from separatrix.calculus.methods.base import SDEMethod, noise_structure
-from separatrix.diagnostics._coordinates import as_vector, from_vector
+from separatrix.linear.coordinates import as_vector, from_vector
 from separatrix.systems.sde import SDE
 
 _PLACES = 5

@@ -24,11 +24,11 @@ from jaxtyping import Array, Bool, Float
 from separatrix._errors import explain
 from separatrix._tree import is_traced, norm as euclidean
 from separatrix._types import Function, Key
-from separatrix.calculus._undefined import undefined
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import FlowMethod, SDEMethod
 from separatrix.calculus.modified import Modified
-from separatrix.diagnostics._checks import check_count, check_key, check_number, checked_state
+from separatrix.calculus.undefined import undefined
+from separatrix.diagnostics.checks import check_count, check_key, check_number, checked_state
 from separatrix.diagnostics.orders._expected import strong_order_on
 from separatrix.diagnostics.orders._order_errors import Measure, errors_along_a_flow, errors_along_paths
 from separatrix.diagnostics.orders._order_runs import Clock, common_clock

@@ -27,13 +27,13 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype, scale, subtract
 from separatrix._types import Function, Scalar, State
-from separatrix.calculus._undefined import undefined
+from separatrix.calculus.undefined import undefined
 from separatrix.optimization._ranges import positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems._signature import as_pytree
 from separatrix.systems.flow import Flow
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.signature import as_pytree
 
 
 class MirrorPoint(NamedTuple):

@@ -21,16 +21,16 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, scale
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.calculus._undefined import undefined
 from separatrix.calculus.methods.symplectic import ReversibleMethod
+from separatrix.calculus.undefined import undefined
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.hamiltonian.kinetic import QuadraticKinetic, RelativisticKinetic
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems._signature import as_pytree
 from separatrix.systems.flow import Flow
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.signature import as_pytree
 
 
 class CanonicalPoint(NamedTuple):

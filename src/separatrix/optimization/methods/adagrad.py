@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
-from separatrix.optimization.methods._moments import over_shifted_root, squared, unpack
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import over_shifted_root, squared, unpack
 from separatrix.optimization.methods.rmsprop import Squares, filled
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 from separatrix._tree import axpy, scale
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
-from separatrix.optimization.methods._moments import Averages, averages, correction, over_root, unpack, zeros
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import Averages, averages, correction, over_root, unpack, zeros
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective

@@ -27,7 +27,9 @@ from separatrix._errors import explain
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import fraction, positive, require
-from separatrix.optimization.methods._moments import (
+from separatrix.optimization.methods.adam import Moments, empty_moments
+from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import (
     Averages,
     average,
     averages,
@@ -38,8 +40,6 @@ from separatrix.optimization.methods._moments import (
     unpack,
     zeros,
 )
-from separatrix.optimization.methods.adam import Moments, empty_moments
-from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective

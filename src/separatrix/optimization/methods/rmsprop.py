@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
-from separatrix.optimization.methods._moments import average, over_shifted_root, rate_of, squared, unpack, zeros
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import average, over_shifted_root, rate_of, squared, unpack, zeros
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective

@@ -28,10 +28,10 @@ from separatrix._tree import axpy, structure
 from separatrix._types import Function, Key, Operator, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems._signature import as_pytree, positional_count
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.signature import as_pytree, positional_count
 
 DENSE = 512
 

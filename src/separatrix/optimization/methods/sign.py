@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import fraction, nonnegative, positive
-from separatrix.optimization.methods._moments import average, mix, rate_of, unpack
 from separatrix.optimization.methods.aggregated import Averaged, no_average
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import average, mix, rate_of, unpack
 from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective

@@ -18,8 +18,8 @@ from separatrix._errors import explain
 from separatrix._tree import dot, float_dtype, norm, scale, subtract, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.optimization._ranges import nonnegative, positive
-from separatrix.optimization.methods._moments import zeros
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import zeros
 from separatrix.optimization.methods.momentum import Nesterov, PhasePoint
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective

@@ -19,7 +19,7 @@ import optax
 
 from separatrix._errors import explain
 from separatrix._types import State
-from separatrix.optimization.methods._moments import root
+from separatrix.optimization.methods.moments import root
 from separatrix.systems.from_optax import OptimizerState
 
 _ADAPTIVE = (

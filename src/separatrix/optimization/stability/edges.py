@@ -30,11 +30,11 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._types import Scalar, State
 from separatrix.optimization._ranges import require
-from separatrix.optimization.methods._moments import correction, root, unpack
 from separatrix.optimization.methods.adagrad import Adagrad
 from separatrix.optimization.methods.adam import Adam, AdamW, Moments, Nadam
 from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
 from separatrix.optimization.methods.descent import GradientDescent
+from separatrix.optimization.methods.moments import correction, root, unpack
 from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
 from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop, Squares, SquaresAndSteps
 from separatrix.optimization.methods.sign import Lion, SignDescent

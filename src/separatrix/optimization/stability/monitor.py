@@ -25,7 +25,7 @@ from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import along, nowhere, take
 from separatrix.optimization.stability.report import Event, StabilityReport
 from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
-from separatrix.systems import _ranges
+from separatrix.systems import ranges
 from separatrix.systems.from_optax import OptimizerState
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import parameters_of
@@ -87,11 +87,11 @@ class StabilityMonitor:
     ):
         if every <= BURST:
             raise ValueError(explain("StabilityMonitor: every", every, f"more than {BURST} steps", "Pass every=20."))
-        _ranges.whole("StabilityMonitor: every", every, "Pass every=20.")
-        _ranges.whole("StabilityMonitor: wide_every", wide_every, "Leave it out for 10.")
+        ranges.whole("StabilityMonitor: every", every, "Pass every=20.")
+        ranges.whole("StabilityMonitor: wide_every", wide_every, "Leave it out for 10.")
         if examples is not None:
-            _ranges.whole("StabilityMonitor: examples", examples, "Leave it out for all.")
-        _ranges.positive("StabilityMonitor: tol", tol, "Leave it out for 3 %.")
+            ranges.whole("StabilityMonitor: examples", examples, "Leave it out for all.")
+        ranges.positive("StabilityMonitor: tol", tol, "Leave it out for 3 %.")
         self.loss, self.every, self.wide_every, self.examples, self.tol = loss, every, wide_every, examples, tol
         self.notify, self.burst, self.history = notify, BURST, History(every)
         self.optimizer: Any = None

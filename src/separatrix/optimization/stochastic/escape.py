@@ -26,15 +26,15 @@ from jaxtyping import Array, Bool, Float
 from separatrix._errors import explain
 from separatrix._tree import dot, float_dtype, is_traced, where
 from separatrix._types import Function, Key, State, StepIndex
-from separatrix.calculus._undefined import undefined
 from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import EulerMaruyama
+from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution.ensemble import ensemble
-from separatrix.systems._signature import as_pytree
 from separatrix.systems.base import require_key
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.sde import SDE
+from separatrix.systems.signature import as_pytree
 
 
 class EscapeTimes(Result):

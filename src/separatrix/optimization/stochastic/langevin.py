@@ -23,8 +23,8 @@ from jaxtyping import PyTree
 
 from separatrix._tree import axpy, scale, structure
 from separatrix._types import Function, Key, Operator, Scalar, State
-from separatrix.calculus._undefined import undefined
 from separatrix.calculus.methods.base import SDEMethod, normal
+from separatrix.calculus.undefined import undefined
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.momentum import PhasePoint, _at_rest, _pair

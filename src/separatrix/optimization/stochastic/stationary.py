@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float
 from separatrix._errors import explain
 from separatrix._tree import float_dtype
 from separatrix._types import Key, State
-from separatrix.calculus._undefined import undefined
-from separatrix.diagnostics._coordinates import Jacobian, as_vector, from_vector
+from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.result import Result, Row
+from separatrix.linear.coordinates import Jacobian, as_vector, from_vector
 from separatrix.systems.map import Map
 from separatrix.systems.sde import SDE
 

@@ -1,0 +1,1 @@
+"""What is measured along one orbit: exponents, gradients, invariants, rotation, recurrence, survival."""

@@ -1,1 +1,0 @@
-"""Which start ends where: basins, their boundaries, and the separatrix."""

@@ -1,1 +1,0 @@
-"""What changes with a parameter: diagrams, and branches with their special points."""

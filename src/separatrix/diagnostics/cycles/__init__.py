@@ -1,0 +1,1 @@
+"""Closed orbits, and branches of points and cycles followed in a parameter."""

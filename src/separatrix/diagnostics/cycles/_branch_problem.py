@@ -1,0 +1,216 @@
+r"""What is zero along a branch, as G(z) = 0 with z = (unknowns, parameter), one unknown more than equations.
+
+    equilibria of a flow    G = f(x; p)                                  spectrum: Df
+    fixed points of a map   G = F(x; p) - x                              spectrum: DF (of F^k for k-cycles)
+    cycles of a flow        by collocation: see `_cycle`
+
+A problem says G and DG at a point (`linearized`), bordered by a row so that the system is square. Newton's method on it is
+
+    [DG; n] dz = -[G; <n, z - z_0>],      z <- z + s dz,
+
+with s = 1 near a branch, and along a longer way s = 1, 1/2, 1/4, ... until the next step of the same matrix is shorter
+(Deuflhard's natural monotonicity, which no scaling of the equations changes).
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Float
+
+from separatrix._types import State
+from separatrix.diagnostics.parameter import Family, cast
+from separatrix.evolution.evolve import evolve
+from separatrix.linear.coordinates import as_vector, from_vector, rate
+from separatrix.systems.iterate import iterate
+
+# From a predicted point; from a guess of the user's, and how short its steps may become.
+NEAR, FAR = 10, 100
+_SHORTEST = 2.0**-20
+
+
+class Rest(eqx.Module):
+    """G = f(x) or F^k(x) - x, on z = (x, p)."""
+
+    family: Family
+    like: State
+    at: Any
+    iterations: int = eqx.field(static=True)
+    discrete: bool = eqx.field(static=True)
+
+    def system(self, parameter: Any) -> Any:
+        """S(p), its k-th iterate for k-cycles."""
+        system = self.family(cast(parameter, self.family.value(), parameter.dtype))
+        return iterate(system, self.iterations) if self.iterations > 1 else system
+
+    @eqx.filter_jit
+    def points(self, z: Float[Array, " m"]) -> Float[Array, "k d"]:
+        """The k points of a k-cycle of a map; the one of an equilibrium."""
+        if self.iterations == 1:
+            return z[None, :-1]
+        system = self.family(cast(z[-1], self.family.value(), z.dtype))
+        return jax.vmap(as_vector)(evolve(system, from_vector(z[:-1], self.like), steps=self.iterations - 1).states)
+
+    def image(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
+        """f(x; p) or F^k(x; p)."""
+        return as_vector(rate(self.system(z[-1]), from_vector(z[:-1], self.like), at=self.at))
+
+    def residual(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
+        """G(z)."""
+        image = self.image(z)
+        return image - z[:-1] if self.discrete else image
+
+    @eqx.filter_jit
+    def derivatives(self, z: Float[Array, " m"]) -> tuple[Any, Any, Any]:
+        """(G, DG, what has the spectrum: Df or DF^k)."""
+        jacobian = jax.jacfwd(self.residual)(z)
+        inner = jacobian[:, :-1]
+        shift = jnp.eye(len(inner), dtype=z.dtype) if self.discrete else 0
+        return self.residual(z), jacobian, inner + shift
+
+    def linearized(self, z: np.ndarray, phase: Any = None) -> "Dense":
+        """G and DG at a point."""
+        found = self.derivatives(jnp.asarray(z, as_vector(self.like).dtype))
+        residual, jacobian, matrix = (np.asarray(part, float) for part in found)
+        if not (np.isfinite(residual).all() and np.isfinite(jacobian).all()):
+            raise ArithmeticError
+        return Dense(residual, jacobian, matrix, self.discrete)
+
+    def jacobian(self, z: np.ndarray, phase: Any = None) -> np.ndarray:
+        """DG."""
+        return self.linearized(z).jacobian
+
+    def place(self, z: np.ndarray, mesh: Any = None) -> np.ndarray:
+        """What tells points of a branch apart."""
+        return z
+
+
+class Dense(NamedTuple):
+    """G, DG and the matrix that has the spectrum."""
+
+    residual: np.ndarray
+    jacobian: np.ndarray
+    matrix: np.ndarray
+    discrete: bool
+
+    def bordered(self, normal: np.ndarray) -> "DenseBordered":
+        """[DG; normal], to be solved with."""
+        return DenseBordered(np.vstack([self.jacobian, normal]))
+
+    def spectrum(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Eigenvalues, the fastest first, how each grows (|mu| - 1 or Re mu), and what of that is rounding."""
+        values = np.linalg.eigvals(self.matrix).astype(complex)
+        growth = np.abs(values) - 1 if self.discrete else np.real(values)
+        order = np.lexsort((-np.imag(values), -growth))
+        noise = np.finfo(float).eps ** 0.5 * max(1.0, float(np.max(np.abs(values), initial=0)))
+        return values[order], growth[order], noise
+
+
+class DenseBordered(NamedTuple):
+    """[DG; normal]."""
+
+    matrix: np.ndarray
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """[DG; normal] z = right; at a branch point itself, where the matrix is singular, the shortest such z."""
+        try:
+            return np.linalg.solve(self.matrix, right)
+        except np.linalg.LinAlgError:
+            return np.linalg.lstsq(self.matrix, right, rcond=None)[0]
+
+    @property
+    def sign(self) -> float:
+        """The sign of the determinant."""
+        return float(np.linalg.slogdet(self.matrix)[0])
+
+    def smallest(self, scales: np.ndarray) -> tuple[float, float]:
+        """The smallest singular value of DG and its norm, in units of the scales."""
+        values = np.linalg.svd(self.matrix[:-1] * scales, compute_uv=False)
+        return float(values[-1]), float(values[0])
+
+
+class Solved(NamedTuple):
+    """A point, what is linear there, and how many Newton steps it took."""
+
+    z: np.ndarray
+    linear: Any
+    steps: int
+
+
+def newton(
+    problem: Any,
+    guess: np.ndarray,
+    normal: np.ndarray,
+    phase: Any,
+    scales: np.ndarray,
+    eps: float,
+    most: int,
+    damped: bool,
+) -> Solved | None:
+    """Newton's method for G(z) = 0, <normal, z - guess> = 0, in so many steps; None where it breaks off."""
+    z = np.asarray(guess, float)
+    try:
+        linear = problem.linearized(z, phase)
+        for number in range(1, most + 1):
+            matrix = linear.bordered(normal)
+            step = -matrix.solve(np.append(linear.residual, normal @ (z - guess)))
+            length = _norm(step, scales)
+            if not np.isfinite(length):
+                return None
+            z, linear, length = (_damped if damped else _whole)(
+                problem, z, step, matrix, (normal, guess, phase, scales)
+            )
+            # It converges quadratically: a step of eps^(3/5) is followed by an error below rounding.
+            if length <= eps**0.6 * (1 + _norm(z, scales)):
+                return Solved(z, linear, number)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return None
+    # By a branch point it converges slowly: whether it is near enough is for the residual to say.
+    return Solved(z, linear, most)
+
+
+def _whole(problem: Any, z: Any, step: Any, matrix: Any, asked: Any) -> tuple[Any, Any, float]:
+    z = z + step
+    return z, problem.linearized(z, asked[2]), _norm(step, asked[3])
+
+
+def _damped(problem: Any, z: Any, step: Any, matrix: Any, asked: Any) -> tuple[Any, Any, float]:
+    """A part of the step after which the step that the same matrix asks for is shorter."""
+    normal, guess, phase, scales = asked
+    length, part = _norm(step, scales), 1.0
+    while part > _SHORTEST:
+        there = z + part * step
+        try:
+            linear = problem.linearized(there, phase)
+            following = _norm(matrix.solve(np.append(linear.residual, normal @ (there - guess))), scales)
+            if following <= (1 - part / 4) * length:
+                return there, linear, part * length if part < 1 else length
+        except ArithmeticError:
+            pass
+        part /= 2
+    if length <= 1e-6 * (1 + _norm(z, scales)):
+        return z + step, problem.linearized(z + step, phase), length
+    raise ArithmeticError
+
+
+def _norm(vector: np.ndarray, scales: np.ndarray) -> float:
+    return float(np.linalg.norm(vector / scales))
+
+
+@eqx.filter_jit
+def at_branch_point(problem: Rest, z: Float[Array, " m"], left: Float[Array, " n"]) -> Float[Array, " m"]:
+    """Moore's equations G + mu phi = 0, DG^T phi = 0, <phi, phi> = 1, regular at a simple branch point, where mu = 0."""
+
+    def equations(unknowns: Any, _: Any) -> Any:
+        z, mu, phi = unknowns
+        value, pull = jax.vjp(problem.residual, z)
+        return value + mu * phi, pull(phi)[0], jnp.dot(phi, phi) - 1
+
+    tolerance = float(jnp.finfo(z.dtype).eps) ** 0.6
+    solver = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=lx.AutoLinearSolver(well_posed=True))
+    start = (z, jnp.zeros((), z.dtype), left)
+    return optx.root_find(equations, solver, start, max_steps=NEAR, throw=False).value[0]

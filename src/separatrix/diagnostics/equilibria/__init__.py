@@ -1,0 +1,1 @@
+"""Points of rest: their stability, where they are, and the curve that parts their basins."""

@@ -1,1 +1,0 @@
-"""Gradients through time and depth."""

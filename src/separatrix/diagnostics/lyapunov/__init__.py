@@ -1,1 +1,0 @@
-"""Lyapunov exponents and covariant vectors of any orbit."""

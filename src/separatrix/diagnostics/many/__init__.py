@@ -1,0 +1,1 @@
+"""What many orbits show together: attractors, basins, their boundary, and diagrams over a parameter."""

@@ -1,1 +1,0 @@
-"""Where orbits rest and return: fixed points, cycles, rotation, recurrence."""

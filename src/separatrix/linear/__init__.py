@@ -1,0 +1,1 @@
+"""What all questions are made of: coordinates of a state, matrix-free Jacobians, roots, Krylov spaces, spectra."""

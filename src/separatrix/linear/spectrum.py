@@ -1,0 +1,73 @@
+r"""Spectra of a linearisation: the order of eigenvalues, the border of stability, and the leading part by products alone.
+
+    J v = mu v:     a map is stable inside |mu| = 1, a flow left of Re mu = 0
+
+Of large states J is never formed. Its leading eigenvalues come by the restarted Arnoldi method, its singular values and the
+numerical abscissa by Lanczos on J^T J and (J + J^T)/2. (Lehoucq, Sorensen & Yang, *ARPACK Users' Guide* (1998).)
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
+
+from separatrix._errors import explain
+from separatrix.linear.coordinates import Jacobian
+
+_SPARE = 2
+
+
+def least_stable_first(values: np.ndarray, kind: str) -> np.ndarray:
+    """Return the order of eigenvalues, the nearest to growth first; of a pair the one with positive imaginary part."""
+    size = np.abs(values) if kind == "map" else np.real(values)
+    return np.lexsort((-np.imag(values), -size.round(12)))
+
+
+def leading_part(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[str, Any]:
+    """The leading part of it, from products with J and its transpose."""
+    dtype = jacobian.point.dtype
+
+    def product(multiply: Any) -> Any:
+        apply = lambda v: np.asarray(multiply(jnp.asarray(v.ravel(), dtype)), float)  # noqa: E731
+        return LinearOperator((jacobian.size, jacobian.size), matvec=apply, dtype=float)  # pyright: ignore[reportCallIssue]
+
+    start = np.random.default_rng(0).standard_normal(jacobian.size)
+    which = "LM" if kind == "map" else "LR"
+    values, vectors = _iterate(eigs, product(jacobian.mv), count, which, start, tol)
+    order = least_stable_first(values, kind)[:count]
+    values, vectors = values[order], vectors[:, order]
+    pushed = np.stack([_complex_product(jacobian, vector) for vector in vectors.T], axis=1)
+    squares, _ = _iterate(eigsh, product(lambda v: jacobian.rmv(jacobian.mv(v))), count, "LA", start, tol)
+    symmetric = product(lambda v: (jacobian.mv(v) + jacobian.rmv(v)) / 2)
+    return {
+        "spectrum": values.astype(complex),
+        "residuals": np.linalg.norm(pushed - vectors * values, axis=0),
+        "singular_values": np.sqrt(np.maximum(np.sort(squares)[::-1][:count], 0)),
+        "numerical_abscissa": np.max(_iterate(eigsh, symmetric, 1, "LA", start, tol)[0]),
+        "transient_growth": np.nan,
+        "transient_time": np.nan,
+        "transient_searched": np.nan,
+        "transient_complete": False,
+        "departure": np.nan,
+    }
+
+
+def _iterate(method: Any, operator: Any, count: int, which: str, start: np.ndarray, tol: float) -> tuple[Any, Any]:
+    """Arnoldi or Lanczos, restarted; what has not converged in time is given as it is, for its residual tells."""
+    # A few more than asked for: the last of those sought may be passed over for one behind it.
+    wanted = min(count + _SPARE, operator.shape[0] - 2)
+    try:
+        return method(operator, k=wanted, which=which, v0=start, tol=tol, ncv=min(2 * wanted + 4, operator.shape[0]))
+    except ArpackNoConvergence as error:
+        if len(error.eigenvalues):
+            return error.eigenvalues, error.eigenvectors
+        do = "Ask for fewer eigenvalues or a larger tol."
+        raise ValueError(explain("linear_stability", "no eigenvalue that converged", f"{count}", do)) from None
+
+
+def _complex_product(jacobian: Jacobian, vector: np.ndarray) -> np.ndarray:
+    parts = [
+        np.asarray(jacobian.mv(jnp.asarray(part, jacobian.point.dtype))) for part in (np.real(vector), np.imag(vector))
+    ]
+    return parts[0] + 1j * parts[1]
