@@ -270,3 +270,37 @@ def test_second_call_of_the_same_shape_does_not_compile():
     before = count
     sx.evolve(Counted(jnp.asarray(2.0)), 3.0, times=(0.0, 2.0), rtol=1e-7)
     assert count == before
+
+
+def test_a_value_that_is_traced_out_of_sight_is_differentiated():
+    # x_N = k^N x_0 with k in the closure of a function: dx/dk = N k^(N - 1) x_0; the state itself is not traced.
+    def end(k, **options):
+        return sx.evolve(sx.as_map(lambda x: k * x), jnp.asarray(2.0), steps=5, **options).final
+
+    for options in ({}, {"save": "last"}, {"memory": "sqrt", "save": "last"}, {"save": np.array([2, 5])}):
+        slope = jax.grad(lambda k, o=options: end(k, **o))(1.1)
+        assert float(slope) == pytest.approx(5 * 1.1**4 * 2, rel=1e-12)
+    assert float(jax.jit(end)(1.1)) == pytest.approx(2 * 1.1**5, rel=1e-12)
+    np.testing.assert_allclose(jax.vmap(end)(jnp.array([1.1, 0.5])), [2 * 1.1**5, 2 * 0.5**5], rtol=1e-12)
+
+
+def test_rows_at_uneven_steps_are_those_of_all_steps():
+    doubling = sx.as_map(lambda n, x: x + n)
+    every = sx.evolve(doubling, jnp.asarray(0), steps=1003).states
+    kept = [0, 1, 7, 640, 1003]
+    some = sx.evolve(doubling, jnp.asarray(0), steps=1003, save=np.array(kept))
+    assert some.states.tolist() == every[np.array(kept)].tolist() == [n * (n - 1) // 2 for n in kept]
+    late = sx.evolve(doubling, jnp.asarray(0), steps=20, start=5, save=np.array([8]))
+    assert late.states.tolist() == [5 + 6 + 7] and int(late.final) == sum(range(5, 25))
+
+
+@pytest.mark.parametrize("steps", [1, 63, 64, 65, 1000])
+def test_a_break_is_dated_whatever_the_rows(steps):
+    # 2^(2^n) overflows at n = 10.
+    squaring = sx.as_map(lambda x: x * x)
+    for save in ("all", "last", np.array([0, steps])):
+        path = sx.evolve(squaring, jnp.asarray(2.0), steps=steps, save=save)
+        assert bool(path.outcome.completed) == (steps < 10)
+        if steps >= 10:
+            assert (float(path.outcome.at), int(path.last_time), float(path.last)) == (10, 9, 2.0**512)
+            assert np.isnan(path.states[-1])

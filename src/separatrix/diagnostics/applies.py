@@ -6,11 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from separatrix._tree import float_dtype, is_inexact
+from separatrix._tree import float_dtype
 from separatrix._types import Key, State
 from separatrix.calculus import limit
 from separatrix.calculus.dependence import depends_on
-from separatrix.linear.coordinates import as_vector, from_vector, rate
+from separatrix.linear.coordinates import as_vector, dimension_of, from_vector, rate
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.sde import SDE
 
@@ -18,16 +18,9 @@ from separatrix.systems.sde import SDE
 SMALL, FORMED = 64, 512
 
 
-def size_of(state: Any) -> int:
-    """Number of real coordinates of a state: 0 of one that holds whole numbers alone, which has no tangent."""
-    if not any(is_inexact(leaf) for leaf in jax.tree.leaves(state)):
-        return 0
-    return jax.eval_shape(lambda: as_vector(state)).shape[0]
-
-
 def has_tangent(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether there is anything to linearise."""
-    return size_of(state) > 0
+    return dimension_of(state) > 0
 
 
 def is_autonomous(system: Any, state: State, key: Key | None = None) -> bool:

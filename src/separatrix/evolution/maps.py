@@ -6,6 +6,7 @@ early stop, and rows leaving the scan, at constant memory however long the orbit
 same scan runs whole.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ _CHUNK_STEPS = 1 << 16
 _CHUNK_BYTES = 1 << 26
 _PROGRESS_REPORTS = 100
 _FEW = 256
+_HOST = (np.ndarray, np.generic)
+# Short runs all have room for so many rows, if these are small.
+_ROOM, _ROOM_BYTES = 128, 1 << 20
 
 
 class Orbit(NamedTuple):
@@ -44,16 +48,10 @@ class Orbit(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """`rows` rows, `stride` steps apart, not going past step `stop` (None: exactly rows * stride steps).
+    """Rows of one chunk: the steps to each from the one before, and whether they are kept."""
 
-    `is_whole` says that `stop` cuts nothing off.
-    """
-
-    rows: int
-    stride: int
-    stop: int | None
+    strides: np.ndarray
     keeps: bool
-    is_whole: bool = False
 
 
 def evolve_map(
@@ -61,99 +59,187 @@ def evolve_map(
     state: State,
     *,
     steps: int,
-    key: Key | None,
     save: Save,
-    start: int,
-    progress: Progress | None,
-    memory: str,
+    key: Key | None = None,
+    start: int = 0,
+    progress: Progress | None = None,
+    memory: str = "linear",
 ) -> Trajectory:
     """Run a map for a number of steps; `evolve` says what the arguments mean."""
     targets = saved_steps(save.at, start, steps)
     if memory == "reversible":
         return _reversible(map, state, steps, key, save, start, targets)
-    # Only a traced state may be broken from the start: a known one was looked at.
-    whole = all_finite(finite_part(state)) if is_traced(state) else jnp.asarray(True)
-    orbit = Orbit(state, jnp.asarray(start), whole)
-    stride = _stride(targets - start, steps)
-    traced = is_traced(map, state, key, save.fn)
-    pieces = [_first_row(save.fn, state)]
-    plan = _whole(steps, stride) if traced else _chunks(steps, stride, start, _bytes(pieces[0]), progress)
-    for segment in plan:
-        orbit, rows = _run_segment(map, orbit, key, save.fn, segment, memory, traced)
+    if is_traced(map, state, key, save.fn):
+        return _evolve_traced(map, state, steps, key, save.fn, start, targets, memory)
+    orbit = Orbit(state, jnp.asarray(start), jnp.asarray(True))
+    row_bytes = _row_bytes(save.fn, state)
+    segments = list(_chunks(targets, start, steps, row_bytes, progress))
+    room = _room(max((len(segment.strides) for segment in segments), default=1), row_bytes)
+    first, pieces, done = None, [], 0
+    for segment in segments:
+        orbit, before, rows = _run_chunk(map, orbit, key, save.fn, segment, room)
+        if is_traced(orbit):
+            # A function that closes over a traced value does not show it: only what comes out of it is traced.
+            return _evolve_traced(map, state, steps, key, save.fn, start, targets, memory)
+        first = before if first is None else first
+        done += int(segment.strides.sum())
         pieces += [rows] if segment.keeps else []
-        if progress is not None and segment.stop is not None:
-            progress(segment.stop - start, steps)
-        if not is_traced(orbit) and not bool(orbit.alive):
+        if progress is not None:
+            progress(done, steps)
+        if not bool(orbit.alive):
             break
-    rows = _pad(_concatenate(pieces), int(targets[-1] - start) // stride + 1)
-    rows = take_rows(rows, (targets - start) // stride)
+    first = _first_row(save.fn, state) if first is None else jax.tree.map(lambda leaf: _on_host(leaf)[None], first)
+    pieces = [first, *pieces] if targets[0] == start else pieces
+    rows = _pad(_concatenate(pieces), len(targets)) if pieces else _blank(first, len(targets))
+    return _trajectory(map, orbit, rows, targets, start, np.asarray(True))
+
+
+def _evolve_traced(
+    map: Map,
+    state: State,
+    steps: int,
+    key: Any,
+    fn: Function,
+    start: int,
+    targets: np.ndarray,
+    memory: str,
+) -> Trajectory:
+    """The same as one scan, of a static length, which can be differentiated."""
+    # A traced state may be broken from the start: a known one was looked at.
+    whole = all_finite(finite_part(state)) if is_traced(state) else np.asarray(True)
+    orbit = Orbit(state, jnp.asarray(start), jnp.asarray(whole))
+    stride = int(np.gcd.reduce(targets - start)) or max(steps, 1)
+    rows, tail = divmod(steps, stride)
+    pieces = [_first_row(fn, state)]
+    if rows:
+        orbit, kept = _run(map, orbit, key, fn, rows, stride, memory)
+        pieces.append(kept)
+    if tail:
+        orbit, _ = _run(map, orbit, key, fn, 1, tail, memory)
+    rows = take_rows(_concatenate(pieces), (targets - start) // stride)
     return _trajectory(map, orbit, rows, targets, start, whole)
 
 
 def _trajectory(map: Map, orbit: Orbit, rows: PyTree, targets: np.ndarray, start: int, whole: Any) -> Trajectory:
     """What an orbit gave; it broke at the first step whose result is not finite, or was never whole."""
-    ended = finite_until(orbit.alive, times_of_steps(map, jnp.where(whole, orbit.n + 1, orbit.n), orbit.state))
-    stats = {"steps": orbit.n - start, "start": jnp.asarray(start)}
-    times, last_time = times_of_steps(map, targets, orbit.state), times_of_steps(map, orbit.n, orbit.state)
+    n, alive = orbit.n, orbit.alive
+    if not is_traced(map, orbit, whole):
+        # On the host: there each of these small things would be a program of its own.
+        n, alive, whole = np.asarray(n), np.asarray(alive), np.asarray(whole)
+    ended = finite_until(alive, times_of_steps(map, n + whole.astype(n.dtype), orbit.state))
+    counts = {"steps": n - start, "start": np.asarray(start, n.dtype)}
+    times, last_time = times_of_steps(map, targets, orbit.state), times_of_steps(map, n, orbit.state)
+    times, last_time, stats = _as_jax((times, last_time, counts))
     return Trajectory(times, rows, orbit.state, last_time, ended, stats)
 
 
-def _run_segment(
-    map: Map, orbit: Orbit, key: Key | None, fn: Function, segment: Segment, memory: str, traced: bool
-) -> tuple[Orbit, PyTree]:
-    """One segment. A whole one first runs unguarded, and is run again step by step if anything in it was not finite."""
-    stop = None if segment.stop is None else jnp.asarray(segment.stop)
-    if not traced and segment.stop is not None and segment.is_whole:
-        after, rows, fine = _run_unguarded(map, orbit, key, fn, segment.rows, segment.stride)
-        if not is_traced(fine) and bool(fine):
-            return after, rows
-    return _run(map, orbit, stop, key, fn, segment.rows, segment.stride, memory)
+def _run_chunk(
+    map: Map, orbit: Orbit, key: Key | None, fn: Function, segment: Segment, room: int
+) -> tuple[Orbit, PyTree, PyTree]:
+    """One chunk. It first runs unguarded, and again step by step if anything in it was not finite."""
+    count = len(segment.strides)
+    every = bool(np.all(segment.strides == 1))
+    strides = np.zeros(1 if every else room, np.int32)
+    strides[: 1 if every else count] = 1 if every else segment.strides
+    given = (map, orbit, key, fn, room, every, np.asarray(count, np.int32), strides)
+    after, first, rows, fine = _advance(*given, guarded=False)
+    if not is_traced(fine) and not bool(fine):
+        after, first, rows, _ = _advance(*given, guarded=True)
+    return after, first, _first_rows(rows, count)
+
+
+def _room(rows: int, row_bytes: int) -> int:
+    """Rows rounded up to three binary digits: runs of nearly the same length share a program, and all that are short."""
+    least = min(_ROOM, _ROOM_BYTES // max(row_bytes, 1)) if rows > 1 else 1
+    unit = 1 << max(rows.bit_length() - 3, 0)
+    return max(-(-rows // unit) * unit, least)
+
+
+def _first_rows(rows: PyTree, count: int) -> PyTree:
+    """The first rows, cut off on the host."""
+    return jax.tree.map(lambda leaf: leaf if leaf.shape[0] == count else _on_host(leaf)[:count], rows)
+
+
+def _on_host(leaf: Any) -> Any:
+    """An array as one of NumPy's, whose slices and joins are not compiled for each length; traced ones and keys stay."""
+    stays = is_traced(leaf) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return leaf if stays else np.asarray(leaf)
 
 
 @eqx.filter_jit
-def _run_unguarded(
-    map: Map, orbit: Orbit, key: Key | None, fn: Function, rows: int, stride: int
-) -> tuple[Orbit, PyTree, Any]:
-    """(the orbit after rows * stride steps, a row after each stride, whether all states on the way were finite).
+def _advance(
+    map: Map,
+    orbit: Orbit,
+    key: Key | None,
+    fn: Function,
+    room: int,
+    every: bool,
+    rows: Any,
+    strides: Any,
+    *,
+    guarded: bool,
+) -> tuple[Orbit, PyTree, PyTree, Any]:
+    """(the orbit after some rows, the row before them, a row after each stride, whether all states on the way were finite).
 
-    A sum of 0 x[n] stays zero as long as all x[n] are finite, and is NaN from then on.
+    All counts are traced, so that one program serves runs of any length; `room` rows are there to be written. Guarded, the
+    orbit stops at its last good state. Unguarded, a sum of 0 x[n] stays zero as long as all x[n] are finite, and is NaN
+    from then on.
     """
     check_step_form(map, orbit.state, key)
 
-    def zeros_of(leaf: Any) -> Any:
-        # A few numbers are cheaper to add up than to reduce.
-        return 0 * leaf if leaf.size <= _FEW else jnp.sum(0 * leaf)
+    def following(n: Any, state: State) -> State:
+        return map.step(n, state, key=None if key is None else jax.random.fold_in(key, n))
 
-    def step(carry: Any, _: Any) -> tuple[Any, None]:
+    def free(_: Any, carry: Any) -> Any:
         n, state, seen = carry
-        state = map.step(n, state, key=None if key is None else jax.random.fold_in(key, n))
+        state = following(n, state)
         watched = eqx.filter(finite_part(state), is_inexact)
-        return (n + 1, state, jax.tree.map(lambda sum, leaf: sum + zeros_of(leaf), seen, watched)), None
+        return n + 1, state, jax.tree.map(lambda sum, leaf: sum + _zeros_of(leaf), seen, watched)
 
-    def row(carry: Any, _: Any) -> tuple[Any, PyTree]:
-        carry = step(carry, None)[0] if stride == 1 else jax.lax.scan(step, carry, length=stride)[0]
-        return carry, jax.tree.map(jnp.asarray, fn(carry[1]))
+    def careful(_: Any, carry: Any) -> Any:
+        n, state, alive = carry
+        new = following(n, state)
+        good = alive & all_finite(finite_part(new))
+        return n + good.astype(n.dtype), where(good, new, state), good
 
-    seen = jax.tree.map(lambda leaf: 0 * zeros_of(leaf), eqx.filter(finite_part(orbit.state), is_inexact))
-    (n, state, seen), kept = jax.lax.scan(row, (orbit.n, orbit.state, seen), length=rows)
-    return Orbit(state, n, orbit.alive), kept, all_finite(seen) & orbit.alive
+    step = careful if guarded else free
+
+    def row(i: Any, carry: Any) -> Any:
+        inner, kept = carry
+        inner = step(i, inner) if every else jax.lax.fori_loop(0, strides[i], step, inner)
+        new = jax.tree.map(jnp.asarray, fn(inner[1]))
+        new = poison(inner[2], new) if guarded else new
+        return inner, jax.tree.map(lambda all, one: jax.lax.dynamic_update_index_in_dim(all, one, i, 0), kept, new)
+
+    def seen() -> Any:
+        watched = eqx.filter(finite_part(orbit.state), is_inexact)
+        return jax.tree.map(lambda leaf: 0 * _zeros_of(leaf), watched)
+
+    before = jax.tree.map(jnp.asarray, fn(orbit.state))
+    kept = jax.tree.map(lambda one: jnp.broadcast_to(one, (room, *one.shape)), before)
+    first = (orbit.n, orbit.state, orbit.alive if guarded else seen())
+    (n, state, mark), kept = jax.lax.fori_loop(0, rows, row, (first, kept))
+    fine = mark if guarded else all_finite(mark) & orbit.alive
+    return Orbit(state, n, fine if guarded else orbit.alive), before, kept, fine
+
+
+def _zeros_of(leaf: Any) -> Any:
+    # A few numbers are cheaper to add up than to reduce.
+    return 0 * leaf if leaf.size <= _FEW else jnp.sum(0 * leaf)
 
 
 @eqx.filter_jit
 def _run(
-    map: Map, orbit: Orbit, stop: Any, key: Key | None, fn: Function, rows: int, stride: int, memory: str
+    map: Map, orbit: Orbit, key: Key | None, fn: Function, rows: int, stride: int, memory: str
 ) -> tuple[Orbit, PyTree]:
-    """Advance by rows * stride steps, or to `stop` where that is nearer; return a row after each stride."""
+    """Advance by rows * stride steps in a scan that can be differentiated; return a row after each stride."""
     check_step_form(map, orbit.state, key)
 
     def step(orbit: Orbit, _: Any) -> tuple[Orbit, None]:
         here = None if key is None else jax.random.fold_in(key, orbit.n)
         following = map.step(orbit.n, orbit.state, key=here)
-        active = orbit.alive if stop is None else orbit.alive & (orbit.n < stop)
-        finite = all_finite(finite_part(following))
-        good = active & finite
-        state = where(good, following, orbit.state)
-        return Orbit(state, orbit.n + good.astype(orbit.n.dtype), orbit.alive & (finite | ~active)), None
+        good = orbit.alive & all_finite(finite_part(following))
+        return Orbit(where(good, following, orbit.state), orbit.n + good.astype(orbit.n.dtype), good), None
 
     def row(orbit: Orbit, _: Any) -> tuple[Orbit, PyTree]:
         inner = memory if rows == 1 else "linear"
@@ -168,42 +254,36 @@ def _run(
     return orbit, jax.lax.cond(orbit.alive, lambda alive, kept: kept, jax.vmap(poison), alive, kept)
 
 
-def _stride(offsets: np.ndarray, steps: int) -> int:
-    """Largest stride on whose multiples all rows lie."""
-    return int(np.gcd.reduce(offsets)) or max(steps, 1)
-
-
-def _whole(steps: int, stride: int) -> Iterator[Segment]:
-    """All steps at once, for a scan that is being traced."""
-    rows, tail = divmod(steps, stride)
-    if rows:
-        yield Segment(rows, stride, None, True)
-    if tail:
-        yield Segment(1, tail, None, False)
-
-
-def _chunks(steps: int, stride: int, start: int, row_bytes: int, progress: Progress | None) -> Iterator[Segment]:
-    """All steps in chunks of one shape, so that one compiled scan serves them all."""
+def _chunks(
+    targets: np.ndarray, start: int, steps: int, row_bytes: int, progress: Progress | None
+) -> Iterator[Segment]:
+    """All steps in chunks that the host waits for; what comes after the last row is one more."""
     longest = min(_CHUNK_STEPS, max(1, math.ceil(steps / _PROGRESS_REPORTS))) if progress else _CHUNK_STEPS
-    if steps and stride > longest:
-        yield from _parts_of_strides(steps, stride, start, longest)
-        return
-    rows = math.ceil(steps / stride)
-    most = max(1, min(longest // stride, _CHUNK_BYTES // max(row_bytes, 1)))
-    count = math.ceil(rows / max(1, math.ceil(rows / most)))
-    for first in range(0, rows, max(count, 1)):
-        whole = (first + count) * stride <= steps
-        yield Segment(count, stride, start + min(steps, (first + count) * stride), True, whole)
+    strides = np.diff(targets, prepend=start)
+    strides = strides[1:] if strides[0] == 0 else strides
+    most = max(1, _CHUNK_BYTES // max(row_bytes, 1))
+    at = 0
+    while at < len(strides):
+        if strides[at] > longest:
+            yield from _parts(int(strides[at]), longest, True)
+            at += 1
+            continue
+        fit = int(np.searchsorted(np.cumsum(strides[at : at + longest]), longest, "right"))
+        end = at + min(max(fit, 1), most)
+        yield Segment(strides[at:end], True)
+        at = end
+    tail = start + steps - int(targets[-1])
+    if tail:
+        yield from _parts(tail, longest, False)
 
 
-def _parts_of_strides(steps: int, stride: int, start: int, longest: int) -> Iterator[Segment]:
-    """Chunks shorter than a stride; the one that ends a stride keeps its row."""
-    length = math.ceil(stride / math.ceil(stride / longest))
-    done = 0
-    while done < steps:
-        border = min(steps, (done // stride + 1) * stride)
-        before, done = done, min(done + length, border)
-        yield Segment(1, length, start + done, done == border and done % stride == 0, done - before == length)
+def _parts(steps: int, longest: int, keeps: bool) -> Iterator[Segment]:
+    """A stride in equal parts; its row comes with the last."""
+    count = math.ceil(steps / longest)
+    length = math.ceil(steps / count)
+    for part in range(count):
+        last = part == count - 1
+        yield Segment(np.array([steps - part * length if last else length]), keeps and last)
 
 
 @eqx.filter_jit
@@ -211,12 +291,39 @@ def _first_row(fn: Function, state: State) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], fn(state))
 
 
-def _bytes(rows: PyTree) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(rows))
+def _row_bytes(fn: Function, state: State) -> int:
+    arrays, rest = eqx.partition((fn, state), eqx.is_array)
+    others, structure = jax.tree.flatten(rest)
+    row = _row_of.eval_shape(tuple(others), structure, arrays)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _row_of(others: tuple[Any, ...], structure: Any, arrays: Any) -> PyTree:
+    """fn(state); its shapes are traced once for each form."""
+    fn, state = eqx.combine(arrays, jax.tree.unflatten(structure, others))
+    return jax.tree.map(jnp.asarray, fn(state))
+
+
+def _as_jax(numbers: Any) -> Any:
+    """Arrays of JAX; those of NumPy are handed over as they are, all at once, and nothing is compiled."""
+
+    def cast(leaf: Any) -> Any:
+        return np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype)) if isinstance(leaf, _HOST) else leaf
+
+    cast_all = jax.tree.map(cast, numbers)
+    return cast_all if is_traced(cast_all) else jax.device_put(cast_all)
 
 
 def _concatenate(pieces: list[PyTree]) -> PyTree:
-    return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *pieces)
+    def join(*leaves: Any) -> Any:
+        if len(leaves) == 1:
+            return _as_jax(leaves[0])
+        parts = [_on_host(leaf) for leaf in leaves]
+        host = all(isinstance(part, np.ndarray) for part in parts)
+        return jax.device_put(np.concatenate(parts)) if host else jnp.concatenate(leaves)
+
+    return jax.tree.map(join, *pieces)
 
 
 def _pad(rows: PyTree, count: int) -> PyTree:
@@ -232,11 +339,23 @@ def _pad(rows: PyTree, count: int) -> PyTree:
     return jax.tree.map(pad, rows)
 
 
+def _blank(like: PyTree, count: int) -> PyTree:
+    """Rows of an orbit that broke before the first of them."""
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(
+            jnp.full_like(leaf, jnp.nan) if is_inexact(leaf) else leaf, (count, *leaf.shape[1:])
+        ),
+        like,
+    )
+
+
 def times_of_steps(map: Map, numbers: Any, state: State) -> Any:
-    """Step numbers of a map; n h of a near-identity map."""
+    """Step numbers of a map; n h of a near-identity map. Of numbers that the host knows, on the host."""
     if not isinstance(map, NearIdentityMap):
-        return jnp.asarray(numbers)
+        return numbers
     dtype = float_dtype(state)
+    if isinstance(numbers, _HOST) and not is_traced(map.step_size):
+        return np.asarray(numbers, dtype) * np.asarray(map.step_size, dtype)
     return jnp.asarray(numbers).astype(dtype) * jnp.asarray(map.step_size, dtype)
 
 

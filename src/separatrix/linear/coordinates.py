@@ -34,6 +34,12 @@ def as_vector(state: State) -> Float[Array, " d"]:
     return jnp.concatenate([part.ravel().astype(dtype) for leaf in leaves for part in _parts(jnp.asarray(leaf))])
 
 
+def dimension_of(state: Any) -> int:
+    """Number of real coordinates: 0 of a state that holds whole numbers alone, which has no tangent."""
+    floating = [leaf for leaf in jax.tree.leaves(state) if is_inexact(leaf)]
+    return sum(math.prod(jnp.shape(leaf)) * _width(jnp.result_type(leaf)) for leaf in floating)
+
+
 def from_vector(vector: Float[Array, " d"], like: State) -> State:
     """Return the state with these coordinates, the rest taken from `like`."""
     leaves, structure = jax.tree.flatten(like)
@@ -99,7 +105,7 @@ class Jacobian(eqx.Module):
     @property
     def size(self) -> int:
         """Number d of real coordinates."""
-        return jax.eval_shape(lambda: as_vector(self.state)).shape[0]
+        return dimension_of(self.state)
 
     @property
     def point(self) -> Float[Array, " d"]:

@@ -16,6 +16,7 @@ import optax
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
 from separatrix._types import Function, Key, State, StepIndex
+from separatrix.systems.content import by_content
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective, require_scalar
 
@@ -115,7 +116,9 @@ def from_optax(objective: Objective | Function, transformation: Any) -> OptaxMap
                 "Pass for example optax.adam(1e-3).",
             )
         )
-    return OptaxMap(as_objective(objective), optax.with_extra_args_support(transformation))
+    init, update = optax.with_extra_args_support(transformation)
+    by_parts = optax.GradientTransformationExtraArgs(by_content(init), by_content(update))
+    return OptaxMap(as_objective(objective), by_parts)
 
 
 def require_trainable(parameters: State) -> State:

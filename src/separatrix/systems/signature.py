@@ -9,6 +9,7 @@ import jax
 
 from separatrix._errors import explain
 from separatrix._types import Function
+from separatrix.systems.content import by_content
 
 
 class Frozen(eqx.Module):
@@ -37,11 +38,11 @@ def freeze(tree: Any) -> Frozen:
 
 
 def as_pytree(function: Any) -> Any:
-    """A function that can be a field of a system: modules keep their arrays as leaves, all else is static."""
+    """A function that can be a field of a system: modules keep their arrays as leaves, all else is static, by content."""
     if isinstance(function, jax.tree_util.Partial) and all(eqx.is_array(leaf) for leaf in jax.tree.leaves(function)):
         return function
     if not isinstance(function, eqx.Module):
-        return jax.tree_util.Partial(function)
+        return jax.tree_util.Partial(by_content(function))
     return function if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(function)) else freeze(function)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -123,19 +124,23 @@ class Outcome(eqx.Module):
         return f"Outcome({self})"
 
 
-def outcome(kind: Any, at: Any = jnp.nan, estimate: Any = jnp.nan) -> Outcome:
+def outcome(kind: Any, at: Any = np.nan, estimate: Any = np.nan) -> Outcome:
     """Build an `Outcome` from a kind or a traced code, at a time, with an estimate."""
-    dtype = jnp.zeros(()).dtype
-    return Outcome(
-        jnp.asarray(kind).astype(jnp.int32), jnp.asarray(at).astype(dtype), jnp.asarray(estimate).astype(dtype)
-    )
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    parts = ((kind, np.dtype(np.int32)), (at, dtype), (estimate, dtype))
+    if any(isinstance(value, jax.Array) for value, _ in parts):
+        return Outcome(*(jnp.asarray(value).astype(dtype) for value, dtype in parts))
+    # Numbers of the host are cast there, where nothing is compiled.
+    return Outcome(*jax.device_put(tuple(np.asarray(value, dtype) for value, dtype in parts)))
 
 
 def finite_until(good: Any, at: Any) -> Outcome:
     """Completed where all was finite, else non-finite at the given time."""
-    at = jnp.asarray(at).astype(jnp.zeros(()).dtype)
-    kind = jnp.where(good, int(OutcomeKind.COMPLETED), int(OutcomeKind.NON_FINITE))
-    return outcome(kind, jnp.where(good, jnp.nan, at))
+    completed, broken = int(OutcomeKind.COMPLETED), int(OutcomeKind.NON_FINITE)
+    if not is_traced(good, at) and np.ndim(good) == 0:
+        return outcome(completed) if bool(good) else outcome(broken, np.asarray(at))
+    at = jnp.asarray(at).astype(jax.dtypes.canonicalize_dtype(float))
+    return outcome(jnp.where(good, completed, broken), jnp.where(good, jnp.nan, at))
 
 
 class Trajectory(eqx.Module):

@@ -1,76 +1,98 @@
-r"""The standard error of a mean over a correlated record, from means of its parts.
+r"""The standard error of a mean over a correlated record, from sums of its parts.
 
-    m = (1/B) sum_b m_b,      s^2 = (1/(B-1)) sum_b (m_b - m)^2,      error^2 = (s^2/B) (1 + 2 max(r, 0)) + g^2
+    m = (1/B) sum_b m_b,      Var(sum of n neighbours) = D n + C,      error^2 = 1.13^2 (D/B + C/B^2) + g^2
 
-m_b are the means of B equal parts, next to independent where a part is longer than the memory of the record. r is their
-correlation with the next one. Where it is positive the parts are too short, and the error is widened by the first term of
-the spectral sum. Where it is below -3/sqrt(B) the parts alternate, as a bounded fluctuation makes them that neighbours
-share at their border: they are joined in pairs, down to 16 parts, for what it adds to the error falls with their length.
+m_b are the means of B equal parts. Independent parts have C = 0. If a part is shorter than the memory of the record,
+neighbours are alike and C < 0. If a part holds a bounded fluctuation, as the exponent of a flow along itself does, then
+neighbours share it at their border with opposite signs: C > 0, and D, which alone stays for long runs, is small.
+
+D and C are fitted to the variances of sums of 2, 4, 8 and 16 neighbours, whose relative variances grow as n. A fit that is
+negative gives way to 0.6 C. The factor 1.13 is for the scatter of D over records of 64 parts: twice the error covers 93 to
+99 % of Gaussian, exponential, autoregressive (coefficient up to 1/2) and differenced records, and the error is 1.02 to 1.75
+times the true one.
+
+With fewer than 16 parts there is nothing to fit. Then error^2 = (s^2/B) (1 + 2 max(r, 0)) + g^2, where r is the correlation
+of each part with the next.
+
 g is half the gap between the means of the first and the last third, where it is more than four of its own errors: a record
 that still drifts has a bias of that order, which no spread tells. The least is what rounding leaves of differences of
 sums, 4 eps B max |m_b|.
 
-(Flegal & Jones, *Batch means and spectral variance estimators in Markov chain Monte Carlo* (2010), sections 2 and 3: the
-estimator of batch means; the lag-one term is that of their spectral estimator.)
+(Flegal & Jones, *Batch means and spectral variance estimators in Markov chain Monte Carlo* (2010), sections 2 and 3, for
+batch means and overlapping ones.)
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+
+from separatrix.diagnostics.along._exponent_sums import of
 
 # A gap that stationary parts show once in 16,000 records.
 _GAP = 4.0
-# Correlations of independent parts scatter by 1/sqrt(B).
-_ALTERNATING = 3.0
-_FEWEST = 16
+_NEIGHBOURS = (2, 4, 8, 16)
+_SCATTER, _FLOOR = 1.13, 0.6
 
 
-def standard_error(batches: Float[Array, "*more B"]) -> Float[Array, "*more"]:
+def standard_error(batches: Any) -> Any:
     """Return the standard error of the mean over the last axis."""
-    count = batches.shape[-1]
-    variance = _widening(batches) * jnp.var(batches, axis=-1, ddof=1) / count
-    drift = jnp.where(drifts(batches), _gap(batches)[0] / 2, 0)
-    error = jnp.sqrt(variance + drift**2 + _rounding(batches) ** 2)
-    if count < 2 * _FEWEST:
-        return error
-    pairs = (batches[..., : count - 1 : 2] + batches[..., 1:count:2]) / 2
-    return jnp.where(lag_one(batches) < -_ALTERNATING / count**0.5, standard_error(pairs), error)
+    xp, count = of(batches), batches.shape[-1]
+    drift = xp.where(drifts(batches), _gap(batches)[0] / 2, 0.0)
+    return xp.sqrt(_variance(batches) / count + drift**2 + _rounding(batches) ** 2)
 
 
-def lag_one(batches: Float[Array, "*more B"]) -> Float[Array, "*more"]:
+def errors_of(gradients: Any, batches: Any) -> Any:
+    """Return the standard errors of functions of the means, by their gradients at them (the delta method)."""
+    return standard_error(gradients @ batches)
+
+
+def lag_one(batches: Any) -> Any:
     """Return the correlation of each part with the next, 0 where there is no spread."""
-    away = batches - jnp.mean(batches, axis=-1, keepdims=True)
-    spread = jnp.sum(away**2, axis=-1)
-    return jnp.sum(away[..., 1:] * away[..., :-1], axis=-1) / jnp.where(spread > 0, spread, 1)
+    xp = of(batches)
+    away = batches - xp.mean(batches, axis=-1, keepdims=True)
+    spread = xp.sum(away**2, axis=-1)
+    return xp.sum(away[..., 1:] * away[..., :-1], axis=-1) / xp.where(spread > 0, spread, 1.0)
 
 
-def drifts(batches: Float[Array, "*more B"]) -> Bool[Array, "*more"]:
+def drifts(batches: Any) -> Any:
     """Return whether the first third differs from the last by more than four errors of the difference."""
     gap, error = _gap(batches)
-    return jnp.abs(gap) > _GAP * error
+    return of(batches).abs(gap) > _GAP * error
 
 
-def error_of(function: Callable[[Any], Any], mean: Float[Array, " k"], batches: Float[Array, "k B"]) -> Array:
-    """Return the standard error of `function(mean)`, by its linear part on the parts (the delta method)."""
-    _, push = jax.linearize(function, mean)
-    return standard_error(jax.vmap(push)((batches - mean[:, None]).T))
+def _variance(batches: Any) -> Any:
+    """B times the variance of the mean."""
+    xp, count = of(batches), batches.shape[-1]
+    numbers = [n for n in _NEIGHBOURS if 4 * n <= count]
+    if len(numbers) < 2:
+        return _widening(batches) * xp.var(batches, axis=-1, ddof=1)
+    away = batches - xp.mean(batches, axis=-1, keepdims=True)
+    sums = xp.cumsum(xp.concatenate([0 * away[..., :1], away], axis=-1), axis=-1)
+    # E (sum of n, less n m)^2 = (D n + C) (1 - n/B), next to exactly.
+    seen = [xp.mean((sums[..., n:] - sums[..., :-n]) ** 2, axis=-1) / n / (1 - n / count) for n in numbers]
+    inverse = 1 / np.asarray(numbers, batches.dtype)
+    weights = inverse / inverse.sum()
+    middle = float((weights * inverse).sum())
+    level = sum(w * v for w, v in zip(weights, seen, strict=True))
+    slope = sum(w * (x - middle) * v for w, x, v in zip(weights, inverse, seen, strict=True))
+    slope = slope / float((weights * (inverse - middle) ** 2).sum())
+    fitted = level - slope * middle + slope / count
+    return _SCATTER**2 * xp.maximum(fitted, _FLOOR * xp.maximum(slope, 0.0) / count)
 
 
-def _gap(batches: Array) -> tuple[Array, Array]:
+def _gap(batches: Any) -> tuple[Any, Any]:
+    xp = of(batches)
     third = max(batches.shape[-1] // 3, 1)
     first, last = batches[..., :third], batches[..., -third:]
-    gap = jnp.mean(first, axis=-1) - jnp.mean(last, axis=-1)
-    spread = (jnp.var(first, axis=-1) + jnp.var(last, axis=-1)) / max(third - 1, 1)
-    error = jnp.sqrt(_widening(batches) * spread)
-    return gap, error + _rounding(batches)
+    gap = xp.mean(first, axis=-1) - xp.mean(last, axis=-1)
+    spread = (xp.var(first, axis=-1) + xp.var(last, axis=-1)) / max(third - 1, 1)
+    return gap, xp.sqrt(_widening(batches) * spread) + _rounding(batches)
 
 
-def _widening(batches: Array) -> Array:
-    return 1 + 2 * jnp.maximum(lag_one(batches), 0)
+def _widening(batches: Any) -> Any:
+    return 1 + 2 * of(batches).maximum(lag_one(batches), 0.0)
 
 
-def _rounding(batches: Array) -> Array:
-    return 4 * batches.shape[-1] * jnp.finfo(batches.dtype).eps * jnp.max(jnp.abs(batches), axis=-1)
+def _rounding(batches: Any) -> Any:
+    xp = of(batches)
+    return 4 * batches.shape[-1] * float(np.finfo(batches.dtype).eps) * xp.max(xp.abs(batches), axis=-1)

@@ -6,47 +6,57 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import State
-from separatrix.diagnostics.along._lyapunov_plan import Layout, Plan
+from separatrix.diagnostics.along._lyapunov_plan import Layout, Plan, interval_of_flow
 from separatrix.diagnostics.along._tangent_block import (
+    Block,
+    BlockOfFlow,
+    BlockOfMap,
     NoVolume,
     Record,
     Recurrence,
     Stretching,
-    TangentBlock,
     first_block,
 )
 from separatrix.evolution import Save, evolve
-from separatrix.systems.iterate import iterate
+from separatrix.evolution.maps import evolve_map
 from separatrix.systems.map import FiniteMap
 from separatrix.systems.trajectory import Outcome
 
-# Orthonormalisation is next to free for so few rows; a step of a flow turns and stretches little.
-_FEW, _FLOW_INTERVAL = 4, 4
+# Orthonormalisation is next to free for so few rows.
+_FEW = 4
 _PROBE, _SETTLING = 48, 16
 # Periods at which an orbit that has collapsed is looked for.
 _PERIODS = 64
 
 
-def run(plan: Plan, interval: int, intervals: int, state: State, count: int, key: Any, save: Save) -> Any:
-    """Evolve a block over intervals; what is saved is read from (block, sums)."""
-    block = TangentBlock(plan.map, plan.volume, key)
-    stretching = Stretching(iterate(block, interval) if interval > 1 else block)
-    return evolve(stretching, first_block(state, count, plan.start), steps=intervals, save=save)
+def run(plan: Plan, interval: int, borders: Any, first: Any) -> Any:
+    """Evolve a block over intervals; at the borders, sums are read from (block, sums)."""
+    ends = plan.start + interval * np.asarray([borders[0], borders[-1]])
+    save = Save(borders, Record(plan.volume, ends))
+
+    def along(interval: Any) -> Any:
+        return evolve_map(Stretching(plan.block, interval), first, steps=int(borders[-1]), save=save)
+
+    if not is_traced(plan.block, first):
+        found = along(np.asarray(interval))
+        if not is_traced(found):
+            return found
+    # Traced, visibly or in the closure of a function: only loops of a static length can be differentiated.
+    return along(interval)
 
 
-def chosen_interval(plan: Plan, state: State, count: int, key: Any) -> int:
+def chosen_interval(plan: Plan, state: State, count: int) -> int:
     """As many steps as part the fastest from the slowest row by a quarter of the digits, in the steps of a short orbit."""
-    if plan.continuous:
-        return _FLOW_INTERVAL
-    if count <= _FEW or is_traced(plan.map, state, key):
+    if plan.continuous or not isinstance(plan.block, BlockOfMap):
+        return interval_of_flow(plan)
+    if count <= _FEW or is_traced(plan.block, state):
         return 1
     steps = min(_PROBE, plan.steps)
-    bare = plan._replace(volume=NoVolume())
-    logs = np.asarray(run(bare, 1, steps, state, count, key, Save("all", Record(NoVolume()))).states)[:, :-1]
+    bare = plan._replace(block=BlockOfMap(plan.map, NoVolume(), plan.block.key))
+    logs = np.asarray(run(bare, 1, np.arange(steps + 1), first_block(state, count, plan.start)).states)[:, :-1]
     logs = logs[min(_SETTLING, steps // 2) :]
     allowed = -np.log(float(jnp.finfo(float_dtype(state)).eps)) / 4
     for m in (32, 16, 8, 4, 2):
@@ -56,18 +66,23 @@ def chosen_interval(plan: Plan, state: State, count: int, key: Any) -> int:
     return 1
 
 
-def period_of(plan: Plan, layout: Layout, state: State, key: Any) -> Array:
+def period_of(plan: Plan, layout: Layout, block: Block) -> Any:
     """The least period at which the orbit comes back to its last state exactly; 0 for none, or where it is not asked."""
-    if key is not None or isinstance(plan.map, FiniteMap):
+    if isinstance(plan.block, BlockOfFlow):
+        return jnp.asarray(block.resting).astype(int)
+    if plan.block.key is not None or isinstance(plan.map, FiniteMap):
         return jnp.asarray(0)
     ahead = plan.start + layout.interval * int(layout.borders[-1])
-    state = jax.lax.stop_gradient(state)
+    state = jax.lax.stop_gradient(block.state)
     back = evolve(plan.map, state, steps=_PERIODS, start=ahead, save=Save("all", Recurrence(state)))
-    same = back.states[1:] == 1
-    return jnp.where(jnp.any(same), jnp.argmax(same) + 1, 0)
+    xp: Any = jnp if is_traced(back) else np
+    same = xp.asarray(back.states)[1:] == 1
+    return jnp.asarray(xp.where(xp.any(same), xp.argmax(same) + 1, 0))
 
 
 def dated(outcome: Outcome, plan: Plan, interval: int) -> Outcome:
     """Return the outcome with its interval said as a step or a time."""
+    if not is_traced(outcome) and bool(outcome.completed):
+        return outcome
     at = (outcome.at * interval + plan.start) * jnp.asarray(plan.step, outcome.at.dtype)
     return eqx.tree_at(lambda o: o.at, outcome, at + jnp.asarray(plan.origin, at.dtype))

@@ -9,6 +9,12 @@ volume grows along the same orbit, by other means than V:
     flow       ds = h div f(t, x), so that s + (h/2) div f - (h^2/12) d/dt div f at both ends is the integral
 
 The last is the Euler-Maclaurin sum, without the error of the method that takes the steps: the exponents must add up to it.
+
+Of a flow the state and its perturbations are the rows of one array, which a method of calculus steps as one flow,
+
+    d/dt (x, v_1, ..., v_k) = (f, Df v_1, ..., Df v_k),
+
+for a Runge-Kutta step of the tangent flow is the tangent of the step. So a stage is a few operations on one array.
 """
 
 from typing import Any, NamedTuple
@@ -16,22 +22,28 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array
 
-from separatrix._types import Key, State, StepIndex
-from separatrix.linear.coordinates import as_vector, from_vector
+from separatrix._tree import float_dtype
+from separatrix._types import Key, Scalar, State, StepIndex
+from separatrix.linear.coordinates import as_vector, dimension_of, from_vector
 from separatrix.linear.orthonormal import orthonormalise
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 
 
 class Block(NamedTuple):
-    """The number of the next step, the state, perturbations as rows, and the sum for the volume."""
+    """The number of the next step, the state, perturbations as rows, and the sum for the volume.
+
+    `resting`: whether the last steps left the state of a flow as it was, to the last bit.
+    """
 
     number: Any
     state: State
     directions: Any
     volume: Any
+    resting: Any
 
 
 class NoVolume(eqx.Module):
@@ -89,15 +101,52 @@ class Divergence(eqx.Module):
         return jnp.trace(jax.vmap(push)(jnp.eye(point.size, dtype=point.dtype)))
 
 
-class TangentBlock(Map):
-    """(x, V, s) -> (F(x), V DF(x)^T, s + ds), with the randomness that `evolve` would give each step."""
+class TangentRows(Flow):
+    """d/dt (x, V) = (f(t, x), V Df(t, x)^T), x and the rows of V in one array of shape (1 + k, d)."""
+
+    flow: Flow
+    like: State
+
+    def velocity(self, t: Scalar, state: State) -> State:
+        rows = jnp.asarray(state)
+        here = lambda x: as_vector(self.flow.velocity(t, from_vector(x, self.like)))  # noqa: E731
+        value, push = jax.linearize(here, rows[0])
+        return jnp.concatenate([value[None], jax.vmap(push)(rows[1:])])
+
+
+class BlockOfFlow(eqx.Module):
+    """Steps of a block along a flow; `map` steps `TangentRows`."""
 
     map: Map
-    volume: NoVolume | LogDeterminant | Divergence
+    volume: NoVolume | Divergence
+
+    def many(self, block: Block, count: Any) -> Block:
+        """Return the block after some steps."""
+        like = block.state
+
+        def step(_: Any, carry: Any) -> Any:
+            number, rows, volume = carry
+            change = self.volume.change(number, from_vector(rows[0], like), None, rows.shape[1])
+            return number + 1, self.map.step(number, rows), volume + change.astype(rows.dtype)
+
+        rows = jnp.concatenate([as_vector(like)[None], block.directions])
+        number, rows, volume = jax.lax.fori_loop(0, count, step, (block.number, rows, block.volume))
+        resting = jnp.all(rows[0] == as_vector(like))
+        return Block(number, from_vector(rows[0], like), rows[1:], volume, resting)
+
+
+class BlockOfMap(eqx.Module):
+    """Steps of a block along a map, with the randomness that `evolve` would give each."""
+
+    map: Map
+    volume: NoVolume | LogDeterminant
     key: Key | None
 
-    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        block = Block(*state)
+    def many(self, block: Block, count: Any) -> Block:
+        """Return the block after some steps."""
+        return jax.lax.fori_loop(0, count, lambda _, block: self._step(block), block)
+
+    def _step(self, block: Block) -> Block:
         number = block.number
         here = None if self.key is None else jax.random.fold_in(self.key, number)
 
@@ -108,17 +157,22 @@ class TangentBlock(Map):
         point = as_vector(block.state)
         _, push, after = jax.linearize(image, point, has_aux=True)
         change = self.volume.change(number, block.state, push, point.size)
-        return Block(number + 1, after, jax.vmap(push)(block.directions), block.volume + change.astype(point.dtype))
+        directions, volume = jax.vmap(push)(block.directions), block.volume + change.astype(point.dtype)
+        return block._replace(number=number + 1, state=after, directions=directions, volume=volume)
 
 
 class Stretching(Map):
-    """Some steps of a block, then Q for V; the logarithms of what each row grew by, and of the volume, are added up."""
+    """Some steps of a block, then Q for V; the logarithms of what each row grew by, and of the volume, are added up.
 
-    steps: Map
+    `interval`, the number of steps, is an array wherever nothing is differentiated: then no length is compiled in.
+    """
+
+    block: BlockOfMap | BlockOfFlow
+    interval: Any
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         block, sums = state
-        block = Block(*self.steps.step(n, block))
+        block = self.block.many(Block(*block), self.interval)
         directions, growth = orthonormalise(block.directions)
         sums = Sums(*sums).plus(jnp.append(growth, block.volume))
         return block._replace(directions=directions, volume=jnp.zeros_like(block.volume)), sums
@@ -138,14 +192,23 @@ class Sums(NamedTuple):
 
 
 class Record(eqx.Module):
-    """What is kept of a stretching at the borders of batches: sums of logarithms, and the volume made whole."""
+    """What is kept of a stretching at the borders of batches: sums of logarithms, and the volume.
+
+    At the two steps `ends` the volume is made whole; between them that costs more than the steps themselves.
+    """
 
     volume: NoVolume | LogDeterminant | Divergence
+    ends: Any
 
     def __call__(self, state: State) -> Any:
         block, sums = state
-        ends = self.volume.ends(block.number, block.state)
-        return sums.total.at[-1].add(ends.astype(sums.total.dtype))
+        dtype = sums.total.dtype
+
+        def whole() -> Any:
+            return self.volume.ends(block.number, block.state).astype(dtype)
+
+        at_end = jnp.any(block.number == jnp.asarray(self.ends))
+        return sums.total.at[-1].add(jax.lax.cond(at_end, whole, lambda: jnp.zeros((), dtype)))
 
 
 class Recurrence(eqx.Module):
@@ -160,7 +223,9 @@ class Recurrence(eqx.Module):
 
 def first_block(state: State, count: int, start: Any) -> tuple[Block, Sums]:
     """A state with fixed perturbations that no symmetry or subspace is likely to hold, and sums of zero."""
-    point = as_vector(state)
-    rows: Float[Array, "k d"] = jax.random.normal(jax.random.key(0), (count, point.size), point.dtype)
-    zeros = jnp.zeros(count + 1, point.dtype)
-    return Block(jnp.asarray(start), state, orthonormalise(rows)[0], jnp.zeros((), point.dtype)), Sums(zeros, zeros)
+    dtype = float_dtype(state)
+    columns = np.linalg.qr(np.random.default_rng(0).standard_normal((dimension_of(state), count)))[0]
+    zeros, zero = np.zeros(count + 1, dtype), np.zeros((), dtype)
+    made = jax.device_put((np.asarray(start), columns.T.astype(dtype), zero, np.asarray(False), zeros, zeros))
+    number, directions, volume, resting, total, lost = made
+    return Block(number, state, directions, volume, resting), Sums(total, lost)

@@ -23,14 +23,15 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import Key, State, StepIndex
-from separatrix.diagnostics.along._lyapunov_plan import plan_of
-from separatrix.diagnostics.along._tangent_block import Block, NoVolume, TangentBlock, first_block
+from separatrix.diagnostics.along._lyapunov_plan import accurate_method, plan_of
+from separatrix.diagnostics.along._tangent_block import Block, BlockOfFlow, BlockOfMap, first_block
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.evolution.checks import check_steps
 from separatrix.linear.orthonormal import triangular
-from separatrix.systems.iterate import iterate
+from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map
 from separatrix.systems.trajectory import Outcome
 
@@ -95,10 +96,11 @@ class CovariantVectors(Result):
 class TriangularStep(Map):
     """(block, L) -> (block with V = Q, L) of V DF^T = L Q."""
 
-    steps: Map
+    block: BlockOfMap | BlockOfFlow
+    interval: Any
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        block = Block(*self.steps.step(n, state[0]))
+        block = self.block.many(Block(*state[0]), self.interval)
         directions, lower = triangular(block.directions)
         return block._replace(directions=directions), lower
 
@@ -166,6 +168,8 @@ def covariant_vectors(
         do = "Say steps= of a map or times= of a flow: vectors of the whole run are kept."
         raise ValueError(explain("covariant_vectors: steps", "None", "how long the run is", do))
     given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "start": start}
+    if isinstance(system, Flow) and method is None:
+        method = accurate_method()  # directions are wanted, not means: no statistical error hides that of the method
     state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
     interval = (4 if plan.continuous else 1) if interval is None else check_steps(interval, "interval", 1)
     total = plan.steps // interval
@@ -180,8 +184,7 @@ def covariant_vectors(
 def _sweep(
     plan: Any, state: State, count: int, key: Any, interval: int, total: int, before: int, after: int
 ) -> CovariantVectors:
-    block = TangentBlock(plan.map, NoVolume(), key)
-    forward = TriangularStep(iterate(block, interval) if interval > 1 else block)
+    forward = TriangularStep(plan.block, interval if is_traced(plan.block, state) else np.asarray(interval))
     first = first_block(state, count, plan.start)[0]
     unit = jnp.eye(count, dtype=first.directions.dtype)
     path = evolve(forward, (first, unit), steps=total, save=np.arange(before, total + 1))

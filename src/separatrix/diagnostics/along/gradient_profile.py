@@ -27,13 +27,13 @@ from separatrix._types import Key, State
 from separatrix.calculus.adjoint import AdjointFlow, adjoint
 from separatrix.diagnostics.along._leading_directions import BLOCKS, leading
 from separatrix.diagnostics.along._transport import FlowTransport, MapTransport, Sweep, start_of
-from separatrix.diagnostics.applies import FORMED, SMALL, size_of
+from separatrix.diagnostics.applies import FORMED, SMALL
 from separatrix.diagnostics.checks import check_count, check_key, checked_state
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.question import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
-from separatrix.linear.coordinates import as_vector
+from separatrix.linear.coordinates import as_vector, dimension_of
 from separatrix.linear.log_svd import NEVER, log_singular_values, unit
 from separatrix.systems.map import FiniteMap, Map
 from separatrix.systems.trajectory import Trajectory
@@ -322,7 +322,7 @@ def _require_positive(what: str, threshold: float) -> None:
 
 def _applies(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether gradients are followed back: through maps, larger ones where they end (layers, recorded inputs)."""
-    return isinstance(system, Map) and 0 < size_of(state) <= (FORMED if isinstance(system, FiniteMap) else SMALL)
+    return isinstance(system, Map) and 0 < dimension_of(state) <= (FORMED if isinstance(system, FiniteMap) else SMALL)
 
 
 def _ask(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> GradientProfile:

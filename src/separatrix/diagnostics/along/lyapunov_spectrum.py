@@ -24,25 +24,36 @@ from jaxtyping import Array, Float, Int
 
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Key, State
-from separatrix.diagnostics.along._batch_means import error_of, standard_error
-from separatrix.diagnostics.along._exponent_sums import dimension, entropy, settled, sound
+from separatrix.diagnostics.along._batch_means import errors_of, standard_error
+from separatrix.diagnostics.along._exponent_sums import dimension, entropy, of, settled, sound
 from separatrix.diagnostics.along._fastest_rate import fastest_rate
 from separatrix.diagnostics.along._lyapunov_cautions import cautions_of
-from separatrix.diagnostics.along._lyapunov_plan import Layout, Plan, default_batches, lay_out, plan_of
+from separatrix.diagnostics.along._lyapunov_plan import (
+    Plan,
+    default_batches,
+    fitting_step,
+    interval_of_flow,
+    lay_out,
+    parting,
+    plan_of,
+    stepping,
+    transient_of,
+)
 from separatrix.diagnostics.along._lyapunov_run import chosen_interval, dated, period_of, run
-from separatrix.diagnostics.along._tangent_block import NoVolume, Record
-from separatrix.diagnostics.applies import FORMED, SMALL, is_autonomous, size_of
+from separatrix.diagnostics.along._tangent_block import Block, NoVolume, Sums, first_block
+from separatrix.diagnostics.applies import FORMED, SMALL, is_autonomous
 from separatrix.diagnostics.checks import checked_state
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.question import Question, register
 from separatrix.diagnostics.result import Result, Row
-from separatrix.evolution import Save
 from separatrix.evolution.checks import check_steps
-from separatrix.linear.coordinates import InCoordinates, as_vector
+from separatrix.linear.coordinates import dimension_of
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap, Map, NearIdentityMap
 from separatrix.systems.trajectory import Outcome
 
+# A transient of fewer steps measures nothing; one is divided into so many batches, and what counts into 64 by default.
+_LEAST_TRANSIENT, _FEW_BATCHES, _BATCHES = 64, 16, 64
 # How often a step that we chose may be halved, and the part of the fastest exponent below which nobody asks.
 _HALVINGS = 2
 _RESOLVED = 1e-4
@@ -174,86 +185,157 @@ def lyapunov_spectrum(
     (2010), for the errors; Frederickson, Kaplan, Yorke & Yorke (1983), for the dimension.
     """
     given = {"steps": steps, "times": times, "step_size": step_size, "transient": transient, "start": start}
-    if isinstance(system, Flow) and len(jax.tree.leaves(state)) > 1:
-        state = checked_state("lyapunov_spectrum: state", state)
-        system, state = InCoordinates(system, state), as_vector(state)
+    state = checked_state("lyapunov_spectrum: state", state)
     state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
-    found = _measured(plan, state, count, key, batches, interval)
-    chosen = isinstance(system, Flow) and step_size is None and (times is None or steps is None)
-    for _ in range(_HALVINGS if chosen and not is_traced(found) else 0):
-        least = jnp.maximum(standard_error(found.batches)[0], _RESOLVED * jnp.max(jnp.abs(found.exponents)))
-        if not bool(jnp.abs(found.sum_residual) > least):
-            break
-        # Faster parts of the orbit than the step was chosen by: halve it until the method errs less than the statistics.
-        given |= {"step_size": float(plan.step) / 2, "steps": plan.steps if times is None else None}
-        state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
-        found = _measured(plan, state, count, key, batches, interval)
-    return found
+    if plan.rates is None:
+        return _measured(plan, first_block(state, count, plan.start), batches, interval)
+    return _at_a_fitting_step(plan, system, state, count, batches, interval)
 
 
-def _measured(plan: Plan, state: State, count: int, key: Any, batches: Any, interval: Any) -> LyapunovSpectrum:
-    """Run a plan and read the exponents."""
-    batches = default_batches(plan) if batches is None else batches
-    interval = chosen_interval(plan, state, count, key) if interval is None else check_steps(interval, "interval", 1)
-    layout = lay_out(plan, interval, batches)
-    record = run(
-        plan, layout.interval, int(layout.borders[-1]), state, count, key, Save(layout.borders, Record(plan.volume))
-    )
-    step = jnp.asarray(plan.step, float_dtype(state))
-    size = as_vector(state).shape[0]
-    outcome = dated(record.outcome, plan, layout.interval)
-    period = period_of(plan, layout, record.last[0].state, key)
-    measured = not isinstance(plan.volume, NoVolume)
-    return _summary(record.states, step, outcome, period, layout, size, measured, plan.continuous)
-
-
-@eqx.filter_jit
-def _summary(
-    sums: Array, step: Array, outcome: Outcome, period: Array, layout: Layout, size: int, measured: bool, in_time: bool
+def _at_a_fitting_step(
+    plan: Plan, flow: Flow, state: State, count: int, batches: Any, interval: Any
 ) -> LyapunovSpectrum:
+    """The transient at the longest step, which tells the error of the method; what counts at the step that this allows.
+
+    If faster parts of the orbit come later, the step is halved until the method errs less than the statistics.
+    """
+    transient = transient_of(plan)
+    span = (plan.steps - transient) * float(plan.step)
+    first, residual, error, largest = first_block(state, count, plan.start), np.nan, np.nan, 0.0
+    if transient >= _LEAST_TRANSIENT:
+        seen, first = _measure(plan._replace(steps=transient, transient=0), first, _FEW_BATCHES, interval)
+        if not bool(seen.outcome.completed):
+            return seen
+        shorter = (transient * float(plan.step) / span) ** 0.5
+        # The exponents share the residual of their sum, with signs of their own.
+        residual, error = float(seen.sum_residual) / count**0.5, _spread(seen) * shorter
+        largest = float(np.max(np.abs(seen.exponents)))
+        plan = parting(plan, np.asarray(seen.exponents))
+    origin = float(plan.origin) + transient * float(plan.step) if transient >= _LEAST_TRANSIENT else plan.origin
+    step = fitting_step(plan, residual, error, largest)
+    halvings = 0
+    while True:
+        counted = _counted(plan, flow, state, count, step / 2**halvings, span, origin, batches, interval)
+        found = _measured(counted, _restarted(first), batches, interval)
+        least = max(_spread(found), _RESOLVED * float(np.max(np.abs(found.exponents))))
+        if not abs(float(found.sum_residual)) > least or halvings == _HALVINGS:
+            return found
+        halvings += 1
+
+
+def _spread(found: LyapunovSpectrum) -> float:
+    """The standard error of the leading exponent by its batches alone, without that of the method."""
+    both, method = float(found.standard_errors[0]), float(found.sum_residual)
+    return both if np.isnan(method) else max(both**2 - method**2, 0.0) ** 0.5
+
+
+def _counted(
+    plan: Plan, flow: Flow, state: State, count: int, step: float, span: float, origin: Any, batches: Any, interval: Any
+) -> Plan:
+    """The plan of a span without a transient, in whole batches of steps of this size or a little shorter."""
+    shorter = plan._replace(step=step, transient=0)
+    batches = _BATCHES if batches is None else batches
+    most = interval_of_flow(shorter) if interval is None else interval
+    each = max(1, int(np.ceil(span / step / batches - 1e-9)))
+    intervals = int(np.ceil(each / most))
+    steps = batches * intervals * int(np.ceil(each / intervals))
+    return stepping(shorter._replace(steps=steps), flow, state, count, plan.method, span / steps, origin)
+
+
+def _restarted(first: Any) -> Any:
+    """A block at step 0 of another clock, with sums of zero."""
+    block, sums = first
+    zeros = jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), Sums(*sums))
+    return Block(*block)._replace(number=jax.device_put(np.asarray(0))), zeros
+
+
+def _measured(plan: Plan, first: Any, batches: Any, interval: Any) -> LyapunovSpectrum:
+    return _measure(plan, first, batches, interval)[0]
+
+
+def _measure(plan: Plan, first: Any, batches: Any, interval: Any) -> tuple[LyapunovSpectrum, Any]:
+    """Run a plan and read the exponents; with the block at its end."""
+    state = first[0].state
+    count = first[0].directions.shape[0]
+    batches = default_batches(plan) if batches is None else batches
+    interval = chosen_interval(plan, state, count) if interval is None else check_steps(interval, "interval", 1)
+    layout = lay_out(plan, interval, batches)
+    record = run(plan, layout.interval, layout.borders, first)
+    step = _number(plan.step, float_dtype(state))
+    outcome = dated(record.outcome, plan, layout.interval)
+    period = period_of(plan, layout, Block(*record.last[0]))
+    lengths = (layout.interval * layout.length, layout.counted)
+    traits = (dimension_of(state), layout.interval, not isinstance(plan.volume, NoVolume), plan.continuous)
+    return _summary(record.states, step, outcome, period, *lengths, *traits), record.last
+
+
+def _number(value: Any, dtype: Any) -> Any:
+    return jnp.asarray(value, dtype) if is_traced(value) else np.asarray(value, dtype)
+
+
+def _summary(sums: Any, step: Any, outcome: Outcome, period: Any, length: int, counted: int, size: int, interval: int,
+             measured: bool, in_time: bool) -> LyapunovSpectrum:  # fmt: skip
     """Exponents and what follows from them, of sums at the borders of batches: logarithms, and the volume last."""
-    duration = layout.counted * step
-    rates = jnp.diff(sums, axis=0).T / (layout.interval * layout.length * step)
+    xp = of(sums, step)
+    # Few numbers: on the host, unless they are traced.
+    sums, step = (xp.asarray(value) for value in (sums, step))
+    duration = counted * step
+    rates = xp.diff(sums, axis=0).T / (length * step)
     means = (sums[-1] - sums[0]) / duration
-    order = jnp.argsort(-means[:-1])
-    batches, exponents = jax.lax.stop_gradient(rates[:-1][order]), means[:-1][order]
-    fixed = jax.lax.stop_gradient(exponents)
-    residual = jnp.sum(fixed) - jax.lax.stop_gradient(means[-1]) if measured else jnp.full((), jnp.nan, step.dtype)
-    errors = _errors(batches, fixed, residual, jax.lax.stop_gradient(duration), layout.counted)
+    order = xp.argsort(-means[:-1])
+    exponents, batches = means[:-1][order], _fixed(rates[:-1][order])
+    fixed, duration_fixed = _fixed(exponents), _fixed(duration)
+    residual = xp.sum(fixed) - _fixed(means[-1]) if measured else xp.full((), np.nan, step.dtype)
+    errors = _errors(batches, fixed, residual, duration_fixed, counted)
     values = settled(fixed, errors)
+    (kaplan_yorke, along), (bound, positive) = dimension(values, size), entropy(values, size)
+    derived = errors_of(xp.stack([along, positive]), batches)
+    fields = {
+        "exponents": exponents,
+        "standard_errors": errors,
+        "batches": batches,
+        "sum_residual": residual,
+        "kaplan_yorke": kaplan_yorke,
+        "kaplan_yorke_error": derived[0],
+        "entropy_bound": bound,
+        "entropy_error": derived[1],
+        "duration": duration,
+        "step_size": step,
+    }
+    if xp is np:
+        fields = jax.device_put({name: np.asarray(value, step.dtype) for name, value in fields.items()})
+    else:
+        fields |= {"exponents": sound(exponents, fixed[0] - 2 * errors[0])}
+        fields = {name: jnp.asarray(value) for name, value in fields.items()}
     return LyapunovSpectrum(
-        exponents=sound(exponents, fixed[0] - 2 * errors[0]),
-        standard_errors=errors,
-        batches=batches,
-        sum_residual=residual,
-        kaplan_yorke=dimension(values, size),
-        kaplan_yorke_error=error_of(lambda v: dimension(v, size), values, batches),
-        entropy_bound=entropy(values, size),
-        entropy_error=error_of(lambda v: entropy(v, size), values, batches),
-        duration=duration,
-        step_size=step,
+        **fields,
         period=period,
         outcome=outcome,
         size=size,
-        interval=layout.interval,
+        interval=interval,
         unit="unit of time" if in_time else "step",
         single_precision=jnp.finfo(step.dtype).bits < 64,
     )
 
 
-def _errors(batches: Array, exponents: Array, residual: Array, duration: Any, steps: int) -> Array:
+def _fixed(value: Any) -> Any:
+    return jax.lax.stop_gradient(value) if is_traced(value) else value
+
+
+def _errors(batches: Any, exponents: Any, residual: Any, duration: Any, steps: int) -> Any:
     """Batch means, and two errors that batches do not tell: of the method in its step, and of growth as a power of time.
 
     Over N steps t^2 grows by 2 ln N nats: an exponent that makes no more of a run is not told from zero.
     """
-    errors = jnp.hypot(standard_error(batches), jnp.where(jnp.isnan(residual), 0, residual))
-    algebraic = jnp.abs(exponents) * duration < 2 * float(np.log(steps))
-    return jnp.where(algebraic, jnp.maximum(errors, jnp.abs(exponents)), errors)
+    xp = of(batches, exponents, duration)
+    errors = xp.hypot(standard_error(batches), xp.where(xp.isnan(residual), 0.0, residual))
+    algebraic = xp.abs(exponents) * duration < 2 * float(np.log(steps))
+    return xp.where(algebraic, xp.maximum(errors, xp.abs(exponents)), errors)
 
 
 def _applies(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether exponents are asked for: float64, an orbit without end or a long one, the same law at all times."""
-    small = 0 < size_of(state) <= (FORMED if isinstance(system, Map) else SMALL)
+    small = 0 < dimension_of(state) <= (FORMED if isinstance(system, Map) else SMALL)
     if not small or jnp.finfo(float_dtype(state)).bits < 64:
         return False
     if isinstance(system, FiniteMap):
@@ -263,7 +345,7 @@ def _applies(system: Any, state: State, key: Key | None = None) -> bool:
 
 def _ask(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> LyapunovSpectrum:
     """Exponents over a short run: all of up to eight coordinates, else the three leading ones."""
-    size = size_of(state)
+    size = dimension_of(state)
     count = size if size <= _ALL else _LEADING
     if isinstance(system, Map):
         return _ask_map(system, state, count, int(at), key)
@@ -276,7 +358,7 @@ def _ask(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> L
 
 
 def _steps_for(state: State) -> int:
-    return _STEPS if size_of(state) <= _ALL else _FEWER
+    return _STEPS if dimension_of(state) <= _ALL else _FEWER
 
 
 def _ask_map(system: Map, state: State, count: int, start: int, key: Key | None) -> LyapunovSpectrum:

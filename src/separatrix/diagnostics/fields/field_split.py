@@ -26,12 +26,12 @@ from separatrix._errors import explain
 from separatrix._tree import is_traced, subtract
 from separatrix._types import Key, Scalar, State
 from separatrix.calculus import limit
-from separatrix.diagnostics.applies import FORMED, is_simultaneous, size_of
+from separatrix.diagnostics.applies import FORMED, is_simultaneous
 from separatrix.diagnostics.checks import check_count, check_finite, check_key, checked_state
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.question import Question, register
 from separatrix.diagnostics.result import Result, Row
-from separatrix.linear.coordinates import Jacobian, kind_of, rate
+from separatrix.linear.coordinates import Jacobian, dimension_of, kind_of, rate
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map, NearIdentityMap
 
@@ -283,14 +283,14 @@ def _circulation(jacobian: Jacobian, radius: Any, keys: Any, nodes: int) -> tupl
 
 def _applies(system: Any, state: State, key: Key | None = None) -> bool:
     """Whether a field is split: flows and SDEs, and maps that step simultaneously along one, in two dimensions or more."""
-    if not 2 <= size_of(state) <= FORMED or (isinstance(system, Map) and not isinstance(system, NearIdentityMap)):
+    if not 2 <= dimension_of(state) <= FORMED or (isinstance(system, Map) and not isinstance(system, NearIdentityMap)):
         return False
     return not isinstance(system, Map) or is_simultaneous(system, state, key)
 
 
 def _ask(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> FieldSplit:
     """The share of a field that turns; more than 512 coordinates are probed, with a key of its own if none is given."""
-    probed = size_of(state) > FORMED and key is None
+    probed = dimension_of(state) > FORMED and key is None
     return field_split(system, state, at=at, key=jax.random.key(0) if probed else key)
 
 

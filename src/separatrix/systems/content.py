@@ -1,0 +1,178 @@
+r"""Functions that are equal where they are made of equal parts: so that writing one anew compiles nothing.
+
+    f = g   if code, defaults, closed-over values and the globals that the code names are equal
+
+`lambda x: -k * x` written twice, or `optax.adam(1e-3)` called twice, gives functions that Python tells apart. Here they are
+one, if all parts are known not to change behind our back: numbers, text, containers of such, arrays of JAX (the same array,
+not equal ones), small arrays of NumPy, functions of such parts, and what libraries define.
+
+A function that reads anything else (an object of your own class, a module of your own) stays equal to itself alone, and
+is compiled again if it is made again. Keep such a function, or hand it its numbers as arguments.
+"""
+
+import functools
+import inspect
+import site
+import sys
+import sysconfig
+import types
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.core import Tracer
+
+_DEEPEST = 12
+_SMALL_BYTES = 1 << 16
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), np.generic, np.dtype)
+
+
+class ByContent:
+    """A function, equal to every function of equal content."""
+
+    def __init__(self, function: Any, content: Any):
+        self.__wrapped__ = function
+        self._content = content
+        self._hash = hash(content)
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__signature__ = inspect.signature(function)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self.__wrapped__(*arguments, **keywords)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByContent) and (self is other or self._content == other._content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+
+class _Same:
+    """Equal to itself alone, and holds what it stands for."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+class _Unknown(Exception):
+    """A part that may change while its name stays."""
+
+
+def by_content(function: Any) -> Any:
+    """Return the function as one that is equal by content; as it is where that cannot be told."""
+    if not isinstance(function, types.FunctionType | types.MethodType):
+        return function
+    try:
+        return ByContent(function, _of(function, ()))
+    except (_Unknown, ValueError, TypeError, RecursionError):
+        return function
+
+
+def _of_function(function: types.FunctionType, above: tuple[Any, ...]) -> Any:
+    if any(function is outer for outer in above):
+        return ("recursion", [outer is function for outer in above].index(True))
+    if len(above) > _DEEPEST:
+        raise _Unknown
+    above = (*above, function)
+    cells = tuple(_of(value, above) for value in _cells(function))
+    defaults = _of(function.__defaults__, above), _of(tuple(sorted((function.__kwdefaults__ or {}).items())), above)
+    named: tuple[Any, ...] = ()
+    if not _is_library(function.__code__.co_filename):
+        names = sorted(_names(function.__code__) & function.__globals__.keys())
+        named = tuple((name, _of(function.__globals__[name], above)) for name in names)
+    return ("function", _of_code(function.__code__), cells, defaults, named)
+
+
+def _cells(function: types.FunctionType) -> list[Any]:
+    try:
+        return [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError as error:  # a cell that is not filled yet
+        raise _Unknown from error
+
+
+def _of_code(code: types.CodeType) -> Any:
+    """What a code does, wherever it is written."""
+    constants = tuple(_of_code(c) if isinstance(c, types.CodeType) else (type(c), repr(c)) for c in code.co_consts)
+    form = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    return (code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, form)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def _of(value: Any, above: tuple[Any, ...]) -> Any:
+    """What a value is made of, as something with a hash; raises for what may change."""
+    if isinstance(value, _PLAIN):
+        # -0.0 equals 0.0 and True equals 1, and are not the same to a program.
+        return (type(value), repr(value))
+    if isinstance(value, Tracer):
+        raise _Unknown
+    if isinstance(value, jax.Array):
+        return _Same(value)
+    if isinstance(value, np.ndarray) and value.nbytes <= _SMALL_BYTES and value.dtype != object:
+        return ("array", value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, tuple | list):
+        return (type(value), tuple(_of(part, above) for part in value))
+    if isinstance(value, set | frozenset):
+        return (type(value), frozenset(_of(part, above) for part in value))
+    if isinstance(value, dict):
+        return (type(value), tuple((_of(name, above), _of(part, above)) for name, part in value.items()))
+    if isinstance(value, types.MethodType):
+        return ("method", _of(value.__func__, above), _of(value.__self__, above))
+    if isinstance(value, types.FunctionType):
+        return _of_function(value, above)
+    if isinstance(value, functools.partial):
+        keywords = tuple(sorted(value.keywords.items()))
+        return ("partial", _of(value.func, above), _of(value.args, above), _of(keywords, above))
+    if isinstance(value, types.ModuleType):
+        return _if_library(value, getattr(value, "__file__", None))
+    if isinstance(value, type):
+        return _if_library(value, getattr(sys.modules.get(value.__module__), "__file__", None))
+    if isinstance(value, eqx.Module):
+        leaves, structure = jax.tree.flatten(value)
+        _if_library(type(value), getattr(sys.modules.get(type(value).__module__), "__file__", None))
+        return (structure, tuple(_of(leaf, above) for leaf in leaves))
+    if type(value).__module__.partition(".")[0] in ("jax", "jaxlib", "numpy", "builtins") and callable(value):
+        return _Same(value)
+    if isinstance(value, inspect.Signature):
+        return value
+    if _defined_by_library(type(value)) and hasattr(value, "__dict__"):
+        return (type(value), _of(vars(value), above))
+    raise _Unknown
+
+
+def _defined_by_library(kind: type) -> bool:
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return file is not None and _is_library(file)
+
+
+def _if_library(value: Any, file: str | None) -> Any:
+    if file is not None and not _is_library(file):
+        raise _Unknown
+    return _Same(value)
+
+
+@functools.cache
+def _roots() -> tuple[str, ...]:
+    places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    places += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).resolve().parents[1])]
+    return tuple(str(Path(place)) + "/" for place in places)
+
+
+@functools.cache
+def _is_library(file: str) -> bool:
+    """Whether a file belongs to an installed library, whose definitions do not change while a program runs."""
+    return file.startswith(("<frozen", *_roots())) or str(Path(file).resolve()).startswith(_roots())

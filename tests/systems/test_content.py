@@ -1,0 +1,102 @@
+"""Functions equal by content: what is written anew compiles nothing, and what has changed is never taken for the old."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import separatrix as sx
+from separatrix.systems.content import by_content
+
+WEIGHT = jnp.eye(2)
+FACTOR = 2.0
+
+
+def scaled(by):
+    return lambda x: by * x
+
+
+def reading(box):
+    return lambda x: box.by * x
+
+
+OPTIMISERS = {
+    "sgd": lambda rate: optax.sgd(rate),
+    "adam": lambda rate: optax.adam(rate),
+    "schedule": lambda rate: optax.sgd(optax.cosine_decay_schedule(rate, 60), momentum=0.9),
+    "chain": lambda rate: optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate)),
+    "inject": lambda rate: optax.chain(optax.inject_hyperparams(optax.adam)(0.1), optax.scale(rate)),
+    "steps": lambda rate: optax.MultiSteps(optax.adam(rate), 2),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_an_optimiser_made_anew_is_the_same_and_one_of_another_rate_is_not(name):
+    make = OPTIMISERS[name]
+    loss = sx.as_objective(lambda x: jnp.sum(x**2))
+    first, again, other = (sx.from_optax(loss, make(rate)).transformation for rate in (0.1, 0.1, 0.2))
+    assert first == again and hash(first) == hash(again)
+    assert first != other
+
+
+def test_what_a_function_is_made_of_tells_it_apart():
+    assert by_content(scaled(2.0)) == by_content(scaled(2.0))
+    # Equal as numbers, and not the same to a program.
+    for by in (3.0, 2, -0.0, np.float32(2.0)):
+        assert by_content(scaled(by)) != by_content(scaled(2.0))
+    assert by_content(scaled(0.0)) != by_content(scaled(-0.0))
+    assert by_content(scaled([1.0, 2.0])) == by_content(scaled([1.0, 2.0])) != by_content(scaled([1.0, 3.0]))
+    assert by_content(scaled(WEIGHT)) == by_content(scaled(WEIGHT)) != by_content(scaled(WEIGHT + 1))
+    assert by_content(scaled(np.ones(2))) == by_content(scaled(np.ones(2))) != by_content(scaled(np.zeros(2)))
+    assert by_content(lambda x: x + 1) != by_content(lambda x: x + 2)
+    assert by_content(lambda x, y=1.0: x + y) != by_content(lambda x, y=2.0: x + y)
+
+
+def test_a_global_that_changes_is_another_function(monkeypatch):
+    make = lambda: lambda x: FACTOR * x
+    before = by_content(make())
+    assert before == by_content(make())
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    assert before != by_content(make())
+    assert sx.evolve(sx.as_map(make()), jnp.ones(2), steps=1).final.tolist() == [3.0, 3.0]
+
+
+def test_a_function_of_an_object_that_can_change_stays_itself_alone():
+    box = types.SimpleNamespace(by=2.0)
+
+    class Box:
+        by = 2.0
+
+    own = Box()
+    assert by_content(reading(own)) != by_content(reading(own))
+    for held in (box, own):
+        assert sx.evolve(sx.as_map(reading(held)), jnp.ones(1), steps=1).final.tolist() == [2.0]
+        held.by = 5.0
+        assert sx.evolve(sx.as_map(reading(held)), jnp.ones(1), steps=1).final.tolist() == [5.0]
+
+
+def test_the_second_call_compiles_nothing_though_all_of_it_is_written_anew():
+    found = []
+
+    def listen(event, duration, **_):
+        found.append(event) if "backend_compile" in event else None
+
+    def train(steps):
+        data = jnp.arange(8.0)
+        loss = lambda centre, points: jnp.mean((points - centre) ** 2)
+        run = {"steps": steps, "batch_size": 2, "key": jax.random.key(0), "metrics": {"centre": lambda model: model}}
+        return sx.fit(loss, optax.adam(1e-2), data, initial=jnp.array(0.0), **run)
+
+    train(20)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train(20)
+        sx.evolve(sx.as_map(lambda x: 0.5 * x), jnp.ones(2), steps=1000)
+        before = len(found)
+        sx.evolve(sx.as_map(lambda x: 0.5 * x), jnp.ones(2), steps=1001)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(found) == before and before <= 3
