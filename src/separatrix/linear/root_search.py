@@ -1,7 +1,11 @@
-r"""Roots from many starts at once: Newton's method with backtracking, and minima of the speed where there is no root.
+r"""Roots from many starts at once, and minima of the speed where there is no root.
 
-    r(z) = 0:      z <- z - s J^-1 r(z),      s <= 1 such that |r|^2 falls (see `newton`)
-    q(z) = |r(z)|^2 / 2 -> min:      Levenberg-Marquardt, (J^T J + mu) d = -J^T r, then Newton's method on grad q
+    q(z) = |r(z)|^2 / 2 falls by damped steps (Levenberg and Marquardt) until they are short;
+    r(z) = 0        then by Newton's method,       or, where that does not lower |r|,
+    grad q(z) = 0   by Newton's method
+
+`newton` has the steps. Problems that are too large for a matrix, or whose small singular values are noise, go by Newton's
+method with backtracking from the start.
 
 All starts are one array program with a few slots. A start that has ended leaves its slot to the next one, so that none
 waits for the slowest, and any number of starts is the same program up to the next power of two. A value counts as a root
@@ -15,10 +19,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
-from separatrix.linear.newton import FORMED, Linearised, backtracked, matrices_of, newton_steps
+from separatrix.linear.newton import (
+    FORMED,
+    backtracked,
+    damped_by_products,
+    damped_steps,
+    matrices_of,
+    newton_steps,
+    shortest_steps,
+    steps_by_products,
+)
 
 # As in `linear_stability`: beyond this no matrix is given.
 DENSE = 512
@@ -28,11 +40,14 @@ _NUMBERS, _FEWEST, _MOST = 1 << 17, 8, 256
 _STEP_POWER = 0.25
 # After a step this short (a power of rounding) the error of a simple root is below rounding.
 _LAST_POWER = 0.6
-# Levenberg-Marquardt stops at steps of this size, where Newton's method on grad q goes on; and how far that may lead.
+# Damped steps stop at steps of this size, where Newton's method goes on; and how far from there a minimum may be.
 _HANDED_ON, _POLISHED = 1e-5, 1e-2
-_POLISHING = 32
-# mu at first.
-_DAMPING = 1e-2
+# Steps of Newton's method after damped ones.
+_POLISHING = 48
+# Near a singular Jacobian Newton's steps are long and little of them is of use: so many parts so small in a row end it.
+_SHORT, _PATIENCE = 0.1, 3
+# mu at first, in units of the mean square of J's columns, and what ends it.
+_DAMPING, _STIFF = 1e-3, 1e12
 
 
 class Endings(NamedTuple):
@@ -70,16 +85,16 @@ Method = Callable[[Array, Any, Any, Array], Advanced]
 def find_roots(
     equations: Any, starts: Float[Array, "S n"], extra: Any, max_steps: int, cutoff: float | None = None
 ) -> Endings:
-    """Newton's method for equations(z, extra) = 0 from each start, `extra` with the same leading axis.
+    """Roots of equations(z, extra) from each start, else minima of |r|^2; `extra` has the same leading axis.
 
-    Every evaluation of the equations counts as a step, those of backtracking too. Singular values of the Jacobian below
+    Every evaluation of the equations that is not for a derivative counts as a step. Singular values of the Jacobian below
     `cutoff` times the largest are noise: nothing moves along them.
     """
     return _padded(_roots, equations, starts, extra, jnp.asarray(max_steps), cutoff)
 
 
 def find_minima(equations: Any, starts: Float[Array, "S n"], extra: Any, max_steps: int) -> Endings:
-    """Local minima of |equations(z, extra)|^2 / 2; `steps` holds the size of a Newton step on its gradient."""
+    """Local minima of |r|^2/2 near where `find_roots` ended; `steps` holds the size of a Newton step on the gradient."""
     return _padded(_minima, equations, starts, extra, jnp.asarray(max_steps))
 
 
@@ -141,21 +156,24 @@ def _padded(program: Any, equations: Any, rows: Any, extra: Any, *options: Any) 
 
 @eqx.filter_jit
 def _roots(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any, cutoff: float | None) -> Endings:
-    return _newton(equations, starts, extra, count, max_steps, cutoff)
+    if starts.shape[1] > FORMED or cutoff is not None:
+        return _backtracking(equations, starts, extra, count, max_steps, cutoff)
+    return _polished(equations, _descended(equations, starts, extra, count, max_steps).values, extra, count)
 
 
 @eqx.filter_jit
 def _minima(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
-    memory = jnp.broadcast_to(jnp.asarray([_DAMPING, 2.0], starts.dtype), (len(starts), 2))
-    first = _in_slots(_levenberg_marquardt(equations), starts, extra, memory, count, max_steps)
-    slope = SpeedGradient(equations)
-    ended = _newton(slope, first.values, extra, count, _POLISHING, None)
-    near = jnp.linalg.norm(ended.values - first.values, axis=1) <= _POLISHED * _size(first.values)
-    values = jnp.where(near[:, None], ended.values, first.values)
-    steps = jnp.where(near, ended.steps, jnp.inf)
+    slope, size = SpeedGradient(equations), starts.shape[1]
+    if size > FORMED:
+        starts = _descended(equations, starts, extra, count, max_steps).values
+        ended = _backtracking(slope, starts, extra, count, _POLISHING, None)
+    else:
+        ended = _polished(slope, starts, extra, count)
+    near = jnp.linalg.norm(ended.values - starts, axis=1) <= _POLISHED * _size(starts)
+    values = jnp.where(near[:, None], ended.values, starts)
     each = lambda row: jnp.linalg.norm(equations(*row))  # noqa: E731
     residuals = jax.lax.map(each, (values, extra), batch_size=_slots_of(starts))
-    return Endings(values, residuals / _size(values), steps)
+    return Endings(values, residuals / _size(values), jnp.where(near, ended.steps, jnp.inf))
 
 
 @eqx.filter_jit
@@ -174,73 +192,74 @@ class SpeedGradient(eqx.Module):
         return pull(value)[0]
 
 
-def _newton(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any, cutoff: float | None) -> Endings:
+def _backtracking(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any, cutoff: Any) -> Endings:
+    """Newton's method, as much of each step as lowers |r|."""
     last = float(jnp.finfo(starts.dtype).eps) ** _LAST_POWER
 
-    def advance(values: Array, extra: Any, memory: Any, taken: Array) -> Advanced:
-        found = newton_steps(equations, values, extra, cutoff)
+    def advance(values: Array, extra: Any, short: Array, taken: Array) -> Advanced:
+        if cutoff is None:
+            found = steps_by_products(equations, values, extra, taken)
+        else:
+            found = shortest_steps(equations, values, extra, cutoff)
         moved = backtracked(equations, values, extra, found, taken)
         steps = jnp.linalg.norm(found.steps, axis=1) / _size(values)
         residuals = jnp.linalg.norm(moved.residuals, axis=1) / _size(moved.values)
+        short = jnp.where(moved.parts < _SHORT, short + 1, 0)
         # A step that is not finite, or along which nothing falls, leads nowhere: at a root it is rounding.
-        ended = ~moved.fell | (steps <= last)
-        return Advanced(moved.values, residuals, steps, memory, moved.trials, ended)
+        ended = (moved.parts == 0) | (steps <= last) | (short >= _PATIENCE)
+        return Advanced(moved.values, residuals, steps, short, moved.trials, ended)
 
-    return _in_slots(advance, starts, extra, (), count, max_steps)
+    return _in_slots(advance, starts, extra, jnp.zeros(len(starts), int), count, max_steps)
 
 
-def _levenberg_marquardt(equations: Any) -> Method:
-    """mu falls where |r|^2 does as the linearisation says, and grows by 2, 4, 8, ... where it does not fall (Nielsen)."""
+def _polished(equations: Any, starts: Array, extra: Any, count: Any) -> Endings:
+    """Whole steps of Newton's method while |r| falls."""
+    last = float(jnp.finfo(starts.dtype).eps) ** _LAST_POWER
+
+    def advance(values: Array, extra: Any, memory: Any, taken: Array) -> Advanced:
+        found = newton_steps(equations, values, extra, taken)
+        there = values + found.steps
+        residuals = jax.vmap(equations)(there, extra)
+        before, after = (jnp.linalg.norm(part, axis=1) for part in (found.residuals, residuals))
+        fell = after < before
+        steps = jnp.linalg.norm(found.steps, axis=1) / _size(values)
+        values = jnp.where(fell[:, None], there, values)
+        residuals = jnp.where(fell, after, before) / _size(values)
+        return Advanced(values, residuals, steps, memory, jnp.ones(len(values), int), ~fell | (steps <= last))
+
+    return _in_slots(advance, starts, extra, (), count, _POLISHING)
+
+
+def _descended(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
+    """Damped steps: mu falls where |r|^2 does as the linearisation says, and grows by 2, 4, 8, ... where not (Nielsen)."""
+    eps = float(jnp.finfo(starts.dtype).eps)
 
     def advance(values: Array, extra: Any, memory: Array, taken: Array) -> Advanced:
-        residuals, slopes, steps, expected = _damped_steps(equations, values, extra, memory[:, 0])
-        there = values + steps
-        after = jax.vmap(equations)(there, extra)
-        before, following = (jnp.sum(part**2, axis=1) for part in (residuals, after))
-        gain = (before - following) / jnp.where(expected > 0, expected, 1)
-        fell = (following < before) & (expected > 0)
-        mu = memory[:, 0] * jnp.where(fell, jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3), memory[:, 1])
-        memory = jnp.stack([mu, jnp.where(fell, 2.0, 2 * memory[:, 1])], axis=1)
+        mu, growth = memory[:, 0], memory[:, 1]
+        if values.shape[1] > FORMED:
+            found = jax.vmap(lambda *row: damped_by_products(equations, *row))(values, extra, mu)
+            residuals, damped = found
+        else:
+            residuals, matrices = matrices_of(equations, values, extra)
+            damped = damped_steps(matrices, residuals, mu)
+        there = values + damped.steps
+        before, after = (jnp.sum(part**2, axis=1) for part in (residuals, jax.vmap(equations)(there, extra)))
+        fell = (after < before) & (damped.expected > 0)
+        gain = (before - after) / jnp.where(damped.expected > 0, damped.expected, 1)
+        mu = mu * jnp.where(fell, jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3), growth)
         values = jnp.where(fell[:, None], there, values)
         size = _size(values)
-        steps = jnp.linalg.norm(steps, axis=1) / size
-        residuals = jnp.sqrt(jnp.where(fell, following, before)) / size
-        # A step that is short because mu is large says nothing; a slope that is rounding does.
-        flat = jnp.linalg.norm(slopes, axis=1) <= float(jnp.finfo(values.dtype).eps) * before
-        ended = (fell & (steps <= _HANDED_ON) & (mu <= 1e-2)) | flat | ~(mu < 1e12) | ~jnp.isfinite(before)
+        steps = jnp.linalg.norm(damped.steps, axis=1) / size
+        residuals = jnp.sqrt(jnp.where(fell, after, before)) / size
+        flat = jnp.linalg.norm(damped.slopes, axis=1) <= eps**_LAST_POWER * damped.sizes * jnp.sqrt(before)
+        # A step that is short because mu is large says nothing.
+        arrived = (fell & (steps <= _HANDED_ON) & (mu <= 1e-2)) | flat | (residuals <= 10 * eps)
+        ended = arrived | ~(mu < _STIFF) | ~jnp.isfinite(before)
+        memory = jnp.stack([mu, jnp.where(fell, 2.0, 2 * growth)], axis=1)
         return Advanced(values, residuals, steps, memory, jnp.ones(len(values), int), ended)
 
-    return advance
-
-
-def _damped_steps(equations: Any, values: Array, extra: Any, mu: Array) -> tuple[Array, Array, Array, Array]:
-    """r, J^T r, the step -(J^T J + mu c)^-1 J^T r with c the mean square of J's columns, and by how much |r|^2 should fall."""
-    size = values.shape[1]
-    if size > FORMED:
-        return jax.vmap(lambda z, extra, mu: _damped_by_products(equations, z, extra, mu))(values, extra, mu)
-    residuals, matrices = matrices_of(equations, values, extra)
-    normal = jnp.einsum("bki,bkj->bij", matrices, matrices)
-    slopes = jnp.einsum("bki,bk->bi", matrices, residuals)
-    scale = jnp.trace(normal, axis1=1, axis2=2) / size + jnp.finfo(values.dtype).tiny
-    shift = mu * scale
-    factor = jnp.linalg.cholesky(normal + shift[:, None, None] * jnp.eye(size, dtype=values.dtype)[None])
-    solve = lambda right, transposed: jax.lax.linalg.triangular_solve(  # noqa: E731
-        factor, right, left_side=True, lower=True, transpose_a=transposed
-    )
-    steps = -solve(solve(slopes[:, :, None], False), True)[:, :, 0]
-    # |r|^2 - |r + J d|^2 = <d, mu d - J^T r>.
-    return residuals, slopes, steps, jnp.sum(steps * (shift[:, None] * steps - slopes), axis=1)
-
-
-def _damped_by_products(equations: Any, z: Array, extra: Any, mu: Array) -> tuple[Array, Array, Array, Array]:
-    residual, push = jax.linearize(lambda z: equations(z, extra), z)
-    pull = jax.linear_transpose(push, z)
-    slope = pull(residual)[0]
-    # |J v|^2 of a few random vectors for the mean square of its columns.
-    probes = jax.random.rademacher(jax.random.key(0), (4, z.size), z.dtype)
-    shift = mu * jnp.mean(jax.vmap(lambda v: jnp.sum(push(v) ** 2))(probes)) / z.size
-    step = cg(lambda v: pull(push(v))[0] + shift * v, -slope, tol=1e-3, maxiter=2 * z.size)[0]
-    return residual, slope, step, jnp.sum(residual**2) - jnp.sum((residual + push(step)) ** 2)
+    memory = jnp.broadcast_to(jnp.asarray([_DAMPING, 2.0], starts.dtype), (len(starts), 2))
+    return _in_slots(advance, starts, extra, memory, count, max_steps)
 
 
 def _in_slots(advance: Method, starts: Array, extra: Any, memory: Any, count: Any, max_steps: Any) -> Endings:

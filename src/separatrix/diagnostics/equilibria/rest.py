@@ -47,13 +47,20 @@ def _speeds(equations: Equations, vectors: Any, likes: State) -> Any:
 
 
 def with_slow_points(
-    equations: Equations, vectors: Any, likes: State, found: Endings, good: np.ndarray, slow: Any, tol: float, steps: int
+    equations: Equations,
+    vectors: Any,
+    likes: State,
+    found: Endings,
+    good: np.ndarray,
+    slow: Any,
+    tol: float,
+    steps: int,
 ) -> tuple[Endings, np.ndarray, np.ndarray]:
-    """Where Newton's method found no root, the minimum of q from there: a slow point, or a root after all."""
+    """Where no root was found, the minimum of q nearby: a slow point, or a root after all."""
     speeds = np.asarray(_speeds(equations, vectors, likes))
     limit = _SLOW * float(np.nanmedian(speeds)) if slow is True else float(slow)
     lost = np.flatnonzero(~good)
-    minima = find_minima(equations, vectors[lost], rows_of(likes, lost), steps)
+    minima = find_minima(equations, found.values[lost], rows_of(likes, lost), steps)
     both = Endings(*(_replaced(old, lost, new) for old, new in zip(found, minima, strict=True)))
     size = np.maximum(1, np.linalg.norm(both.values, axis=1))
     still = ~good & np.isfinite(both.residuals) & (both.steps <= _SETTLED)
