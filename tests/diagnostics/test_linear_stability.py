@@ -58,6 +58,45 @@ def test_products_alone_find_what_the_matrix_holds():
     assert found.cautions == ()
 
 
+def test_the_cycle_of_a_large_game_leads_where_it_is_asked_for():
+    # min_x max_y x^T A y - (c/2)|x|^2 + ...: each pair of singular vectors of A turns at its singular value, as it decays at
+    # c; beside them 20 coordinates decay so slowly that they lead by their real part, and one grows.
+    size, c = 300, 0.5
+    generator = np.random.default_rng(0)
+    left, right = (np.linalg.qr(generator.standard_normal((size, size)))[0] for _ in range(2))
+    sizes = np.concatenate([[5.0, 4.0], np.linspace(2.0, 0.1, size - 2)])
+    payoff, rates = (
+        jnp.asarray(left * sizes @ right.T),
+        jnp.concatenate([jnp.array([0.03]), -jnp.linspace(1e-3, 1e-2, 20)]),
+    )
+
+    def field(state):
+        x, y, alone = state
+        return -payoff @ y - c * x, payoff.T @ x - c * y, rates * alone
+
+    rest = (jnp.zeros(size), jnp.zeros(size), jnp.zeros(21))
+    found = sx.linear_stability(sx.as_flow(field), rest, which="imaginary", count=4, tol=1e-10)
+    np.testing.assert_allclose(found.spectrum, [-c + 5j, -c - 5j, -c + 4j, -c - 4j], atol=1e-8)
+    # What decides is no part of the turning ones.
+    assert found.criterion[1] == pytest.approx(0.03, abs=1e-8) and found.verdict == "unstable"
+    assert complex(found.least_stable) == pytest.approx(0.03, abs=1e-8)
+    by_size = sx.linear_stability(sx.as_flow(field), rest, which="magnitude", count=2, tol=1e-10)
+    np.testing.assert_allclose(by_size.spectrum, [-c + 5j, -c - 5j], atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("which", "order"),
+    [(None, [0.2, -0.1, -1.0, -1.0, -4.0]), ("imaginary", [-1.0, -1.0, 0.2, -0.1, -4.0]),
+     ("magnitude", [-4.0, -1.0, -1.0, 0.2, -0.1]), ("largest_real", [0.2, -0.1, -1.0, -1.0, -4.0])],
+    ids=["default", "imaginary", "magnitude", "largest_real"],
+)  # fmt: skip
+def test_small_systems_are_given_whole_in_the_order_asked_for(which, order):
+    matrix = scipy.linalg.block_diag([[0.2, 7.0], [0.0, -0.1]], [[-1.0, 3.0], [-3.0, -1.0]], [[-4.0]])
+    found = sx.linear_stability(linear_flow(matrix), jnp.zeros(5), which=which)
+    np.testing.assert_allclose(np.real(found.spectrum), order, atol=1e-12)
+    assert found.verdict == "unstable" and found.criterion[1] == pytest.approx(0.2, abs=1e-12)
+
+
 def test_transient_growth_of_a_flow_is_the_largest_norm_of_the_exponential():
     matrix = np.array([[-1.0, 10.0], [0.0, -2.0]])
     found = sx.linear_stability(linear_flow(matrix), jnp.zeros(2))
@@ -246,6 +285,8 @@ def test_plain_data_survives_json_and_the_text_says_the_verdict():
 
 
 def test_misuse_is_told():
+    with pytest.raises(ValueError, match='one of "largest_real", "imaginary", "magnitude"'):
+        sx.linear_stability(linear_flow(np.eye(2)), jnp.zeros(2), which="real")
     with pytest.raises(ValueError, match="a value that is not finite"):
         sx.linear_stability(sx.as_map(lambda x: x), jnp.array([jnp.nan]))
     with pytest.raises(ValueError, match="no floating-point leaf"):

@@ -19,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from separatrix.linear.newton import (
     FORMED,
@@ -82,9 +82,7 @@ class Advanced(NamedTuple):
 Method = Callable[[Array, Any, Any, Array], Advanced]
 
 
-def find_roots(
-    equations: Any, starts: Float[Array, "S n"], extra: Any, max_steps: int, cutoff: float | None = None
-) -> Endings:
+def find_roots(equations: Any, starts: Any, extra: Any, max_steps: int, cutoff: float | None = None) -> Endings:
     """Roots of equations(z, extra) from each start, else minima of |r|^2; `extra` has the same leading axis.
 
     Every evaluation of the equations that is not for a derivative counts as a step. Singular values of the Jacobian below
@@ -93,7 +91,12 @@ def find_roots(
     return _padded(_roots, equations, starts, extra, jnp.asarray(max_steps), cutoff)
 
 
-def find_minima(equations: Any, starts: Float[Array, "S n"], extra: Any, max_steps: int) -> Endings:
+def newton_from(equations: Any, starts: Any, extra: Any) -> Endings:
+    """Whole steps of Newton's method from starts that are near a root, while |r| falls."""
+    return _padded(_near_by, equations, starts, extra)
+
+
+def find_minima(equations: Any, starts: Any, extra: Any, max_steps: int) -> Endings:
     """Local minima of |r|^2/2 near where `find_roots` ended; `steps` holds the size of a Newton step on the gradient."""
     return _padded(_minima, equations, starts, extra, jnp.asarray(max_steps))
 
@@ -159,6 +162,11 @@ def _roots(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any
     if starts.shape[1] > FORMED or cutoff is not None:
         return _backtracking(equations, starts, extra, count, max_steps, cutoff)
     return _polished(equations, _descended(equations, starts, extra, count, max_steps).values, extra, count)
+
+
+@eqx.filter_jit
+def _near_by(equations: Any, starts: Array, extra: Any, count: Any) -> Endings:
+    return _polished(equations, starts, extra, count)
 
 
 @eqx.filter_jit

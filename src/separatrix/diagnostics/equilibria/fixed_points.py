@@ -163,8 +163,9 @@ def fixed_points(
 
         F(x) = x  (map);      f(x) = 0  (flow, drift of an SDE)
 
-    By Newton's method with backtracking from all starts at once, so that saddles and unstable points are found as
-    readily as stable ones; what two starts agree on is one point.
+    By damped steps that lower |r|, then Newton's method, from all starts at once, so that saddles and unstable points are
+    found as readily as stable ones; what two starts agree on is one point. More than 512 coordinates go by Newton's method
+    with backtracking, on products with the Jacobian.
 
     **Arguments:**
 
@@ -173,10 +174,10 @@ def fixed_points(
       which `starts` points of a scrambled Sobol sequence are spread, always the same; what lies beyond is left out.
     - `at`: step number or time at which the system is frozen. `key`: randomness of a random map, held fixed.
     - `slow`: also give local minima of q = |f|^2/2 that are no roots and at most so high; True means a hundredth of the
-      median q of the starts. This second search (Levenberg-Marquardt) also finds roots that Newton's method missed.
+      median q of the starts. Beyond 512 coordinates this second search also finds roots that the first missed.
     - `tol`: what residual makes a root, relative to max(1, |x|); 4e-10 in float64 by default.
-    - `max_steps`: of each search, backtracking included. `count`: eigenvalues of systems with more than 512 coordinates,
-      for which no matrix is formed.
+    - `max_steps`: of each search, steps that were tried and not taken included.
+    - `count`: eigenvalues of systems with more than 512 coordinates, which are given no more than these.
 
     **Returns:** a `FixedPoints`. No search proves that there are no more points.
 
