@@ -173,7 +173,9 @@ def rows_for(units: int, starts: int, steps: int, repeats: int) -> list[list[Any
         else:
             ended = judged(cell, function())
         cold = first[name]
-        out.append([f"{units} units, {starts} starts: {name}", median[name], median[name] / median["ours"], cold, *ended])
+        out.append(
+            [f"{units} units, {starts} starts: {name}", median[name], median[name] / median["ours"], cold, *ended]
+        )
     return out
 
 
