@@ -79,7 +79,7 @@ class Advanced(NamedTuple):
 
 
 # (z, extra, memory, which slots are taken) -> what one step makes of them.
-Method = Callable[[Array, Any, Any, Array], Advanced]
+Method = Callable[..., Advanced]
 
 
 def find_roots(equations: Any, starts: Any, extra: Any, max_steps: int, cutoff: float | None = None) -> Endings:

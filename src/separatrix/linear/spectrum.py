@@ -44,7 +44,7 @@ def euler_edge(values: np.ndarray, rounding: float) -> float:
     0 where one does not fall, infinite where none moves.
     """
     moving = values[np.abs(values) > rounding]
-    real = np.where(np.abs(moving.real) > rounding, moving.real, 0.0)
+    real = np.where(np.abs(np.real(moving)) > rounding, np.real(moving), 0.0)
     return float(np.min(np.where(real < 0, -2 * real / np.abs(moving) ** 2, 0.0), initial=np.inf))
 
 
