@@ -296,7 +296,7 @@ def _in_slots(advance: Method, starts: Array, extra: Any, memory: Any, count: An
         return slots, following + jnp.sum(free), answers
 
     first = jnp.where(jnp.arange(slots) < count, jnp.arange(slots), total)
-    begun = Slots(first, *loads(first), jnp.zeros(slots, int))
+    begun = Slots(first, loads(first)[0], loads(first)[1], jnp.zeros(slots, int))
     unknown = jnp.full(total, jnp.inf, starts.dtype)
     state = (begun, jnp.asarray(slots), Endings(starts, unknown, unknown))
     return jax.lax.while_loop(lambda state: jnp.any(state[0].numbers < total), step, state)[2]
