@@ -4,8 +4,8 @@ r"""Steps of Newton's method for many problems r(z) = 0 at once, one row of a ba
     near by      J d = -r                        by LU, where J is formed
     products     |J d + r| <= eta |r|            by GMRES, eta of the order of |r|, which keeps it quadratic
 
-J is formed for up to 512 unknowns. A row whose J is singular to rounding takes the damped step with mu of the size of
-rounding, which is the shortest up to that, so that a family of roots is met at its nearest point. Of larger problems a row
+J is formed for up to 512 unknowns. A row whose J is singular to rounding takes a lightly damped step, which is the shortest
+to some four digits, so that a family of roots is met at its nearest point. Of larger problems a row
 on which GMRES stalls has its matrix formed up to 2,048 unknowns, and is solved by conjugate gradients on J^T J beyond.
 
 Where the damping does not see to it, the length of a step does: z + s d with s = 1, then by the parabola through what is
@@ -70,11 +70,12 @@ def matrices_of(equations: Any, values: Array, extra: Any) -> tuple[Array, Array
 
 
 def newton_steps(equations: Any, values: Array, extra: Any, wanted: Array) -> Linearised:
-    """d of J d = -r for the rows wanted, by LU; damped by rounding where J is singular to that."""
+    """d of J d = -r for the rows wanted, by LU; lightly damped where J is singular to rounding."""
     residuals, matrices = matrices_of(equations, values, extra)
     steps, sound = _by_factors(matrices, residuals)
-    rounding = jnp.full(len(values), 16 * values.shape[1] * float(jnp.finfo(values.dtype).eps), values.dtype)
-    repaired = lambda: jnp.where(sound[:, None], steps, damped_steps(matrices, residuals, rounding).steps)  # noqa: E731
+    # Along what J does not see J^T r is rounding, eps |J| |r|, of which the step takes eps/mu: mu lies well above eps.
+    light = jnp.full(len(values), values.shape[1] * float(jnp.finfo(values.dtype).eps) ** (2 / 3), values.dtype)
+    repaired = lambda: jnp.where(sound[:, None], steps, damped_steps(matrices, residuals, light).steps)  # noqa: E731
     return Linearised(residuals, jax.lax.cond(jnp.all(sound | ~wanted), lambda: steps, repaired))
 
 

@@ -42,7 +42,7 @@ _STEP_POWER = 0.25
 _LAST_POWER = 0.6
 # Damped steps stop at steps of this size, where Newton's method goes on; and how far from there a minimum may be.
 _HANDED_ON, _POLISHED = 1e-5, 1e-2
-# Steps of Newton's method after damped ones.
+# Steps of Newton's method after damped ones, at most.
 _POLISHING = 48
 # Near a singular Jacobian Newton's steps are long and little of them is of use: so many parts so small in a row end it.
 _SHORT, _PATIENCE = 0.1, 3
@@ -161,12 +161,13 @@ def _padded(program: Any, equations: Any, rows: Any, extra: Any, *options: Any) 
 def _roots(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any, cutoff: float | None) -> Endings:
     if starts.shape[1] > FORMED or cutoff is not None:
         return _backtracking(equations, starts, extra, count, max_steps, cutoff)
-    return _polished(equations, _descended(equations, starts, extra, count, max_steps).values, extra, count)
+    low = _descended(equations, starts, extra, count, max_steps).values
+    return _polished(equations, low, extra, count, jnp.minimum(max_steps, _POLISHING))
 
 
 @eqx.filter_jit
 def _near_by(equations: Any, starts: Array, extra: Any, count: Any) -> Endings:
-    return _polished(equations, starts, extra, count)
+    return _polished(equations, starts, extra, count, _POLISHING)
 
 
 @eqx.filter_jit
@@ -176,7 +177,7 @@ def _minima(equations: Any, starts: Array, extra: Any, count: Any, max_steps: An
         starts = _descended(equations, starts, extra, count, max_steps).values
         ended = _backtracking(slope, starts, extra, count, _POLISHING, None)
     else:
-        ended = _polished(slope, starts, extra, count)
+        ended = _polished(slope, starts, extra, count, _POLISHING)
     near = jnp.linalg.norm(ended.values - starts, axis=1) <= _POLISHED * _size(starts)
     values = jnp.where(near[:, None], ended.values, starts)
     each = lambda row: jnp.linalg.norm(equations(*row))  # noqa: E731
@@ -220,7 +221,7 @@ def _backtracking(equations: Any, starts: Array, extra: Any, count: Any, max_ste
     return _in_slots(advance, starts, extra, jnp.zeros(len(starts), int), count, max_steps)
 
 
-def _polished(equations: Any, starts: Array, extra: Any, count: Any) -> Endings:
+def _polished(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
     """Whole steps of Newton's method while |r| falls."""
     last = float(jnp.finfo(starts.dtype).eps) ** _LAST_POWER
 
@@ -235,7 +236,7 @@ def _polished(equations: Any, starts: Array, extra: Any, count: Any) -> Endings:
         residuals = jnp.where(fell, after, before) / _size(values)
         return Advanced(values, residuals, steps, memory, jnp.ones(len(values), int), ~fell | (steps <= last))
 
-    return _in_slots(advance, starts, extra, (), count, _POLISHING)
+    return _in_slots(advance, starts, extra, (), count, max_steps)
 
 
 def _descended(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
