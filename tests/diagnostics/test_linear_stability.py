@@ -59,8 +59,8 @@ def test_products_alone_find_what_the_matrix_holds():
 
 
 def test_the_cycle_of_a_large_game_leads_where_it_is_asked_for():
-    # x^T A y with damping c: each pair of singular vectors of A turns at its singular value and decays at c. Beside them one
-    # coordinate grows: it leads by its real part, and decides.
+    # x^T A y with damping c: each pair of singular vectors of A turns at its singular value and decays at c. Beside them
+    # one coordinate grows: it leads by its real part, and decides.
     size, c = 258, 0.5
     generator = np.random.default_rng(0)
     left, right = (np.linalg.qr(generator.standard_normal((size, size)))[0] for _ in range(2))
