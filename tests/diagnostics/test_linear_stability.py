@@ -58,6 +58,38 @@ def test_products_alone_find_what_the_matrix_holds():
     assert found.cautions == ()
 
 
+def test_the_cycle_of_a_large_game_leads_where_it_is_asked_for():
+    # x^T A y with damping c: each pair of singular vectors of A turns at its singular value and decays at c. Beside them
+    # one coordinate grows: it leads by its real part, and decides.
+    size, c = 258, 0.5
+    generator = np.random.default_rng(0)
+    left, right = (np.linalg.qr(generator.standard_normal((size, size)))[0] for _ in range(2))
+    payoff = jnp.asarray(left * np.concatenate([[5.0, 4.0], np.linspace(1.0, 0.1, size - 2)]) @ right.T)
+
+    def field(state):
+        x, y, alone = state
+        return -payoff @ y - c * x, payoff.T @ x - c * y, 1.5 * alone
+
+    rest = (jnp.zeros(size), jnp.zeros(size), jnp.zeros(1))
+    found = sx.linear_stability(sx.as_flow(field), rest, which="imaginary", count=4, tol=1e-8)
+    np.testing.assert_allclose(found.spectrum, [-c + 5j, -c - 5j, -c + 4j, -c - 4j], atol=1e-7)
+    assert complex(found.least_stable) == pytest.approx(1.5, abs=1e-7)
+    assert found.criterion[1] == pytest.approx(1.5, abs=1e-7) and found.verdict == "unstable"
+
+
+@pytest.mark.parametrize(
+    ("which", "order"),
+    [(None, [0.2, -0.1, -1.0, -1.0, -4.0]), ("imaginary", [-1.0, -1.0, 0.2, -0.1, -4.0]),
+     ("magnitude", [-4.0, -1.0, -1.0, 0.2, -0.1]), ("largest_real", [0.2, -0.1, -1.0, -1.0, -4.0])],
+    ids=["default", "imaginary", "magnitude", "largest_real"],
+)  # fmt: skip
+def test_small_systems_are_given_whole_in_the_order_asked_for(which, order):
+    matrix = scipy.linalg.block_diag([[0.2, 7.0], [0.0, -0.1]], [[-1.0, 3.0], [-3.0, -1.0]], [[-4.0]])
+    found = sx.linear_stability(linear_flow(matrix), jnp.zeros(5), which=which)
+    np.testing.assert_allclose(np.real(found.spectrum), order, atol=1e-12)
+    assert found.verdict == "unstable" and found.criterion[1] == pytest.approx(0.2, abs=1e-12)
+
+
 def test_transient_growth_of_a_flow_is_the_largest_norm_of_the_exponential():
     matrix = np.array([[-1.0, 10.0], [0.0, -2.0]])
     found = sx.linear_stability(linear_flow(matrix), jnp.zeros(2))
@@ -246,6 +278,8 @@ def test_plain_data_survives_json_and_the_text_says_the_verdict():
 
 
 def test_misuse_is_told():
+    with pytest.raises(ValueError, match='one of "largest_real", "imaginary", "magnitude"'):
+        sx.linear_stability(linear_flow(np.eye(2)), jnp.zeros(2), which="real")
     with pytest.raises(ValueError, match="a value that is not finite"):
         sx.linear_stability(sx.as_map(lambda x: x), jnp.array([jnp.nan]))
     with pytest.raises(ValueError, match="no floating-point leaf"):

@@ -90,3 +90,8 @@ def around(state: State) -> tuple[State, State]:
         )
 
     return shifted(-1.0), shifted(1.0)
+
+
+def rows_of(tree: State, rows: Any) -> State:
+    """Rows of a batch of states."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)

@@ -23,15 +23,11 @@ from separatrix.diagnostics.examine import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.games.dynamics import ConsensusDescent, Extragradient, SimultaneousDescent
 from separatrix.games.game import ConsensusField, GameField
+from separatrix.linear.spectrum import euler_edge
 
 _AT_REST = 1e-4
 _CURE = "Step alternately, by extragradient, or add a consensus term or a gradient penalty."
 Condition = Callable[[complex], list[float]]
-
-
-def one_step(value: complex) -> list[float]:
-    """(|1 + h lambda|^2 - 1)/h as a polynomial in h, the highest power first."""
-    return [abs(value) ** 2, 2 * value.real]
 
 
 def two_steps(value: complex) -> list[float]:
@@ -59,8 +55,10 @@ def _edge_of(value: complex, condition: Condition, rounding: float) -> float:
     return float(np.min(real, initial=np.inf))
 
 
-def _edge_at(field: Any, players: Any, at: Any, key: Any, condition: Condition) -> tuple[float, str, bool] | None:
-    """The edge, the eigenvalue that falls least, and whether it turns.
+def _edge_at(
+    field: Any, players: Any, at: Any, key: Any, condition: Condition | None
+) -> tuple[float, str, bool] | None:
+    """The edge (of one step of Euler's without a condition), the eigenvalue that falls least, and whether it turns.
 
     None off an equilibrium, or where not all eigenvalues are had.
     """
@@ -70,14 +68,17 @@ def _edge_at(field: Any, players: Any, at: Any, key: Any, condition: Condition) 
         return None
     worst = complex(max(values, key=lambda value: (value.real, abs(value.imag))))
     told = f"an eigenvalue {worst.real + 0.0:.3g} {'+' if worst.imag >= 0 else '-'} {abs(worst.imag):.3g}i of the field"
-    return edge(values, condition, float(found.tolerance)), told, abs(worst.imag) > float(found.tolerance)
+    reach = euler_edge(values, float(found.tolerance))
+    if condition is not None:
+        reach = edge(values, condition, float(found.tolerance))
+    return reach, told, abs(worst.imag) > float(found.tolerance)
 
 
 @examine.register(GameField)
 @examine.register(ConsensusField)
 def examine_field(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
     """Simultaneous descent is stable at this equilibrium for some step size."""
-    found = _edge_at(system, state, at, key, one_step)
+    found = _edge_at(system, state, at, key, None)
     if found is None:
         return []
     away = "spiral out" if found[2] else "lead away"
@@ -90,7 +91,7 @@ def examine_field(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> l
 @examine.register(Extragradient)
 def examine_descent(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
     """The step size is below the edge of the equilibrium."""
-    condition = two_steps if isinstance(system, Extragradient) else one_step
+    condition = two_steps if isinstance(system, Extragradient) else None
     found = _edge_at(limit(system), state, at, key, condition)
     if found is None:
         return []

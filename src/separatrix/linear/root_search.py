@@ -1,11 +1,15 @@
-r"""Roots from many starts at once: Newton's method with backtracking, and minima of the speed where there is no root.
+r"""Roots from many starts at once, and minima of the speed where there is no root.
 
-    r(z) = 0:      z <- z - s J^+ r(z),      s = 1, 1/2, 1/4, ... until |r|^2 falls enough (Armijo)
-    q(z) = |r(z)|^2 / 2 -> min:      Levenberg-Marquardt, then Newton's method on grad q
+    q(z) = |r(z)|^2 / 2 falls by damped steps (Levenberg and Marquardt) until they are short;
+    r(z) = 0        then by Newton's method,       or, where that does not lower |r|,
+    grad q(z) = 0   by Newton's method
 
-J^+ is the pseudo-inverse by singular values where J is formed (at most 512 unknowns), so that a family of roots is met
-at its nearest point; larger problems solve J^T J d = J^T r by conjugate gradients on products alone. A value counts as
-a root if |r| is small and the next Newton step is too: where r fades away at infinity the step stays large.
+`newton` has the steps. Problems that are too large for a matrix, or whose small singular values are noise, go by Newton's
+method with backtracking from the start.
+
+All starts are one array program with a few slots. A start that has ended leaves its slot to the next one, so that none
+waits for the slowest, and any number of starts is the same program up to the next power of two. A value counts as a root
+if |r| is small and the next Newton step is too: where r fades away at infinity the step stays large.
 """
 
 from collections.abc import Callable
@@ -14,20 +18,39 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
-import optimistix as optx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-# As in `linear_stability`: beyond this no matrix is formed.
+from separatrix.linear.newton import (
+    FORMED,
+    backtracked,
+    damped_by_products,
+    damped_steps,
+    matrices_of,
+    newton_steps,
+    shortest_steps,
+    steps_by_products,
+)
+
+# As in `linear_stability`: beyond this no matrix is given.
 DENSE = 512
-# Jacobians and their factors that a batch may hold at once.
-_BYTES = 1 << 26
+# Numbers that the Jacobians of all slots may hold, and how many slots there are.
+_NUMBERS, _FEWEST, _MOST = 1 << 17, 8, 256
 # A Newton step at a double root is half its error, which is the root of the residual.
 _STEP_POWER = 0.25
+# After a step this short (a power of rounding) the error of a simple root is below rounding.
+_LAST_POWER = 0.6
+# Damped steps stop at steps of this size, where Newton's method goes on; and how far from there a minimum may be.
+_HANDED_ON, _POLISHED = 1e-5, 1e-2
+# Steps of Newton's method after damped ones, at most.
+_POLISHING = 48
+# Near a singular Jacobian Newton's steps are long and little of them is of use: so many parts so small in a row end it.
+_SHORT, _PATIENCE = 0.1, 3
+# mu at first, in units of the mean square of J's columns, and what ends it.
+_DAMPING, _STIFF = 1e-3, 1e12
 
 
-class Search(NamedTuple):
+class Endings(NamedTuple):
     """Where each start ended: z, |r| and the size of the next Newton step, both relative to max(1, |z|)."""
 
     values: Any  # (S, n)
@@ -35,99 +58,55 @@ class Search(NamedTuple):
     steps: Any  # (S,)
 
 
-class DampedNewton(optx.AbstractGaussNewton):
-    """z <- z - s J^+ r(z), with s halved until |r|^2 falls."""
+class Slots(NamedTuple):
+    """The starts under way: their numbers (that of nobody is past the last), z, what a method remembers, work done."""
 
-    rtol: float
-    atol: float
-    norm: Callable
-    descent: optx.NewtonDescent
-    search: optx.BacktrackingArmijo
-    verbose: Callable
-
-    def __init__(self, rtol: float, atol: float, linear_solver: Any):
-        self.rtol, self.atol, self.norm = rtol, atol, optx.max_norm
-        self.descent = optx.NewtonDescent(linear_solver=linear_solver)
-        self.search = optx.BacktrackingArmijo()
-        self.verbose = _silent
+    numbers: Any  # (B,)
+    values: Any  # (B, n)
+    memory: Any
+    spent: Any  # (B,)
 
 
-def _silent(**_: Any) -> None:
-    return None
+class Advanced(NamedTuple):
+    """What one step made of the slots: z, |r| and |d| relative to max(1, |z|), the memory, its cost, and who has ended."""
+
+    values: Any
+    residuals: Any
+    steps: Any
+    memory: Any
+    cost: Any
+    ended: Any
 
 
-def linear_solver(size: int, cutoff: float | None = None) -> Any:
-    """By the singular values above the cutoff (relative), or by conjugate gradients on the normal equations."""
-    return lx.SVD(cutoff) if size <= DENSE else lx.Normal(lx.CG(rtol=1e-6, atol=1e-14))
+# (z, extra, memory, which slots are taken) -> what one step makes of them.
+Method = Callable[..., Advanced]
 
 
-def over_starts(function: Any, rows: Any, size: int) -> Any:
-    """The function over rows, as many at once as memory for their Jacobians allows."""
-    each = 64 * size * (size if size <= DENSE else 1)
-    count = len(jax.tree.leaves(rows)[0])
-    if count <= max(1, _BYTES // each):
-        return jax.vmap(function)(rows)
-    return jax.lax.map(function, rows, batch_size=max(1, _BYTES // each) if size <= DENSE else 1)
+def find_roots(equations: Any, starts: Any, extra: Any, max_steps: int, cutoff: float | None = None) -> Endings:
+    """Roots of equations(z, extra) from each start, else minima of |r|^2; `extra` has the same leading axis.
 
-
-@eqx.filter_jit
-def find_roots(
-    equations: Any, starts: Float[Array, "S n"], extra: Any, max_steps: int, cutoff: float | None = None
-) -> Search:
-    """Newton's method for equations(z, extra) = 0 from each start, `extra` with the same leading axis.
-
-    Singular values of the Jacobian below `cutoff` times the largest are noise: nothing moves along them.
+    Every evaluation of the equations that is not for a derivative counts as a step. Singular values of the Jacobian below
+    `cutoff` times the largest are noise: nothing moves along them.
     """
-    tolerance, solver = _tolerance(starts), linear_solver(starts.shape[1], cutoff)
-
-    def one(row: Any) -> Search:
-        newton = DampedNewton(tolerance, tolerance, solver)
-        found = optx.root_find(equations, newton, row[0], row[1], max_steps=max_steps, throw=False)
-        return _judge(equations, found.value, row[1], solver)
-
-    return over_starts(one, (starts, extra), starts.shape[1])
+    return _padded(_roots, equations, starts, extra, jnp.asarray(max_steps), cutoff)
 
 
-@eqx.filter_jit
-def find_minima(equations: Any, starts: Float[Array, "S n"], extra: Any, max_steps: int) -> Search:
-    """Local minima of |equations(z, extra)|^2 / 2; `steps` holds the size of a Newton step on its gradient."""
-    tolerance, size = _tolerance(starts), starts.shape[1]
-    inner = lx.QR() if size <= DENSE else lx.Normal(lx.CG(rtol=1e-3, atol=1e-14))
-
-    def one(row: Any) -> Search:
-        start, extra = row
-        descent = optx.LevenbergMarquardt(tolerance, tolerance, linear_solver=inner)
-        z = optx.least_squares(equations, descent, start, extra, max_steps=max_steps, throw=False).value
-
-        def slope(z: Any, extra: Any) -> Any:
-            value, pull = jax.vjp(lambda z: equations(z, extra), z)
-            return pull(value)[0]
-
-        polish = optx.Newton(tolerance, tolerance, linear_solver=linear_solver(size))
-        refined = optx.root_find(slope, polish, z, extra, max_steps=32, throw=False).value
-        near = jnp.linalg.norm(refined - z) <= 1e-2 * _size(z)
-        z = jnp.where(near, refined, z)
-        ended = _judge(slope, z, extra, linear_solver(size))
-        return Search(ended.values, jnp.linalg.norm(equations(ended.values, extra)) / _size(z), ended.steps)
-
-    return over_starts(one, (starts, extra), size)
+def newton_from(equations: Any, starts: Any, extra: Any) -> Endings:
+    """Whole steps of Newton's method from starts that are near a root, while |r| falls."""
+    return _padded(_near_by, equations, starts, extra)
 
 
-def _judge(equations: Any, z: Any, extra: Any, solver: Any) -> Search:
-    """One plain Newton step more, kept where it lowers the residual."""
-    residual, push = jax.linearize(lambda z: equations(z, extra), z)
-    operator = lx.FunctionLinearOperator(push, jax.eval_shape(lambda: z))
-    step = lx.linear_solve(operator, residual, solver, throw=False).value
-    following = z - step
-    after = jnp.linalg.norm(equations(following, extra))
-    before = jnp.linalg.norm(residual)
-    better = after < before
-    size = _size(z)
-    value = jnp.where(better, following, z)
-    return Search(value, jnp.where(better, after, before) / size, jnp.linalg.norm(step) / size)
+def find_minima(equations: Any, starts: Any, extra: Any, max_steps: int) -> Endings:
+    """Local minima of |r|^2/2 near where `find_roots` ended; `steps` holds the size of a Newton step on the gradient."""
+    return _padded(_minima, equations, starts, extra, jnp.asarray(max_steps))
 
 
-def converged(found: Search, tol: float) -> np.ndarray:
+def jacobians(equations: Any, values: Any, extra: Any) -> np.ndarray:
+    """J at each row, shape (S, n, n), of at most 512 unknowns."""
+    return _padded(_jacobians, equations, values, extra)
+
+
+def converged(found: Endings, tol: float) -> np.ndarray:
     """Which starts ended at a root."""
     eps = float(jnp.finfo(found.values.dtype).eps)
     with np.errstate(invalid="ignore"):
@@ -162,9 +141,173 @@ def merged(
     return np.asarray(chosen, int), owner
 
 
-def _tolerance(starts: Any) -> float:
-    return float(jnp.finfo(starts.dtype).eps) ** 0.75
+def _padded(program: Any, equations: Any, rows: Any, extra: Any, *options: Any) -> Any:
+    """The program on a power of two of rows, so that it is compiled for few numbers of them; the answers of those given."""
+    count = len(rows)
+    if not count:
+        size = np.shape(rows)[1]
+        dtype = np.result_type(rows)
+        none = np.zeros(0, dtype)
+        return np.zeros((0, size, size), dtype) if program is _jacobians else Endings(np.asarray(rows), none, none)
+    room = 1 << (count - 1).bit_length()
+    if room > count:
+        places = np.minimum(np.arange(room), count - 1)
+        rows, extra = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], (rows, extra))
+    found = program(equations, jnp.asarray(rows), extra, jnp.asarray(count), *options)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
 
 
-def _size(z: Any) -> Any:
-    return jnp.maximum(jnp.linalg.norm(z), 1)
+@eqx.filter_jit
+def _roots(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any, cutoff: float | None) -> Endings:
+    if starts.shape[1] > FORMED or cutoff is not None:
+        return _backtracking(equations, starts, extra, count, max_steps, cutoff)
+    low = _descended(equations, starts, extra, count, max_steps).values
+    return _polished(equations, low, extra, count, jnp.minimum(max_steps, _POLISHING))
+
+
+@eqx.filter_jit
+def _near_by(equations: Any, starts: Array, extra: Any, count: Any) -> Endings:
+    return _polished(equations, starts, extra, count, _POLISHING)
+
+
+@eqx.filter_jit
+def _minima(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
+    slope, size = SpeedGradient(equations), starts.shape[1]
+    if size > FORMED:
+        starts = _descended(equations, starts, extra, count, max_steps).values
+        ended = _backtracking(slope, starts, extra, count, _POLISHING, None)
+    else:
+        ended = _polished(slope, starts, extra, count, _POLISHING)
+    near = jnp.linalg.norm(ended.values - starts, axis=1) <= _POLISHED * _size(starts)
+    values = jnp.where(near[:, None], ended.values, starts)
+    each = lambda row: jnp.linalg.norm(equations(*row))  # noqa: E731
+    residuals = jax.lax.map(each, (values, extra), batch_size=_slots_of(starts))
+    return Endings(values, residuals / _size(values), jnp.where(near, ended.steps, jnp.inf))
+
+
+@eqx.filter_jit
+def _jacobians(equations: Any, values: Array, extra: Any, count: Any) -> Array:
+    one = lambda row: jax.jacfwd(equations)(row[0], row[1])  # noqa: E731
+    return jax.lax.map(one, (values, extra), batch_size=_slots_of(values))
+
+
+class SpeedGradient(eqx.Module):
+    """J^T r, the gradient of |r|^2/2."""
+
+    equations: Any
+
+    def __call__(self, z: Array, extra: Any) -> Array:
+        value, pull = jax.vjp(lambda z: self.equations(z, extra), z)
+        return pull(value)[0]
+
+
+def _backtracking(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any, cutoff: Any) -> Endings:
+    """Newton's method, as much of each step as lowers |r|."""
+    last = float(jnp.finfo(starts.dtype).eps) ** _LAST_POWER
+
+    def advance(values: Array, extra: Any, short: Array, taken: Array) -> Advanced:
+        if cutoff is None:
+            found = steps_by_products(equations, values, extra, taken)
+        else:
+            found = shortest_steps(equations, values, extra, cutoff)
+        moved = backtracked(equations, values, extra, found, taken)
+        steps = jnp.linalg.norm(found.steps, axis=1) / _size(values)
+        residuals = jnp.linalg.norm(moved.residuals, axis=1) / _size(moved.values)
+        short = jnp.where(moved.parts < _SHORT, short + 1, 0)
+        # A step that is not finite, or along which nothing falls, leads nowhere: at a root it is rounding.
+        ended = (moved.parts == 0) | (steps <= last) | (short >= _PATIENCE)
+        return Advanced(moved.values, residuals, steps, short, moved.trials, ended)
+
+    return _in_slots(advance, starts, extra, jnp.zeros(len(starts), int), count, max_steps)
+
+
+def _polished(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
+    """Whole steps of Newton's method while |r| falls."""
+    last = float(jnp.finfo(starts.dtype).eps) ** _LAST_POWER
+
+    def advance(values: Array, extra: Any, memory: Any, taken: Array) -> Advanced:
+        found = newton_steps(equations, values, extra, taken)
+        there = values + found.steps
+        residuals = jax.vmap(equations)(there, extra)
+        before, after = (jnp.linalg.norm(part, axis=1) for part in (found.residuals, residuals))
+        fell = after < before
+        steps = jnp.linalg.norm(found.steps, axis=1) / _size(values)
+        values = jnp.where(fell[:, None], there, values)
+        residuals = jnp.where(fell, after, before) / _size(values)
+        return Advanced(values, residuals, steps, memory, jnp.ones(len(values), int), ~fell | (steps <= last))
+
+    return _in_slots(advance, starts, extra, (), count, max_steps)
+
+
+def _descended(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
+    """Damped steps: mu falls where |r|^2 does as the linearisation says, and grows by 2, 4, 8, ... where not (Nielsen)."""
+    eps = float(jnp.finfo(starts.dtype).eps)
+
+    def advance(values: Array, extra: Any, memory: Array, taken: Array) -> Advanced:
+        mu, growth = memory[:, 0], memory[:, 1]
+        if values.shape[1] > FORMED:
+            found = jax.vmap(lambda *row: damped_by_products(equations, *row))(values, extra, mu)
+            residuals, damped = found
+        else:
+            residuals, matrices = matrices_of(equations, values, extra)
+            damped = damped_steps(matrices, residuals, mu)
+        there = values + damped.steps
+        before, after = (jnp.sum(part**2, axis=1) for part in (residuals, jax.vmap(equations)(there, extra)))
+        fell = (after < before) & (damped.expected > 0)
+        gain = (before - after) / jnp.where(damped.expected > 0, damped.expected, 1)
+        mu = mu * jnp.where(fell, jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3), growth)
+        values = jnp.where(fell[:, None], there, values)
+        size = _size(values)
+        steps = jnp.linalg.norm(damped.steps, axis=1) / size
+        residuals = jnp.sqrt(jnp.where(fell, after, before)) / size
+        flat = jnp.linalg.norm(damped.slopes, axis=1) <= eps**_LAST_POWER * damped.sizes * jnp.sqrt(before)
+        # A step that is short because mu is large says nothing.
+        arrived = (fell & (steps <= _HANDED_ON) & (mu <= 1e-2)) | flat | (residuals <= 10 * eps)
+        ended = arrived | ~(mu < _STIFF) | ~jnp.isfinite(before)
+        memory = jnp.stack([mu, jnp.where(fell, 2.0, 2 * growth)], axis=1)
+        return Advanced(values, residuals, steps, memory, jnp.ones(len(values), int), ended)
+
+    memory = jnp.broadcast_to(jnp.asarray([_DAMPING, 2.0], starts.dtype), (len(starts), 2))
+    return _in_slots(advance, starts, extra, memory, count, max_steps)
+
+
+def _in_slots(advance: Method, starts: Array, extra: Any, memory: Any, count: Any, max_steps: Any) -> Endings:
+    """Run a method from every start in a few slots, each refilled as soon as what it held has ended."""
+    total, slots = len(starts), _slots_of(starts)
+    loads = lambda numbers: jax.tree.map(  # noqa: E731
+        lambda leaf: leaf[jnp.minimum(numbers, total - 1)], (starts, memory)
+    )
+
+    def step(state: Any) -> Any:
+        here, following, answers = state
+        own = jax.tree.map(lambda leaf: leaf[jnp.minimum(here.numbers, total - 1)], extra)
+        made = advance(here.values, own, here.memory, here.numbers < total)
+        spent = here.spent + made.cost
+        new = Endings(made.values, made.residuals, made.steps)
+        answers = jax.tree.map(lambda row, value: row.at[here.numbers].set(value, mode="drop"), answers, new)
+        free = made.ended | (spent >= max_steps) | (here.numbers >= total)
+        numbers = following + jnp.cumsum(free) - 1
+        numbers = jnp.where(free, jnp.where(numbers < count, numbers, total), here.numbers)
+        values, memory = jax.tree.map(
+            lambda old, new: jnp.where(free.reshape(-1, *[1] * (old.ndim - 1)), new, old),
+            (made.values, made.memory),
+            loads(numbers),
+        )
+        slots = Slots(numbers, values, memory, jnp.where(free, 0, spent))
+        return slots, following + jnp.sum(free), answers
+
+    first = jnp.where(jnp.arange(slots) < count, jnp.arange(slots), total)
+    begun = Slots(first, loads(first)[0], loads(first)[1], jnp.zeros(slots, int))
+    unknown = jnp.full(total, jnp.inf, starts.dtype)
+    state = (begun, jnp.asarray(slots), Endings(starts, unknown, unknown))
+    return jax.lax.while_loop(lambda state: jnp.any(state[0].numbers < total), step, state)[2]
+
+
+def _slots_of(starts: Array) -> int:
+    """How many rows are worked on at once."""
+    total, size = starts.shape
+    return min(total, max(_FEWEST, min(_MOST, _NUMBERS // size**2)))
+
+
+def _size(values: Array) -> Array:
+    return jnp.maximum(jnp.linalg.norm(values, axis=1), 1)

@@ -18,14 +18,38 @@ from separatrix.linear.coordinates import Jacobian
 _SPARE = 2
 
 
+# Which eigenvalues lead: a name, ARPACK's word for it, and the size that is compared.
+ORDERS = {
+    "largest_real": ("LR", np.real),
+    "imaginary": ("LI", lambda values: np.abs(np.imag(values))),
+    "magnitude": ("LM", np.abs),
+}
+# What decides the stability of each kind.
+DECISIVE = {"map": "magnitude", "flow": "largest_real", "sde": "largest_real"}
+
+
+def ordered(values: np.ndarray, which: str) -> np.ndarray:
+    """Return the order of eigenvalues, the leading one first; of a pair the one with positive imaginary part."""
+    return np.lexsort((-np.imag(values), -ORDERS[which][1](values).round(12)))
+
+
 def least_stable_first(values: np.ndarray, kind: str) -> np.ndarray:
-    """Return the order of eigenvalues, the nearest to growth first; of a pair the one with positive imaginary part."""
-    size = np.abs(values) if kind == "map" else np.real(values)
-    return np.lexsort((-np.imag(values), -size.round(12)))
+    """Return the order of eigenvalues, the nearest to growth first."""
+    return ordered(values, DECISIVE[kind])
 
 
-def leading_part(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[str, Any]:
-    """The leading part of it, from products with J and its transpose."""
+def euler_edge(values: np.ndarray, rounding: float) -> float:
+    """The least -2 Re lambda/|lambda|^2: up to that step size |1 + h lambda| <= 1; real parts within rounding are 0.
+
+    0 where one does not fall, infinite where none moves.
+    """
+    moving = values[np.abs(values) > rounding]
+    real = np.where(np.abs(np.real(moving)) > rounding, np.real(moving), 0.0)
+    return float(np.min(np.where(real < 0, -2 * real / np.abs(moving) ** 2, 0.0), initial=np.inf))
+
+
+def leading_part(jacobian: Jacobian, kind: str, which: str, count: int, tol: float) -> dict[str, Any]:
+    """The leading eigenvalues in some order and the one that decides, from products with J and its transpose."""
     dtype = jacobian.point.dtype
 
     def product(multiply: Any) -> Any:
@@ -33,15 +57,18 @@ def leading_part(jacobian: Jacobian, kind: str, count: int, tol: float) -> dict[
         return LinearOperator((jacobian.size, jacobian.size), matvec=apply, dtype=float)  # pyright: ignore[reportCallIssue]
 
     start = np.random.default_rng(0).standard_normal(jacobian.size)
-    which = "LM" if kind == "map" else "LR"
-    values, vectors = _iterate(eigs, product(jacobian.mv), count, which, start, tol)
-    order = least_stable_first(values, kind)[:count]
+    values, vectors = _iterate(eigs, product(jacobian.mv), count, ORDERS[which][0], start, tol)
+    order = ordered(values, which)[:count]
     values, vectors = values[order], vectors[:, order]
+    decisive = values
+    if which != DECISIVE[kind]:
+        decisive = _iterate(eigs, product(jacobian.mv), 1, ORDERS[DECISIVE[kind]][0], start, tol)[0]
     pushed = np.stack([_complex_product(jacobian, vector) for vector in vectors.T], axis=1)
     squares, _ = _iterate(eigsh, product(lambda v: jacobian.rmv(jacobian.mv(v))), count, "LA", start, tol)
     symmetric = product(lambda v: (jacobian.mv(v) + jacobian.rmv(v)) / 2)
     return {
         "spectrum": values.astype(complex),
+        "least_stable": decisive[least_stable_first(decisive, kind)[0]].astype(complex),
         "residuals": np.linalg.norm(pushed - vectors * values, axis=0),
         "singular_values": np.sqrt(np.maximum(np.sort(squares)[::-1][:count], 0)),
         "numerical_abscissa": np.max(_iterate(eigsh, symmetric, 1, "LA", start, tol)[0]),

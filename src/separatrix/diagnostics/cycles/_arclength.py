@@ -121,7 +121,7 @@ class Curve:
         return point if there is None or there.unstable != point.unstable else there
 
 
-class Settings(NamedTuple):
+class CurveLimits(NamedTuple):
     """Where a branch ends and how long its steps are, in units of the curve."""
 
     low: float
@@ -132,7 +132,7 @@ class Settings(NamedTuple):
     steps: int
 
 
-class Walk(NamedTuple):
+class FollowedCurve(NamedTuple):
     """Points in order, what was met between them, why it ended, and how many steps hold more than was resolved."""
 
     points: list[Point]
@@ -141,13 +141,13 @@ class Walk(NamedTuple):
     unresolved: int
 
 
-def walk(curve: Curve, start: Point, settings: Settings, examine: Any) -> Walk:
+def follow_curve(curve: Curve, start: Point, limits: CurveLimits, examine: Any) -> FollowedCurve:
     """Go along the tangent of `start` until the bounds, a closed curve, or as many steps as asked.
 
     `examine(curve, p, q, phase, final)` returns what lies between two points, or None to have the step halved first.
     """
-    points, specials, unresolved, length, ended, here = [start], [], 0, settings.step, "steps", start
-    while len(points) <= settings.steps:
+    points, specials, unresolved, length, ended, here = [start], [], 0, limits.step, "steps", start
+    while len(points) <= limits.steps:
         phase = curve.phase(here)
         there = _step(curve, here, length / _speed(curve, here), phase)
         found = None
@@ -155,20 +155,20 @@ def walk(curve: Curve, start: Point, settings: Settings, examine: Any) -> Walk:
             ended = "equilibrium"
             break
         if there is not None:
-            outside = not settings.low <= there.z[-1] <= settings.high
-            there = _at_bound(curve, here, there, settings, phase) if outside else there
+            outside = not limits.low <= there.z[-1] <= limits.high
+            there = _at_bound(curve, here, there, limits, phase) if outside else there
         if there is not None:
-            found = examine(curve, here, there, phase, length <= max(4 * settings.smallest, 1e-3 * settings.largest))
+            found = examine(curve, here, there, phase, length <= max(4 * limits.smallest, 1e-3 * limits.largest))
         if there is None or found is None:
             length /= 2
-            if length < settings.smallest:
+            if length < limits.smallest:
                 ended = "step collapsed"
                 break
             continue
         specials += found.specials
         unresolved += found.unresolved
         points.append(there)
-        if there.z[-1] in (settings.low, settings.high):
+        if there.z[-1] in (limits.low, limits.high):
             ended = "bounds"
             break
         if _closed(curve, points):
@@ -178,9 +178,9 @@ def walk(curve: Curve, start: Point, settings: Settings, examine: Any) -> Walk:
             ended = "infinite period"
             break
         if there.newton_steps <= 4 and here.tangent @ there.tangent > _STRAIGHT:
-            length = min(1.5 * length, settings.largest)
+            length = min(1.5 * length, limits.largest)
         here = curve.renewed(there)
-    return Walk(points, specials, ended, unresolved)
+    return FollowedCurve(points, specials, ended, unresolved)
 
 
 def between(curve: Curve, here: Point, there: Point, part: float, phase: Any) -> Point | None:
@@ -200,9 +200,9 @@ def _step(curve: Curve, here: Point, length: float, phase: Any) -> Point | None:
     return None if there is None or here.tangent @ there.tangent < _BEND else there
 
 
-def _at_bound(curve: Curve, here: Point, there: Point, settings: Settings, phase: Any) -> Point | None:
+def _at_bound(curve: Curve, here: Point, there: Point, limits: CurveLimits, phase: Any) -> Point | None:
     """The point at the bound that a step has passed."""
-    bound = settings.high if there.z[-1] > settings.high else settings.low
+    bound = limits.high if there.z[-1] > limits.high else limits.low
     part = (bound - here.z[-1]) / (there.z[-1] - here.z[-1])
     axis = np.zeros_like(here.z)
     axis[-1] = 1.0

@@ -17,15 +17,14 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
-import optimistix as optx
 from jaxtyping import Array, Float
 
 from separatrix._types import State
 from separatrix.diagnostics.parameter import Family, cast
 from separatrix.evolution.evolve import evolve
 from separatrix.linear.coordinates import as_vector, from_vector, rate
+from separatrix.linear.root_search import newton_from
 from separatrix.systems.iterate import iterate
 
 # From a predicted point; from a guess of the user's, and how short its steps may become.
@@ -133,7 +132,7 @@ class DenseBordered(NamedTuple):
         return float(values[-1]), float(values[0])
 
 
-class Solved(NamedTuple):
+class CorrectedPoint(NamedTuple):
     """A point, what is linear there, and how many Newton steps it took."""
 
     z: np.ndarray
@@ -150,7 +149,7 @@ def newton(
     eps: float,
     most: int,
     damped: bool,
-) -> Solved | None:
+) -> CorrectedPoint | None:
     """Newton's method for G(z) = 0, <normal, z - guess> = 0, in so many steps; None where it breaks off."""
     z = np.asarray(guess, float)
     try:
@@ -166,21 +165,21 @@ def newton(
             )
             # It converges quadratically: a step of eps^(3/5) is followed by an error below rounding.
             if length <= eps**0.6 * (1 + _norm(z, scales)):
-                return Solved(z, linear, number)
+                return CorrectedPoint(z, linear, number)
     except (ArithmeticError, np.linalg.LinAlgError):
         return None
     # By a branch point it converges slowly: whether it is near enough is for the residual to say.
-    return Solved(z, linear, most)
+    return CorrectedPoint(z, linear, most)
 
 
-def _whole(problem: Any, z: Any, step: Any, matrix: Any, asked: Any) -> tuple[Any, Any, float]:
+def _whole(problem: Any, z: Any, step: Any, matrix: Any, plane: Any) -> tuple[Any, Any, float]:
     z = z + step
-    return z, problem.linearized(z, asked[2]), _norm(step, asked[3])
+    return z, problem.linearized(z, plane[2]), _norm(step, plane[3])
 
 
-def _damped(problem: Any, z: Any, step: Any, matrix: Any, asked: Any) -> tuple[Any, Any, float]:
+def _damped(problem: Any, z: Any, step: Any, matrix: Any, plane: Any) -> tuple[Any, Any, float]:
     """A part of the step after which the step that the same matrix asks for is shorter."""
-    normal, guess, phase, scales = asked
+    normal, guess, phase, scales = plane
     length, part = _norm(step, scales), 1.0
     while part > _SHORTEST:
         there = z + part * step
@@ -201,16 +200,19 @@ def _norm(vector: np.ndarray, scales: np.ndarray) -> float:
     return float(np.linalg.norm(vector / scales))
 
 
-@eqx.filter_jit
+class BranchPointEquations(eqx.Module):
+    """Moore's equations G + mu phi = 0, DG^T phi = 0, <phi, phi> = 1 in (z, mu, phi), regular where two branches cross."""
+
+    problem: Rest
+
+    def __call__(self, unknowns: Float[Array, " k"], like: State) -> Float[Array, " k"]:
+        size = len(unknowns) // 2
+        z, mu, phi = unknowns[:size], unknowns[size], unknowns[size + 1 :]
+        value, pull = jax.vjp(self.problem.residual, z)
+        return jnp.concatenate([value + mu * phi, pull(phi)[0], jnp.dot(phi, phi)[None] - 1])
+
+
 def at_branch_point(problem: Rest, z: Float[Array, " m"], left: Float[Array, " n"]) -> Float[Array, " m"]:
-    """Moore's equations G + mu phi = 0, DG^T phi = 0, <phi, phi> = 1, regular at a simple branch point, where mu = 0."""
-
-    def equations(unknowns: Any, _: Any) -> Any:
-        z, mu, phi = unknowns
-        value, pull = jax.vjp(problem.residual, z)
-        return value + mu * phi, pull(phi)[0], jnp.dot(phi, phi) - 1
-
-    tolerance = float(jnp.finfo(z.dtype).eps) ** 0.6
-    solver = optx.Newton(rtol=tolerance, atol=tolerance, linear_solver=lx.AutoLinearSolver(well_posed=True))
-    start = (z, jnp.zeros((), z.dtype), left)
-    return optx.root_find(equations, solver, start, max_steps=NEAR, throw=False).value[0]
+    """The simple branch point near z, where mu = 0, from the left null vector of DG there."""
+    start = jnp.concatenate([z, jnp.zeros(1, z.dtype), left])
+    return jnp.asarray(newton_from(BranchPointEquations(problem), start[None], jnp.zeros(1)).values[0, : len(z)])

@@ -12,7 +12,7 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays
 from separatrix._types import State
 from separatrix.calculus.dependence import depends_on
-from separatrix.diagnostics.cycles._arclength import Curve, Point, Settings
+from separatrix.diagnostics.cycles._arclength import Curve, CurveLimits, Point
 from separatrix.diagnostics.cycles._branch_problem import Rest
 from separatrix.diagnostics.cycles._collocation import DEGREE, base_times, equidistributed, evaluated, functional
 from separatrix.diagnostics.cycles._cycle import Cycle, Phase
@@ -42,18 +42,18 @@ class BranchStart(eqx.Module):
     both: bool = eqx.field(static=True)
 
 
-class Setup(NamedTuple):
+class PreparedBranch(NamedTuple):
     """A curve, the points from which to walk along it, and how."""
 
     curve: Curve
     starts: list[Point]
-    settings: Settings
+    limits: CurveLimits
     kind: str
     name: str
 
 
-class Asked(NamedTuple):
-    """The settings of `continuation`."""
+class ContinuationOptions(NamedTuple):
+    """The options of `continuation`."""
 
     bounds: Any
     value: Any
@@ -68,12 +68,12 @@ class Asked(NamedTuple):
     steps_per_period: int
 
 
-def set_up(system: Any, parameter: Any, state: Any, asked: Asked) -> Setup:
+def prepare(system: Any, parameter: Any, state: Any, options: ContinuationOptions) -> PreparedBranch:
     """Check what `continuation` was given, and correct the first point."""
-    _check_numbers(asked)
-    made, (low, high) = scalar_family(system, parameter), _checked_bounds(asked.bounds)
-    intervals = -(-asked.steps_per_period // DEGREE)
-    start = state if isinstance(state, BranchStart) else _guess(made, state, asked, intervals)
+    _check_numbers(options)
+    made, (low, high) = scalar_family(system, parameter), _checked_bounds(options.bounds)
+    intervals = -(-options.steps_per_period // DEGREE)
+    start = state if isinstance(state, BranchStart) else _guess(made, state, options, intervals)
     present = float(start.z[-1])
     if not low <= present <= high:
         do = "Widen the bounds, or set the parameter inside of them."
@@ -82,12 +82,12 @@ def set_up(system: Any, parameter: Any, state: Any, asked: Asked) -> Setup:
         words = "continuation in float32 locates special points to three or four digits; pass a float64 state"
         warnings.warn(words, RuntimeWarning, stacklevel=3)
     kind, width = kind_of(made(start.z[-1])), high - low
-    problem = _problem(made, start, kind, asked, intervals)
+    problem = _problem(made, start, kind, options, intervals)
     start = _on_mesh(problem, start) if start.cycle else start
-    curve = Curve(problem, _scales(start, asked.scale, width), start.z.dtype)
-    settings = Settings(low / width, high / width, asked.step, asked.min_step, asked.max_step, asked.steps)
-    starts = _ways(_first(curve, start), start, asked.direction)
-    return Setup(curve, starts, settings, _name(start, kind), made.name)
+    curve = Curve(problem, _scales(start, options.scale, width), start.z.dtype)
+    limits = CurveLimits(low / width, high / width, options.step, options.min_step, options.max_step, options.steps)
+    starts = _ways(_first(curve, start), start, options.direction)
+    return PreparedBranch(curve, starts, limits, _name(start, kind), made.name)
 
 
 def _name(start: BranchStart, kind: str) -> str:
@@ -96,18 +96,18 @@ def _name(start: BranchStart, kind: str) -> str:
     return f"{start.iterations}-cycle" if start.iterations > 1 else "fixed point"
 
 
-def _guess(made: Family, state: Any, asked: Asked, intervals: int) -> BranchStart:
+def _guess(made: Family, state: Any, options: ContinuationOptions, intervals: int) -> BranchStart:
     """A start at fixed parameter, from a state that the user gave."""
     like = asarrays(state)
     x = as_vector(like)
-    value = made.value() if asked.value is None else asked.value
+    value = made.value() if options.value is None else options.value
     if value is None or np.ndim(value) != 0:
         do = "Say value=..., the parameter at which the state is a guess."
         raise ValueError(explain("continuation: value", value, "a number, for a function value -> system", do))
     present = float(value)
     system = made(jnp.asarray(present, x.dtype))
-    cycle = asked.period is not None and kind_of(system) != "map"
-    period = _checked_period(asked.period, cycle)
+    cycle = options.period is not None and kind_of(system) != "map"
+    period = _checked_period(options.period, cycle)
     phase: Phase | None = None
     if cycle:
         values, phase = _followed(_autonomous(system, like), like, period, intervals)
@@ -158,13 +158,13 @@ def _checked_period(period: Any, cycle: bool) -> float:
     raise ValueError(explain("continuation: period", period, expected, "Leave it out for what rests."))
 
 
-def _problem(made: Family, start: BranchStart, kind: str, asked: Asked, intervals: int) -> Any:
+def _problem(made: Family, start: BranchStart, kind: str, options: ContinuationOptions, intervals: int) -> Any:
     size = len(as_vector(start.like))
     if size > _DENSE:
         do = "Continue a smaller system: this method forms the Jacobian."
         raise ValueError(explain("continuation: state", f"{size} numbers", f"at most {_DENSE}", do))
     if not start.cycle:
-        return Rest(made, start.like, jnp.asarray(asked.at), start.iterations, kind == "map")
+        return Rest(made, start.like, jnp.asarray(options.at), start.iterations, kind == "map")
     _autonomous(made(start.z[-1]), start.like)
     intervals = intervals * start.iterations
     if size * intervals > _DENSE_CYCLE:
@@ -244,19 +244,19 @@ def _checked_bounds(bounds: Any) -> tuple[float, float]:
     return float(bounds[0]), float(bounds[1])
 
 
-def _check_numbers(asked: Asked) -> None:
-    lengths = (asked.step, asked.max_step, asked.min_step)
-    if not 0 < asked.min_step <= asked.step <= asked.max_step:
+def _check_numbers(options: ContinuationOptions) -> None:
+    lengths = (options.step, options.max_step, options.min_step)
+    if not 0 < options.min_step <= options.step <= options.max_step:
         do = "Let min_step <= step <= max_step."
         raise ValueError(
             explain("continuation: step, max_step, min_step", lengths, "0 < shortest <= first <= longest", do)
         )
-    if asked.steps < 1 or asked.steps_per_period < 4:
+    if options.steps < 1 or options.steps_per_period < 4:
         got, do = (
-            f"steps={asked.steps}, steps_per_period={asked.steps_per_period}",
+            f"steps={options.steps}, steps_per_period={options.steps_per_period}",
             "Leave them out for their defaults.",
         )
         raise ValueError(explain("continuation: steps", got, "steps >= 1 and steps_per_period >= 4", do))
-    if asked.direction not in ("both", "up", "down"):
+    if options.direction not in ("both", "up", "down"):
         do = "Choose one."
-        raise ValueError(explain("continuation: direction", repr(asked.direction), '"both", "up" or "down"', do))
+        raise ValueError(explain("continuation: direction", repr(options.direction), '"both", "up" or "down"', do))

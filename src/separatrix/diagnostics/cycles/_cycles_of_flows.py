@@ -9,8 +9,7 @@ import numpy as np
 from separatrix._tree import asarrays
 from separatrix._types import State
 from separatrix.diagnostics.cycles._shooting import SAMPLES, Shooting, begin, close_returns, monodromies, sampled
-from separatrix.diagnostics.equilibria.rest import take
-from separatrix.diagnostics.starts import is_single, starting_states, warn_if_single
+from separatrix.diagnostics.starts import is_single, rows_of, starting_states, warn_if_single
 from separatrix.linear.coordinates import as_vector, from_vector
 from separatrix.linear.root_search import converged, find_roots
 from separatrix.systems.flow import Flow
@@ -32,7 +31,7 @@ def cycles_of_flow(
     if horizon is not None:
         likes, period = close_returns(flow, likes, float(horizon))
         returned = np.flatnonzero(np.isfinite(period))
-        likes, period = take(likes, returned), period[returned]
+        likes, period = rows_of(likes, returned), period[returned]
     periods = jnp.broadcast_to(jnp.asarray(period, dtype), (len(jax.tree.leaves(likes)[0]),))
     shooting, noise = Shooting(flow, segments, driven), 1e-4 if is_single(dtype) else 1e-8
     values, pinned = begin(shooting, likes, periods)
@@ -42,13 +41,13 @@ def cycles_of_flow(
     periods, orbits, residuals = np.asarray(periods), np.asarray(orbits), np.asarray(found.residuals)[closed]
     parts = np.array([_parts(orbit, segments) for orbit in orbits], int)
     first, owner = _distinct(periods / np.maximum(parts, 1), orbits, residuals, parts > 0)
-    likes, parts = take(likes, closed[first]), parts[first]
+    likes, parts = rows_of(likes, closed[first]), parts[first]
     periods, orbits = periods[first] / parts, _once(orbits[first], parts)
     multipliers, trivial, tolerances = _multipliers(shooting, orbits, periods, likes)
     order = np.lexsort((np.max(np.abs(multipliers), axis=1, initial=0), periods.round(9)))
     counts = np.bincount(owner[owner >= 0], minlength=len(first))
     states = jax.vmap(lambda rows, like: jax.vmap(lambda row: from_vector(row, like))(rows))(
-        jnp.asarray(orbits[order]), take(likes, order)
+        jnp.asarray(orbits[order]), rows_of(likes, order)
     )
     return {
         "states": states,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._types import State
-from separatrix.diagnostics.equilibria.rest import Equations, spectra_at, take
-from separatrix.diagnostics.starts import is_single, starting_states, warn_if_single, within
+from separatrix.diagnostics.equilibria.rest import Equations, leading_spectra
+from separatrix.diagnostics.starts import is_single, rows_of, starting_states, warn_if_single, within
 from separatrix.evolution.evolve import evolve
 from separatrix.linear.coordinates import as_vector, from_vector
 from separatrix.linear.root_search import (
@@ -18,8 +18,8 @@ from separatrix.linear.root_search import (
     converged,
     default_tolerance,
     find_roots,
+    jacobians,
     merged,
-    over_starts,
 )
 from separatrix.systems.iterate import iterate
 from separatrix.systems.map import Map
@@ -39,17 +39,17 @@ def cycles_of_map(
     found = find_roots(Equations(iterate(map, k), jnp.asarray(0), None), vectors, likes, max_steps)
     rows = np.flatnonzero(converged(found, tol) & within(found.values, region))
     residuals = np.asarray(found.residuals)[rows]
-    orbits = np.asarray(_orbits(map, found.values[rows], take(likes, rows), k))
+    orbits = np.asarray(_orbits(map, found.values[rows], rows_of(likes, rows), k))
     reach = _REACH * float(jnp.finfo(vectors.dtype).eps) ** 0.5
     first, owner = merged(orbits[:, 0], residuals, np.full(len(rows), reach), orbits)
     chosen, orbits = rows[first], orbits[first]
     periods = np.array([_least_period(orbit, reach) for orbit in orbits], int)
-    multipliers, tolerances = _multipliers(map, orbits, periods, take(likes, chosen))
+    multipliers, tolerances = _multipliers(map, orbits, periods, rows_of(likes, chosen))
     order = np.lexsort(
         (-np.bincount(owner, minlength=len(first)), np.max(np.abs(multipliers), axis=1, initial=0), periods)
     )
     states = jax.vmap(lambda rows, like: jax.vmap(lambda row: from_vector(row, like))(rows))(
-        jnp.asarray(orbits[order]), take(likes, chosen[order])
+        jnp.asarray(orbits[order]), rows_of(likes, chosen[order])
     )
     return {
         "states": states,
@@ -87,26 +87,17 @@ def _least_period(orbit: np.ndarray, reach: float) -> int:
     return k
 
 
-@eqx.filter_jit
-def _steps(map: Map, orbits: Any, likes: State) -> Any:
-    """DF at every point, shape (P, k, d, d)."""
-    step = Equations(map, jnp.asarray(0), None)
-
-    def one(row: Any) -> Any:
-        orbit, like = row
-        return jax.vmap(lambda x: jax.jacfwd(step.image)(x, like))(orbit)
-
-    return over_starts(one, (orbits, likes), orbits.shape[2])
-
-
 def _multipliers(map: Map, orbits: np.ndarray, periods: np.ndarray, likes: State) -> tuple[np.ndarray, np.ndarray]:
     """Spectrum of the product of Jacobians over one period, the largest first, and what counts as neutral."""
-    count, _, size = orbits.shape
+    count, k, size = orbits.shape
     if not count:
         return np.zeros((0, size), complex), np.zeros(0)
     if size > DENSE:
         return _leading(map, orbits, periods, likes)
-    factors = np.asarray(_steps(map, jnp.asarray(orbits), likes), float)
+    step = Equations(map, jnp.asarray(0), None)
+    owners = np.repeat(np.arange(count), k)
+    factors = jacobians(step.image, orbits.reshape(-1, size), rows_of(likes, owners)).astype(float)
+    factors = factors.reshape(count, k, size, size)
     products = np.stack(
         [
             functools.reduce(lambda product, factor: factor @ product, row[:m])
@@ -126,5 +117,5 @@ def _leading(map: Map, orbits: np.ndarray, periods: np.ndarray, likes: State) ->
     found = []
     for row, m in enumerate(periods):
         iterated = Equations(iterate(map, int(m)), jnp.asarray(0), None)
-        found.append(spectra_at(iterated, jnp.asarray(orbits[row : row + 1, 0]), take(likes, np.array([row])), 6))
+        found.append(leading_spectra(iterated, orbits[row : row + 1, 0], rows_of(likes, np.array([row])), 6))
     return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # pyright: ignore[reportReturnType]

@@ -115,7 +115,7 @@ class Shooting(eqx.Module):
 def _carried(point: Any, period: Any, flow: Flow, offset: Any, like: State, span: float) -> Any:
     """phi over a part of the period."""
     path = evolve(InUnitTime(flow, period, offset), from_vector(point, like), times=(0.0, span), save="last",
-                  **settings(point.dtype))  # fmt: skip
+                  **solver_options(point.dtype))  # fmt: skip
     return jnp.where(path.outcome.completed, as_vector(path.final), jnp.nan)
 
 
@@ -136,18 +136,18 @@ def _carried_with_matrix(point: Any, period: Any, flow: Flow, offset: Any, like:
     basis = jax.vmap(lambda unit: from_vector(unit, like))(jnp.eye(point.size, dtype=point.dtype))
     start = TangentState(from_vector(point, like), basis)
     path = evolve(tangent(InUnitTime(flow, period, offset)), start, times=(0.0, span), save="last",
-                  **settings(point.dtype))  # fmt: skip
+                  **solver_options(point.dtype))  # fmt: skip
     end, columns = as_vector(path.final[0]), jax.vmap(as_vector)(path.final[1])
     return jnp.where(path.outcome.completed, end, jnp.nan), jnp.where(path.outcome.completed, columns.T, jnp.nan)
 
 
 def _saved(flow: InUnitTime, state: State, span: float, count: int) -> Any:
     times = np.linspace(0.0, span, count + 1)
-    path = evolve(flow, state, times=times, save="all", **settings(float_dtype(state)))
+    path = evolve(flow, state, times=times, save="all", **solver_options(float_dtype(state)))
     return jax.vmap(as_vector)(jax.tree.map(lambda leaf: leaf[:-1], path.states))
 
 
-def settings(dtype: Any) -> dict[str, Any]:
+def solver_options(dtype: Any) -> dict[str, Any]:
     """How finely orbits are followed."""
     fine = float(jnp.finfo(dtype).eps) < 1e-10
     return {"method": diffrax.Dopri8() if fine else diffrax.Tsit5(), "rtol": 1e-11 if fine else 1e-5,

@@ -37,14 +37,14 @@ class Special(NamedTuple):
     part: float
 
 
-class Met(NamedTuple):
+class WithinStep(NamedTuple):
     """What lies within a step, and whether it may hold more than that."""
 
     specials: list[Special]
     unresolved: int
 
 
-def examine(curve: Curve, here: Point, there: Point, phase: Any, final: bool) -> Met | None:
+def examine(curve: Curve, here: Point, there: Point, phase: Any, final: bool) -> WithinStep | None:
     """Return what lies between two points; None where a shorter step should tell more, unless it is `final`."""
     crossing = _crossings(here, there)
     turned = bool(here.tangent[-1] * there.tangent[-1] < 0)
@@ -57,7 +57,7 @@ def examine(curve: Curve, here: Point, there: Point, phase: Any, final: bool) ->
     tests += [lambda p, k=k: p.growth[k] for k in crossing]
     located = [_branch_point(curve, here, there, phase)] if flipped else []
     if simple and flipped and located[0] is not None:
-        return Met([located[0]], 0)
+        return WithinStep([located[0]], 0)
     located += [_locate(curve, here, there, phase, test) for test in tests]
     found: list[Special] = []
     for special in located:
@@ -65,7 +65,7 @@ def examine(curve: Curve, here: Point, there: Point, phase: Any, final: bool) ->
             found.append(special)
     # Near a branch point the other functions take values of either branch, and need not be continuous.
     lost = None in located and not any(special.kind == "branch point" for special in found)
-    return Met(sorted(found, key=lambda special: special.part), int(lost or not simple))
+    return WithinStep(sorted(found, key=lambda special: special.part), int(lost or not simple))
 
 
 def _crossings(here: Point, there: Point) -> list[int]:

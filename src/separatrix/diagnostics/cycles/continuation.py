@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from separatrix._types import State
-from separatrix.diagnostics.cycles._arclength import Point, Walk, walk
+from separatrix.diagnostics.cycles._arclength import FollowedCurve, Point, follow_curve
 from separatrix.diagnostics.cycles._branch_problem import Rest
-from separatrix.diagnostics.cycles._branch_setup import Asked, Setup, set_up
+from separatrix.diagnostics.cycles._branch_setup import ContinuationOptions, PreparedBranch, prepare
 from separatrix.diagnostics.cycles._collocation import base_times
 from separatrix.diagnostics.cycles._normal_form import coefficient
 from separatrix.diagnostics.cycles._test_functions import Special, examine
@@ -194,20 +194,22 @@ def continuation(
     pseudo-arclength; Moore, *The numerical treatment of non-trivial bifurcation points* (1980), for branch points; Doedel,
     Keller & Kernevez, *Numerical analysis and control of bifurcation problems II* (1991), for cycles by collocation.
     """
-    asked = Asked(bounds, value, period, at, step, max_step, min_step, steps, direction, scale, steps_per_period)
-    made = set_up(system, parameter, state, asked)
-    walks = [walk(made.curve, made.starts[0], made.settings, examine)]
-    if len(made.starts) > 1 and walks[0].ended != "closed":
-        walks.append(walk(made.curve, made.starts[1], made.settings, examine))
-    return _branch(made, walks)
+    options = ContinuationOptions(
+        bounds, value, period, at, step, max_step, min_step, steps, direction, scale, steps_per_period
+    )
+    made = prepare(system, parameter, state, options)
+    curves = [follow_curve(made.curve, made.starts[0], made.limits, examine)]
+    if len(made.starts) > 1 and curves[0].ended != "closed":
+        curves.append(follow_curve(made.curve, made.starts[1], made.limits, examine))
+    return _branch(made, curves)
 
 
-def _branch(made: Setup, walks: list[Walk]) -> Branch:
-    """The walks as one curve: the second reversed, before the first."""
-    curve, forward = made.curve, walks[0]
+def _branch(made: PreparedBranch, curves: list[FollowedCurve]) -> Branch:
+    """Both ways as one curve: the second reversed, before the first."""
+    curve, forward = made.curve, curves[0]
     points, specials = forward.points, forward.specials
     ended = ("closed" if forward.ended == "closed" else "start", forward.ended)
-    for backward in walks[1:]:
+    for backward in curves[1:]:
         points = backward.points[:0:-1] + points
         specials = backward.specials[::-1] + specials
         ended = (backward.ended, forward.ended)
@@ -229,7 +231,7 @@ def _branch(made: Setup, walks: list[Walk]) -> Branch:
         kind=made.kind,
         parameter=made.name,
         ended=ended,
-        unresolved=sum(walk.unresolved for walk in walks),
+        unresolved=sum(one.unresolved for one in curves),
         single_precision=bool(jnp.finfo(curve.dtype).eps > 1e-10),
         _problem=curve.problem,
     )
@@ -247,7 +249,7 @@ class _Held(NamedTuple):
     error: float
 
 
-def _held(made: Setup, point: Point) -> _Held:
+def _held(made: PreparedBranch, point: Point) -> _Held:
     problem, dtype, like = made.curve.problem, made.curve.dtype, made.curve.problem.like
     z = point.z * made.curve.scales
     if isinstance(problem, Rest):
@@ -269,7 +271,7 @@ def _states(values: Any, like: State) -> State:
     return jax.vmap(lambda row: from_vector(row, like))(values)
 
 
-def _special(made: Setup, special: Special) -> SpecialPoint:
+def _special(made: PreparedBranch, special: Special) -> SpecialPoint:
     problem, point = made.curve.problem, special.point
     held = _held(made, point)
     z = jnp.asarray(point.z * made.curve.scales, made.curve.dtype)

@@ -18,7 +18,7 @@ _MOST_STARTS = 1 << 14
 _MOST_LEVELS = 200
 
 
-class Expansion(NamedTuple):
+class ManifoldExpansion(NamedTuple):
     """A saddle and one stable direction: W(s) = x + s v + s^2 c for |s| up to `reach`."""
 
     jacobian: Jacobian
@@ -33,7 +33,7 @@ class Expansion(NamedTuple):
         return np.asarray(self.jacobian.point) + s * self.direction + s**2 * self.bend
 
 
-def expansion(jacobian: Jacobian, kind: str, values: np.ndarray, direction: np.ndarray) -> Expansion:
+def expansion(jacobian: Jacobian, kind: str, values: np.ndarray, direction: np.ndarray) -> ManifoldExpansion:
     """The second-order expansion, and how far its cubic error is a few roundings."""
     size = np.abs(values) if kind == "map" else np.real(values)
     value = float(np.real(values[np.argmin(size)]))
@@ -45,7 +45,7 @@ def expansion(jacobian: Jacobian, kind: str, values: np.ndarray, direction: np.n
     bend = np.linalg.solve(matrix - shift * np.eye(len(direction)), -second / 2)
     eps = float(jnp.finfo(jacobian.point.dtype).eps)
     reach = eps**0.25 / (1 + float(np.linalg.norm(bend)))
-    return Expansion(jacobian, value, direction, bend, reach)
+    return ManifoldExpansion(jacobian, value, direction, bend, reach)
 
 
 class BackwardArc(Flow):
@@ -59,7 +59,7 @@ class BackwardArc(Flow):
         return -field / jnp.sqrt(jnp.sum(field**2) + self.floor**2)
 
 
-def along_flow(local: Expansion, length: float, rows: int, tol: float) -> tuple[np.ndarray, float, np.ndarray]:
+def along_flow(local: ManifoldExpansion, length: float, rows: int, tol: float) -> tuple[np.ndarray, float, np.ndarray]:
     """(points, error, whether each branch meets a fixed point)."""
     dtype = local.jacobian.point.dtype
     starts = jnp.asarray(local.start(np.array([local.reach, -local.reach])), dtype)
@@ -99,7 +99,7 @@ def _in_vector(system: Any, form: State) -> InVector:
     return InVector(system, form)
 
 
-def along_map(local: Expansion, length: float, rows: int, tol: float) -> tuple[np.ndarray, float, np.ndarray]:
+def along_map(local: ManifoldExpansion, length: float, rows: int, tol: float) -> tuple[np.ndarray, float, np.ndarray]:
     """(points, error, False twice): the two branches, by inverse images of one stretch of each."""
     jacobian = local.jacobian
     backward = _in_vector(reverse(jacobian.system), jacobian.state)
@@ -118,7 +118,7 @@ def along_map(local: Expansion, length: float, rows: int, tol: float) -> tuple[n
 
 
 def _grown(
-    local: Expansion, backward: Map, sign: int, plan: tuple[float, int, int], length: float, rows: int
+    local: ManifoldExpansion, backward: Map, sign: int, plan: tuple[float, int, int], length: float, rows: int
 ) -> np.ndarray:
     """One branch: starts on a stretch are added until neighbouring images are within length/rows."""
     factor, levels, period = plan
@@ -145,7 +145,7 @@ def _grown(
     return path[kept & (along <= length)]
 
 
-def _images(local: Expansion, backward: Map, places: np.ndarray, levels: int, period: int) -> np.ndarray:
+def _images(local: ManifoldExpansion, backward: Map, places: np.ndarray, levels: int, period: int) -> np.ndarray:
     """Inverse images (starts, levels, d) of W(s), in batches of 16 times a power of four."""
     size = 16
     while size < len(places):

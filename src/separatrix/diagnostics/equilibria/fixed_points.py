@@ -14,7 +14,7 @@ around which a trajectory lingers: the ghost of a pair of points that met, or th
 """
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,13 +23,28 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from separatrix._types import Key, State
-from separatrix.diagnostics.equilibria.rest import Equations, distinct, spectra_at, take, with_slow_points
+from separatrix.diagnostics.equilibria.rest import (
+    Distinct,
+    Equations,
+    distinct,
+    leading_spectra,
+    spectra_of,
+    with_slow_points,
+)
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.question import Question, by_name, register
 from separatrix.diagnostics.result import Result, Row
-from separatrix.diagnostics.starts import around, is_single, refuse_traced, starting_states, warn_if_single, within
+from separatrix.diagnostics.starts import (
+    around,
+    is_single,
+    refuse_traced,
+    rows_of,
+    starting_states,
+    warn_if_single,
+    within,
+)
 from separatrix.linear.coordinates import as_vector, from_vector, kind_of
-from separatrix.linear.root_search import Search, converged, default_tolerance, find_roots
+from separatrix.linear.root_search import Endings, converged, default_tolerance, find_roots
 
 # Points that many, most of them singular, are a family and not points.
 _FAMILY = 8
@@ -148,8 +163,9 @@ def fixed_points(
 
         F(x) = x  (map);      f(x) = 0  (flow, drift of an SDE)
 
-    By Newton's method with backtracking from all starts at once, so that saddles and unstable points are found as
-    readily as stable ones; what two starts agree on is one point.
+    By damped steps that lower |r|, then Newton's method, from all starts at once, so that saddles and unstable points are
+    found as readily as stable ones; what two starts agree on is one point. More than 512 coordinates go by Newton's method
+    with backtracking, on products with the Jacobian.
 
     **Arguments:**
 
@@ -158,10 +174,10 @@ def fixed_points(
       which `starts` points of a scrambled Sobol sequence are spread, always the same; what lies beyond is left out.
     - `at`: step number or time at which the system is frozen. `key`: randomness of a random map, held fixed.
     - `slow`: also give local minima of q = |f|^2/2 that are no roots and at most so high; True means a hundredth of the
-      median q of the starts. This second search (Levenberg-Marquardt) also finds roots that Newton's method missed.
+      median q of the starts. Beyond 512 coordinates this second search also finds roots that the first missed.
     - `tol`: what residual makes a root, relative to max(1, |x|); 4e-10 in float64 by default.
-    - `max_steps`: of each search, backtracking included. `count`: eigenvalues of systems with more than 512 coordinates,
-      for which no matrix is formed.
+    - `max_steps`: of each search, steps that were tried and not taken included.
+    - `count`: eigenvalues of systems with more than 512 coordinates, which are given no more than these.
 
     **Returns:** a `FixedPoints`. No search proves that there are no more points.
 
@@ -193,41 +209,29 @@ def fixed_points(
     if slow is not False:
         found, good, resting = with_slow_points(equations, vectors, likes, found, good, slow, tol, max_steps)
     inside = within(found.values, region)
-    owner, chosen = distinct(equations, found, likes, good & inside, resting & inside)
-    ended = Counted(owner, len(vectors), int(np.sum((good | resting) & ~inside)))
-    return _answer(equations, found, likes, resting, chosen, ended, count)
-
-
-class Counted(NamedTuple):
-    """Which point each start went to (-1: none), how many starts there were, and how many left the region."""
-
-    owner: Any
-    starts: int
-    outside: int
+    points = distinct(equations, found, likes, good & inside, resting & inside)
+    return _answer(equations, found, likes, resting, points, int(np.sum((good | resting) & ~inside)), count)
 
 
 def _answer(
-    equations: Equations,
-    found: Search,
-    likes: State,
-    resting: np.ndarray,
-    chosen: np.ndarray,
-    ended: Counted,
-    count: int,
+    equations: Equations, found: Endings, likes: State, resting: np.ndarray, points: Distinct, outside: int, count: int
 ) -> FixedPoints:
     """The points chosen, classified and put in order."""
-    spectra, tolerances = spectra_at(equations, found.values[chosen], take(likes, chosen), count)
-    kind = kind_of(equations.system)
+    kind, chosen, owner = kind_of(equations.system), points.chosen, points.owner
+    if points.matrices is None:
+        spectra, tolerances = leading_spectra(equations, found.values[chosen], rows_of(likes, chosen), count)
+    else:
+        spectra, tolerances = spectra_of(points.matrices, kind, float(jnp.finfo(found.values.dtype).eps))
     past = np.abs(spectra) - 1 if kind == "map" else np.real(spectra)
     indices = np.sum(past > tolerances[:, None], axis=1)
-    counts = np.bincount(ended.owner[ended.owner >= 0], minlength=len(chosen))
+    counts = np.bincount(owner[owner >= 0], minlength=len(chosen))
     order = np.lexsort((-counts, indices, resting[chosen]))
     rows = chosen[order]
-    values, residuals = found.values[rows], np.asarray(found.residuals)[rows]
-    size = np.maximum(1.0, np.linalg.norm(np.asarray(values), axis=1))
+    values, residuals = found.values[rows], found.residuals[rows]
+    size = np.maximum(1.0, np.linalg.norm(values, axis=1))
     return FixedPoints(
-        points=jax.vmap(from_vector)(values, take(likes, rows)),
-        coordinates=values,
+        points=jax.vmap(from_vector)(jnp.asarray(values), rows_of(likes, rows)),
+        coordinates=jnp.asarray(values),
         residuals=jnp.asarray(residuals),
         speeds=jnp.asarray((residuals * size) ** 2 / 2),
         spectra=jnp.asarray(spectra[order]),
@@ -235,9 +239,9 @@ def _answer(
         tolerances=jnp.asarray(tolerances[order]),
         slow=jnp.asarray(resting[rows]),
         counts=jnp.asarray(counts[order]),
-        starts=jnp.asarray(ended.starts),
-        outside=jnp.asarray(ended.outside),
-        failed=jnp.asarray(int(np.sum(ended.owner < 0)) - ended.outside),
+        starts=jnp.asarray(len(owner)),
+        outside=jnp.asarray(outside),
+        failed=jnp.asarray(int(np.sum(owner < 0)) - outside),
         kind=kind,
         size=values.shape[1],
         single_precision=is_single(values.dtype),

@@ -29,7 +29,7 @@ from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.question import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, as_vector, from_vector, kind_of
-from separatrix.linear.spectrum import leading_part, least_stable_first
+from separatrix.linear.spectrum import DECISIVE, ORDERS, euler_edge, leading_part, least_stable_first, ordered
 from separatrix.systems.map import FiniteMap
 from separatrix.systems.sde import SDE
 
@@ -44,8 +44,9 @@ _AT_REST = 1e-4
 class LinearStability(Result):
     r"""The linearisation of a system at a state.
 
-    - `spectrum`, shape (k,): eigenvalues (multipliers of a map), the least stable first; `residuals`: |J v - mu v| of unit
-      eigenvectors. All where `size` (the number of coordinates) is at most 512, else the leading ones.
+    - `spectrum`, shape (k,): eigenvalues (multipliers of a map), the least stable first, or in the order `which`;
+      `residuals`: |J v - mu v| of unit eigenvectors. All where `size` (the number of coordinates) is at most 512, else the
+      leading ones. `least_stable`: the eigenvalue nearest to growth, which decides, whatever the order.
     - `singular_values`: leading ones of J. `numerical_abscissa`: the largest eigenvalue of (J + J^T)/2.
     - `transient_growth`, `transient_time`: the largest |J^n| or |exp(t J)| and its n or t; infinite for an unstable
       system, NaN where J was not formed. `transient_searched`: up to which n or t, infinite where none beyond can be
@@ -59,6 +60,7 @@ class LinearStability(Result):
 
     spectrum: Complex[Array, " k"]
     residuals: Float[Array, " k"]
+    least_stable: Complex[Array, ""]
     singular_values: Float[Array, " m"]
     numerical_abscissa: Float[Array, ""]
     transient_growth: Float[Array, ""]
@@ -73,18 +75,19 @@ class LinearStability(Result):
     displacement: Float[Array, ""]
     tolerance: Float[Array, ""]
     kind: str = eqx.field(static=True)
+    which: str = eqx.field(static=True)
     size: int = eqx.field(static=True)
     single_precision: bool = eqx.field(static=True)
 
     @property
     def spectral_radius(self) -> float:
         """Largest |mu|."""
-        return float(np.max(np.abs(self.spectrum)))
+        return float(np.max(np.abs([*np.asarray(self.spectrum), complex(self.least_stable)])))
 
     @property
     def spectral_abscissa(self) -> float:
         """Largest real part."""
-        return float(np.max(np.real(self.spectrum)))
+        return float(np.max(np.real([*np.asarray(self.spectrum), complex(self.least_stable)])))
 
     @property
     def unstable(self) -> int:
@@ -146,9 +149,7 @@ class LinearStability(Result):
         values = np.asarray(self.spectrum)
         if self.kind != "flow" or len(values) < self.size:
             return float("nan")
-        moving = values[np.abs(values) > float(self.tolerance)]
-        edges = np.where(np.real(moving) < 0, -2 * np.real(moving) / np.abs(moving) ** 2, 0.0)
-        return float(np.min(edges, initial=np.inf))
+        return euler_edge(values, float(self.tolerance))
 
     def rows(self) -> list[Row]:
         border = Row("spectral radius", self.spectral_radius)
@@ -213,7 +214,14 @@ class LinearStability(Result):
 
 
 def linear_stability(
-    system: Any, state: State, *, at: Any = 0, key: Key | None = None, count: int = 6, tol: float = 1e-6
+    system: Any,
+    state: State,
+    *,
+    at: Any = 0,
+    key: Key | None = None,
+    which: str | None = None,
+    count: int = 6,
+    tol: float = 1e-6,
 ) -> LinearStability:
     r"""Return the spectrum of a system's Jacobian at a state, and how far perturbations grow before they obey it.
 
@@ -225,13 +233,17 @@ def linear_stability(
     - `at`: step number or time. `key`: randomness of a random map, or of a random velocity (a game on a sample), held
       fixed for the spectrum. A map that it changes is random: growth almost surely and in mean square are measured over
       up to 4,096 draws of `fold_in(key, i)`.
+    - `which`: the order of the spectrum: "largest_real", "imaginary" (largest |Im mu|: what turns fastest, as in the cycle
+      of a game) or "magnitude". By default what decides: "magnitude" for a map, else "largest_real". Of more than 512
+      coordinates those that lead in this order are found; the one that decides is found beside them.
     - `count`: how many eigenvalues and singular values of a system with more than 512 coordinates, found by Arnoldi and
       Lanczos on products alone; smaller ones are given whole.
     - `tol`: relative accuracy of those.
 
     **Returns:** a `LinearStability`.
 
-    **Raises:** `TypeError` for anything but a system; `ValueError` for a count below 1 or a state without floats.
+    **Raises:** `TypeError` for anything but a system; `ValueError` for a count below 1, an unknown order, or a state
+    without floats.
 
     **Example:** a normal and a non-normal matrix with the same eigenvalues.
 
@@ -254,7 +266,13 @@ def linear_stability(
     """
     if count < 1:
         raise ValueError(explain("linear_stability: count", count, "at least 1", "Ask for count=6."))
+    if which is not None and which not in ORDERS:
+        words = ", ".join(f'"{word}"' for word in ORDERS)
+        raise ValueError(
+            explain("linear_stability: which", repr(which), f"one of {words}", "Choose one, or leave it out.")
+        )
     kind = kind_of(system)
+    which = DECISIVE[kind] if which is None else which
     jacobian = Jacobian(system, state, at=at, key=key)
     point, value = np.asarray(jacobian.point), np.asarray(jacobian.value())
     if not (np.isfinite(point).all() and np.isfinite(value).all()):
@@ -262,7 +280,8 @@ def linear_stability(
         raise ValueError(explain("linear_stability: state", "a value that is not finite", "finite numbers", do))
     moved = value - point if kind == "map" else value
     eps = float(np.finfo(point.dtype).eps)
-    parts = _dense(jacobian, kind, eps) if jacobian.size <= _DENSE else leading_part(jacobian, kind, count, tol)
+    whole = jacobian.size <= _DENSE
+    parts = _dense(jacobian, kind, which, eps) if whole else leading_part(jacobian, kind, which, count, tol)
     size = max(1.0, float(parts["singular_values"][0]))
     # An eigenvalue of a matrix that is no better known than to rounding moves by about sqrt(eps) where two meet.
     tolerance = eps**0.5 * size + float(np.max(parts["residuals"]))
@@ -278,16 +297,17 @@ def linear_stability(
         displacement=jnp.asarray(np.linalg.norm(moved) / max(1.0, float(np.linalg.norm(point)))),
         tolerance=jnp.asarray(tolerance),
         kind=kind,
+        which=which,
         size=jacobian.size,
         single_precision=eps > 1e-10,
     )
 
 
-def _dense(jacobian: Jacobian, kind: str, eps: float) -> dict[str, Any]:
+def _dense(jacobian: Jacobian, kind: str, which: str, eps: float) -> dict[str, Any]:
     """All of it, from the matrix."""
     matrix = np.asarray(jacobian.matrix(), float)
     values, vectors = np.linalg.eig(matrix)
-    order = least_stable_first(values, kind)
+    order = ordered(values, which)
     values, vectors = values[order], vectors[:, order]
     total = float(np.sum(matrix**2))
     excess = max(0.0, total - float(np.sum(np.abs(values) ** 2)))
@@ -295,6 +315,7 @@ def _dense(jacobian: Jacobian, kind: str, eps: float) -> dict[str, Any]:
     grown = (of_map if kind == "map" else of_flow)(matrix, values, eps**0.5 * max(1.0, float(sizes[0])))
     return {
         "spectrum": values.astype(complex),
+        "least_stable": values[least_stable_first(values, kind)[0]].astype(complex),
         "residuals": np.linalg.norm(matrix @ vectors - vectors * values, axis=0),
         "singular_values": sizes,
         "numerical_abscissa": np.linalg.eigvalsh((matrix + matrix.T) / 2)[-1],

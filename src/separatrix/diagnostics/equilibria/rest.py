@@ -1,6 +1,6 @@
 r"""Rest as equations r(x) = 0, r = f (flow) or F - x (map); what starts agree on, and the spectrum of what is found."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,8 +10,9 @@ from jaxtyping import Array, Float
 
 from separatrix._types import State
 from separatrix.diagnostics.equilibria.linear_stability import linear_stability
+from separatrix.diagnostics.starts import rows_of
 from separatrix.linear.coordinates import as_vector, from_vector, kind_of, rate
-from separatrix.linear.root_search import DENSE, Search, find_minima, merged, over_starts
+from separatrix.linear.root_search import DENSE, Endings, find_minima, jacobians, merged
 from separatrix.linear.spectrum import least_stable_first
 
 # A tenth of the speed, a hundredth of q: what `slow=True` calls slow beside the starts.
@@ -39,72 +40,88 @@ class Equations(eqx.Module):
         return image - vector if kind_of(self.system) == "map" else image
 
 
+@eqx.filter_jit
+def _speeds(equations: Equations, vectors: Any, likes: State) -> Any:
+    """q = |r|^2/2 at each row."""
+    return jax.vmap(lambda z, like: jnp.sum(equations(z, like) ** 2) / 2)(vectors, likes)
+
+
 def with_slow_points(
-    equations: Equations, vectors: Any, likes: State, found: Search, good: np.ndarray, slow: Any, tol: float, steps: int
-) -> tuple[Search, np.ndarray, np.ndarray]:
-    """Where Newton's method found no root, the minimum of q from there: a slow point, or a root after all."""
-    speeds = np.asarray(jax.vmap(lambda z, like: jnp.sum(equations(z, like) ** 2) / 2)(vectors, likes))
+    equations: Equations,
+    vectors: Any,
+    likes: State,
+    found: Endings,
+    good: np.ndarray,
+    slow: Any,
+    tol: float,
+    steps: int,
+) -> tuple[Endings, np.ndarray, np.ndarray]:
+    """Where no root was found, the minimum of q nearby: a slow point, or a root after all."""
+    speeds = np.asarray(_speeds(equations, vectors, likes))
     limit = _SLOW * float(np.nanmedian(speeds)) if slow is True else float(slow)
-    minima = find_minima(equations, vectors, likes, steps)
-    pick = jnp.asarray(good)
-    both = jax.tree.map(lambda a, b: jnp.where(pick.reshape(-1, *[1] * (a.ndim - 1)), a, b), found, minima)
-    residuals, size = np.asarray(both.residuals), np.maximum(1, np.linalg.norm(np.asarray(both.values), axis=1))
-    still = ~good & np.isfinite(residuals) & (np.asarray(both.steps) <= _SETTLED)
-    roots = good | (still & (residuals <= tol))
-    return both, roots, still & ~roots & ((residuals * size) ** 2 / 2 <= limit)
+    lost = np.flatnonzero(~good)
+    minima = find_minima(equations, found.values[lost], rows_of(likes, lost), steps)
+    both = Endings(*(_replaced(old, lost, new) for old, new in zip(found, minima, strict=True)))
+    size = np.maximum(1, np.linalg.norm(both.values, axis=1))
+    still = ~good & np.isfinite(both.residuals) & (both.steps <= _SETTLED)
+    roots = good | (still & (both.residuals <= tol))
+    return both, roots, still & ~roots & ((both.residuals * size) ** 2 / 2 <= limit)
 
 
-def distinct(
-    equations: Equations, found: Search, likes: State, good: np.ndarray, resting: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (which point each start went to, -1 for none; the start that stands for each point)."""
+def _replaced(old: np.ndarray, rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+    whole = old.copy()
+    whole[rows] = new
+    return whole
+
+
+class Distinct(NamedTuple):
+    """Which point each start went to (-1 for none), the start that stands for each point, and Df or DF there."""
+
+    owner: np.ndarray  # (S,)
+    chosen: np.ndarray  # (P,)
+    matrices: np.ndarray | None  # (P, d, d), None where d > 512
+
+
+def distinct(equations: Equations, found: Endings, likes: State, good: np.ndarray, resting: np.ndarray) -> Distinct:
+    """The points that starts ended at, each once."""
     rows = np.flatnonzero(good | resting)
-    vectors, residuals = np.asarray(found.values)[rows], np.asarray(found.residuals)[rows]
-    eps = float(jnp.finfo(found.values.dtype).eps)
+    vectors, residuals = found.values[rows], found.residuals[rows]
+    eps, size = float(jnp.finfo(vectors.dtype).eps), vectors.shape[1]
     close = np.full(len(rows), 20 * eps**0.5)
     first, owner = merged(vectors, residuals, close)
+    matrices = None
+    if size <= DENSE:
+        matrices = jacobians(equations.image, vectors[first], rows_of(likes, rows[first])).astype(float)
     # What is known to fewer digits, a double root or a minimum of q, is one within more of them.
-    singular = _singular(equations, vectors[first], take(likes, rows[first]), eps) | resting[rows[first]]
+    singular = resting[rows[first]].copy()
+    if matrices is not None and size <= _LOOKED_AT:
+        singular |= _singular(matrices - np.eye(size) if kind_of(equations.system) == "map" else matrices, eps)
     second, heir = merged(vectors[first], residuals[first], np.where(singular, eps**0.25, 20 * eps**0.5))
     owners = np.full(len(good), -1)
     if len(rows):
         owners[rows] = heir[owner]
-    return owners, rows[first[second]]
+    return Distinct(owners, rows[first[second]], None if matrices is None else matrices[second])
 
 
-def _singular(equations: Equations, vectors: np.ndarray, likes: State, eps: float) -> np.ndarray:
-    if not len(vectors) or vectors.shape[1] > _LOOKED_AT:
-        return np.zeros(len(vectors), bool)
-    shift = np.eye(vectors.shape[1]) if kind_of(equations.system) == "map" else 0
-    values = np.linalg.svd(np.asarray(_matrices(equations, jnp.asarray(vectors), likes)) - shift, compute_uv=False)
+def _singular(matrices: np.ndarray, eps: float) -> np.ndarray:
+    values = np.linalg.svd(matrices, compute_uv=False)
     return values[:, -1] <= eps**0.25 * np.maximum(1, values[:, 0])
 
 
-@eqx.filter_jit
-def _matrices(equations: Equations, vectors: Any, likes: State) -> Any:
-    one = lambda row: jax.jacfwd(equations.image)(row[0], row[1])  # noqa: E731
-    return over_starts(one, (vectors, likes), vectors.shape[1])
-
-
-def spectra_at(equations: Equations, vectors: Any, likes: State, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues at each point, the least stable first, and how near the border is neutral."""
-    size, eps = vectors.shape[1], float(jnp.finfo(vectors.dtype).eps)
-    if not len(vectors):
-        return np.zeros((0, min(size, count) if size > DENSE else size), complex), np.zeros(0)
-    if size > DENSE:
-        points = jax.vmap(from_vector)(vectors, likes)
-        system, at, key = equations.system, equations.at, equations.key
-        rows = [take(points, row) for row in range(len(vectors))]
-        answers = [linear_stability(system, point, at=at, key=key, count=count) for point in rows]
-        return np.stack([a.spectrum for a in answers]), np.stack([a.tolerance for a in answers])
-    matrices = np.asarray(_matrices(equations, vectors, likes), float)
+def spectra_of(matrices: np.ndarray, kind: str, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues of each matrix, the least stable first, and how near the border is neutral."""
     values = np.linalg.eigvals(matrices).astype(complex)
-    order = np.stack([least_stable_first(row, kind_of(equations.system)) for row in values])
+    order = np.array([least_stable_first(row, kind) for row in values], int).reshape(values.shape)
     # Where it is singular a point is known to the root of the residual, and its eigenvalues no better.
     tolerances = 100 * eps**0.5 * np.maximum(1, np.linalg.norm(matrices, 2, axis=(1, 2)))
     return np.take_along_axis(values, order, axis=1), tolerances
 
 
-def take(tree: State, rows: Any) -> State:
-    """Rows of a batch of states."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)
+def leading_spectra(equations: Equations, vectors: Any, likes: State, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of states too large for a matrix: the leading eigenvalues alone."""
+    if not len(vectors):
+        return np.zeros((0, min(vectors.shape[1], count)), complex), np.zeros(0)
+    system, at, key = equations.system, equations.at, equations.key
+    points = [from_vector(jnp.asarray(vector), rows_of(likes, row)) for row, vector in enumerate(vectors)]
+    answers = [linear_stability(system, point, at=at, key=key, count=count) for point in points]
+    return np.stack([a.spectrum for a in answers]), np.stack([a.tolerance for a in answers])

@@ -18,15 +18,20 @@ almost touch, run on until they part, and bisected again. Between them they shad
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 from jaxtyping import Array, Complex, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics.equilibria._manifold import along_flow, along_map, expansion
+from separatrix.diagnostics.equilibria.rest import Equations
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, from_vector, kind_of
+from separatrix.linear.root_search import find_roots
+
+# Of the search for the saddle from where the user says it is.
+_STEPS = 64
 
 
 class Separatrix(Result):
@@ -128,7 +133,7 @@ def separatrix(
         raise TypeError(explain("separatrix: system", "an SDE", "a Flow or an invertible Map", "Ask its drift."))
     if not length > 0 or rows < 8:
         raise ValueError(explain("separatrix: length and rows", (length, rows), "length > 0, rows >= 8", "Raise them."))
-    jacobian, residual = _polished(Jacobian(system, saddle, at=at), kind)
+    jacobian, residual = _polished(Jacobian(system, saddle, at=at))
     values, stable, normal = _directions(np.asarray(jacobian.matrix(), float), kind)
     d, k = stable.shape
     single = jacobian.point.dtype == jnp.float32
@@ -146,20 +151,18 @@ def separatrix(
     )  # fmt: skip
 
 
-def _polished(jacobian: Jacobian, kind: str) -> tuple[Jacobian, float]:
+def _polished(jacobian: Jacobian) -> tuple[Jacobian, float]:
     """The Jacobian at the fixed point nearby, and what is left of its equation."""
-
-    def equation(x: Any, arguments: Any) -> Any:
-        return jacobian.image(x) - x if kind == "map" else jacobian.image(x)
-
+    likes = jax.tree.map(lambda leaf: leaf[None], jacobian.state)
+    found = find_roots(Equations(jacobian.system, jacobian.at, None), jacobian.point[None], likes, _STEPS)
     eps = float(jnp.finfo(jacobian.point.dtype).eps)
-    solver = optx.Newton(rtol=eps**0.75, atol=eps**0.75)
-    found = optx.root_find(equation, solver, jacobian.point, max_steps=50, throw=False)
-    residual = float(jnp.linalg.norm(equation(found.value, None)))
+    residual = float(found.residuals[0]) * max(1.0, float(np.linalg.norm(found.values[0])))
     if not np.isfinite(residual) or residual > eps**0.25:
         do = "Start nearer to it: fixed_points or edge_state finds it."
         raise ValueError(explain("separatrix: saddle", f"no fixed point near {jacobian.point}", "a saddle", do))
-    return Jacobian(jacobian.system, from_vector(found.value, jacobian.state), at=jacobian.at), residual
+    return Jacobian(
+        jacobian.system, from_vector(jnp.asarray(found.values[0]), jacobian.state), at=jacobian.at
+    ), residual
 
 
 def _directions(matrix: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

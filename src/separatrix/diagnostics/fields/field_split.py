@@ -32,6 +32,7 @@ from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.question import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, dimension_of, kind_of, rate
+from separatrix.linear.spectrum import euler_edge
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map, NearIdentityMap
 
@@ -233,14 +234,11 @@ def _formed(matrix: Any) -> tuple[Any, ...]:
 
 
 def _euler_edge(matrix: Any) -> float:
-    """The least -2 Re lambda/|lambda|^2 of the eigenvalues that are not zero to the root of rounding."""
+    """The step size up to which Euler's steps do not grow, with what is zero to the root of rounding as zero."""
     if is_traced(matrix) or not np.isfinite(matrix).all():
         return np.nan
-    values = np.linalg.eigvals(np.asarray(matrix, float))
     rounding = float(jnp.finfo(matrix.dtype).eps) ** 0.5 * max(float(np.linalg.norm(matrix, 2)), 1e-300)
-    moving = values[np.abs(values) > rounding]
-    real = np.where(np.abs(moving.real) > rounding, moving.real, 0.0)
-    return float(np.min(np.where(real < 0, -2 * real / np.abs(moving) ** 2, 0.0), initial=np.inf))
+    return euler_edge(np.linalg.eigvals(np.asarray(matrix, float)), rounding)
 
 
 @eqx.filter_jit
