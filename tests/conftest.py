@@ -75,6 +75,12 @@ def pytest_configure(config):
         config.pluginmanager.register(durations.Recorder(), "durations-recorder")
 
 
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items):
     record = durations.recorded()
     for item in items:
