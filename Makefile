@@ -1,7 +1,7 @@
 # One command each. Every target makes .venv if it is missing.
 #
 #   make tour    the tour: real data in, one report out (out/tour)
-#   make test    the tests, two workers; test-slow: the long ones
+#   make test    the tests, two workers; test-slow: the long ones; durations: all, what each costs is recorded
 #   make check   ruff and pyright
 #   make bench   every benchmark against its peers, in an environment of its own
 #   make reliability   runs on disk: 1,000 kills, 10,000 changed files, a disk that refuses, races
@@ -17,7 +17,7 @@ BIN := .venv/bin
 BENCH := benchmarks/.venv
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: tour test test-slow check format bench reliability docs clean
+.PHONY: tour test test-slow durations check format bench reliability docs clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml
@@ -34,10 +34,10 @@ tour: .venv/.installed
 	$(BIN)/separatrix tour --out out/tour
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(TESTS)
 
 test-slow: .venv/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow $(TESTS)
 
 check: .venv/.installed
 	$(BIN)/ruff check .

@@ -1,4 +1,11 @@
-"""Every system in the catalogue obeys the contract of its kind."""
+"""Every system in the catalogue obeys the contract of its kind.
+
+A test costs what it compiles. One program for each entry (`Probe.one`: the rate, its gradient and differences, a run, a
+run resumed) is therefore asked all questions: with other states, other parameters, other keys it must not compile again.
+A second program is the same run over a batch, a third the bare call. Dtypes are read off the traces, which compile nothing.
+"""
+
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +16,8 @@ import separatrix as sx
 from separatrix._tree import is_inexact
 
 ENTRIES = sx.catalogue.entries()
-
-
-def cases(entries):
-    return pytest.mark.parametrize("entry", entries, ids=[entry.name for entry in entries])
-
-
-CASES = cases(ENTRIES)
+# Central differences at h = eps^(1/3) are right to about eps^(2/3) of the third derivative.
+H = 6e-6
 
 
 def rate(entry, system, state, key):
@@ -35,8 +37,75 @@ def run(entry, system, state, key, **keywords):
     return sx.evolve(system, state, steps=5, step_size=entry.step_size, key=key, **keywords)
 
 
-def key_of(entry):
-    return jax.random.key(7) if entry.random else None
+def resumed(entry, system, state, key):
+    """Five steps of a map, after two of which it stopped."""
+    half = sx.evolve(system, state, steps=2, key=key, save="last")
+    return sx.evolve(system, half.final, steps=3, start=2, key=key, save="last").final
+
+
+def slopes(entry, system, state, key):
+    """Derivative of a weighted sum of the rate along a direction: by reverse mode, by differences, and its scale."""
+    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: x if is_inexact(x) else 0.0, state))
+
+    def total(vector):
+        values = jax.tree.map(lambda new, old: new if is_inexact(old) else old, unravel(vector), state)
+        rates = [leaf.ravel() for leaf in jax.tree.leaves(rate(entry, system, values, key)) if is_inexact(leaf)]
+        return sum(leaf @ jnp.cos(jnp.arange(1.0, leaf.size + 1)).astype(leaf.dtype) for leaf in rates)
+
+    direction = jnp.cos(jnp.arange(float(flat.size)))
+    gradient = jax.grad(total)(flat)
+    plus, minus = jax.lax.map(total, jnp.stack([flat + H * direction, flat - H * direction]))
+    scale = 1.0 + jnp.linalg.norm(gradient) * jnp.linalg.norm(direction)
+    return gradient @ direction, (plus - minus) / (2 * H), scale
+
+
+class Probe:
+    """The compiled programs of one entry, each made when it is first asked for."""
+
+    def __init__(self, entry):
+        self.entry, self.system, self.state = entry, entry.build(), entry.start()
+        self.key = jax.random.key(7) if entry.random else None
+        self.traces = 0
+        self.one = jax.jit(self._answers)
+
+    def _answers(self, system, state, key):
+        self.traces += 1
+        of = (self.entry, system, state, key)
+        answers = {"rate": rate(*of), "final": run(*of).final, "slopes": slopes(*of)}
+        return answers | ({"resumed": resumed(*of)} if self.entry.kind == "map" else {})
+
+    @cached_property
+    def bare(self):
+        """The trajectory of the bare call."""
+        return run(self.entry, self.system, self.state, self.key)
+
+    @cached_property
+    def answers(self):
+        return self.one(self.system, self.state, self.key)
+
+    @cached_property
+    def others(self):
+        """Three states, the first of them the entry's own."""
+        return [scaled(self.state, factor) for factor in (1.0, 0.9, 0.8)]
+
+
+@pytest.fixture(scope="module")
+def probe(request):
+    return Probe(request.param)
+
+
+def cases(entries):
+    # The scope puts the tests of one entry side by side.
+    return pytest.mark.parametrize(
+        "probe", entries, ids=[entry.name for entry in entries], indirect=True, scope="module"
+    )
+
+
+CASES = cases(ENTRIES)
+
+
+def scaled(tree, factor):
+    return jax.tree.map(lambda leaf: leaf * factor if is_inexact(leaf) else leaf, tree)
 
 
 def forms(tree):
@@ -55,114 +124,80 @@ def to_float32(tree):
 
 
 @CASES
-def test_kind_is_what_it_says(entry):
+def test_kind_is_what_it_says(probe):
     kinds = {"map": sx.Map, "flow": sx.Flow, "sde": sx.SDE}
-    assert isinstance(entry.build(), kinds[entry.kind])
-    assert sx.catalogue.entry(entry.name) is entry
+    assert isinstance(probe.system, kinds[probe.entry.kind])
+    assert sx.catalogue.entry(probe.entry.name) is probe.entry
 
 
 @CASES
-def test_system_is_a_pytree_that_survives_flattening(entry):
-    system, state, key = entry.build(), entry.start(), key_of(entry)
-    leaves, structure = jax.tree.flatten(system)
+def test_system_is_a_pytree_that_survives_flattening(probe):
+    leaves, structure = jax.tree.flatten(probe.system)
     rebuilt = jax.tree.unflatten(structure, leaves)
-    assert_close(rate(entry, rebuilt, state, key), rate(entry, system, state, key), factor=0)
+    assert_close(probe.one(rebuilt, probe.state, probe.key)["rate"], probe.answers["rate"], factor=0)
 
 
 @CASES
-def test_form_and_dtype_of_the_state_are_kept(entry):
-    system, state, key = entry.build(), entry.start(), key_of(entry)
-    assert forms(run(entry, system, state, key).final) == forms(state)
+def test_form_and_dtype_of_the_state_are_kept(probe):
+    assert forms(probe.bare.final) == forms(probe.state) == forms(probe.answers["final"])
 
 
 @CASES
-def test_float32_stays_float32(entry):
-    system, state = to_float32(entry.build()), to_float32(entry.start())
-    trajectory = run(entry, system, state, key_of(entry))
+def test_float32_stays_float32(probe):
+    system, state = to_float32(probe.system), to_float32(probe.state)
+    trajectory = jax.eval_shape(lambda s, x: run(probe.entry, s, x, probe.key), system, state)
     assert forms(trajectory.final) == forms(state)
     assert jnp.float64 not in {jnp.result_type(leaf) for leaf in jax.tree.leaves(trajectory.states)}
 
 
 @CASES
-def test_jit_changes_nothing(entry):
-    system, state, key = entry.build(), entry.start(), key_of(entry)
-    jitted = jax.jit(lambda s, x: run(entry, s, x, key).final)
-    assert_close(jitted(system, state), run(entry, system, state, key).final, factor=1e4)
+def test_jit_changes_nothing(probe):
+    assert_close(probe.answers["final"], probe.bare.final, factor=1e4)
 
 
 @CASES
-def test_vmap_equals_a_loop(entry):
-    system, state, key = entry.build(), entry.start(), key_of(entry)
-    others = [jax.tree.map(lambda leaf, c=c: leaf * c if is_inexact(leaf) else leaf, state) for c in (1.0, 0.9, 0.8)]
-    batch = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *others)
-    together = jax.vmap(lambda x: run(entry, system, x, key).final)(batch)
-    for number, other in enumerate(others):
+def test_vmap_equals_a_loop(probe):
+    batch = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *probe.others)
+    together = jax.jit(jax.vmap(lambda x: run(probe.entry, probe.system, x, probe.key).final))(batch)
+    for number, other in enumerate(probe.others):
         member = jax.tree.map(lambda leaf, i=number: leaf[i], together)
-        assert_close(member, run(entry, system, other, key).final, factor=1e4)
+        assert_close(member, probe.one(probe.system, other, probe.key)["final"], factor=1e4)
 
 
 @CASES
-def test_gradient_in_the_state_equals_finite_differences(entry):
-    system, state, key = entry.build(), entry.start(), key_of(entry)
-    flat, unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: x if is_inexact(x) else 0.0, state))
-
-    def total(vector):
-        values = jax.tree.map(lambda new, old: new if is_inexact(old) else old, unravel(vector), state)
-        rates = [leaf.ravel() for leaf in jax.tree.leaves(rate(entry, system, values, key)) if is_inexact(leaf)]
-        return sum(leaf @ jnp.cos(jnp.arange(1.0, leaf.size + 1)).astype(leaf.dtype) for leaf in rates)
-
-    direction = jnp.cos(jnp.arange(float(flat.size)))
-    slope = jax.grad(total)(flat) @ direction
-    # Central differences at h = eps^(1/3) are right to about eps^(2/3) of the third derivative.
-    h = 6e-6
-    measured = (total(flat + h * direction) - total(flat - h * direction)) / (2 * h)
-    scale = 1.0 + float(jnp.linalg.norm(jax.grad(total)(flat)) * jnp.linalg.norm(direction))
-    curved = 1e4 if entry.name in {"robertson", "arenstorf"} else 1.0
+def test_gradient_in_the_state_equals_finite_differences(probe):
+    slope, measured, scale = probe.answers["slopes"]
+    curved = 1e4 if probe.entry.name in {"robertson", "arenstorf"} else 1.0
     assert abs(slope - measured) < 1e-7 * scale * curved
 
 
 @CASES
-def test_second_call_does_not_compile(entry):
-    system, state, key = entry.build(), entry.start(), key_of(entry)
-    count = 0
-
-    @jax.jit
-    def counted(s, x):
-        nonlocal count
-        count += 1
-        return rate(entry, s, x, key)
-
-    moved = jax.tree.map(lambda leaf: leaf * 1.01 if is_inexact(leaf) else leaf, system)
-    counted(system, state)
-    counted(moved, state)
-    assert count == 1
+def test_other_values_do_not_compile_again(probe):
+    probe.answers
+    probe.one(scaled(probe.system, 1.01), probe.others[1], probe.key)
+    assert probe.traces == 1
 
 
-@cases([entry for entry in ENTRIES if entry.kind == "map"])
-def test_same_key_same_path_and_resumed_or_not(entry):
-    system, state, key = entry.build(), entry.start(), key_of(entry)
-    whole = sx.evolve(system, state, steps=5, key=key)
-    half = sx.evolve(system, state, steps=2, key=key)
-    rest = sx.evolve(system, half.final, steps=3, start=2, key=key)
-    assert_close(rest.final, whole.final, factor=0 if entry.random else 10)
+@cases([entry for entry in ENTRIES if entry.kind == "map" and entry.span >= 5])
+def test_same_key_same_path_and_resumed_or_not(probe):
+    assert_close(probe.answers["resumed"], probe.answers["final"], factor=0 if probe.entry.random else 10)
 
 
 @cases([entry for entry in ENTRIES if entry.random])
-def test_random_systems_refuse_to_run_without_a_key_and_differ_by_it(entry):
-    system, state = entry.build(), entry.start()
-    first, again, other = (run(entry, system, state, jax.random.key(seed)).final for seed in (1, 1, 2))
+def test_random_systems_refuse_to_run_without_a_key_and_differ_by_it(probe):
+    keys = [jax.random.key(seed) for seed in (1, 1, 2)]
+    first, again, other = (probe.one(probe.system, probe.state, key)["final"] for key in keys)
     assert_close(first, again, factor=0)
     assert any(bool(jnp.any(a != b)) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True))
-    if entry.kind == "sde":
+    if probe.entry.kind == "sde":
         with pytest.raises(ValueError, match="key=None"):
-            run(entry, system, state, None)
+            run(probe.entry, probe.system, probe.state, None)
 
 
 @CASES
-def test_text_form_names_the_kind_and_stays_short(entry):
-    trajectory = run(entry, entry.build(), entry.start(), key_of(entry))
-    assert repr(trajectory).startswith("Trajectory(completed; times (")
-    assert set(entry.to_dict()) == {"name", "kind", "summary", "equation", "truth"}
+def test_text_form_names_the_kind_and_stays_short(probe):
+    assert repr(probe.bare).startswith("Trajectory(completed; times (")
+    assert set(probe.entry.to_dict()) == {"name", "kind", "summary", "equation", "truth"}
 
 
 def test_unknown_name_tells_the_known_ones():

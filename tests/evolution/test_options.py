@@ -345,7 +345,6 @@ def test_an_sde_by_diffrax_is_differentiable_along_its_path():
 
 
 def test_a_second_call_of_the_same_shapes_compiles_nothing():
-    jax.clear_caches()
     count = []
 
     class Counted(sx.Flow):
