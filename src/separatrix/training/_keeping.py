@@ -26,6 +26,7 @@ class Found(NamedTuple):
     rows: dict[str, Any]
     best: Any
     patience: dict[str, Any] | None
+    events: list[dict[str, Any]]
 
 
 class Keeper:
@@ -52,7 +53,9 @@ class Keeper:
         self._at = step
         state = run.load(like, at="state", step=step).tree
         best = run.load(best_like, at="best", step=step).tree if "best" in saved.tree else None
-        return Found(step, state, saved.tree["rows"], best, saved.tree.get("patience"))
+        happened = [event for event in run.events if event["event"] in ("skip", "roll_back") and event["step"] <= step]
+        events = [{name: value for name, value in event.items() if name != "time"} for event in happened]
+        return Found(step, state, saved.tree["rows"], best, saved.tree.get("patience"), events)
 
     def log(self, step: int, metrics: dict[str, Any]) -> None:
         """Note what was measured."""
@@ -77,9 +80,9 @@ class Keeper:
             return time.monotonic() - self._saved > _SECONDS
         return n - max(self._at, 0) >= self._every if least else n % self._every == 0
 
-    def save(self, n: int, tree: Any, key: Any, cursor: Any, *, wait: bool = False) -> None:
-        """Save a checkpoint, once a step."""
-        if self._run is not None and n != self._at:
+    def save(self, n: int, tree: Any, key: Any, cursor: Any, *, wait: bool = False, again: bool = False) -> None:
+        """Save a checkpoint, once a step unless asked again."""
+        if self._run is not None and (n != self._at or again):
             self._run.save(n, tree, key=key, cursor=cursor, wait=wait)
             self._saved, self._at = time.monotonic(), n
 
