@@ -39,7 +39,10 @@ def loss(model, batch, *, key):
 
 def start():
     w, v = jax.random.split(jax.random.key(1))
-    return {"w": 0.4 * jax.random.normal(w, (5, 16), jnp.float32), "v": 0.2 * jax.random.normal(v, (16, 1), jnp.float32)}
+    return {
+        "w": 0.4 * jax.random.normal(w, (5, 16), jnp.float32),
+        "v": 0.2 * jax.random.normal(v, (16, 1), jnp.float32),
+    }
 
 
 CASES = {
