@@ -10,6 +10,7 @@ held up      a checkpoint of 100 MB: how long it keeps the computation from goin
 """
 
 import argparse
+import codecs
 import os
 import shutil
 import signal
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _kills import EVERY, NAMES, NUMBERS, Board, forked, kill_once, race, write_run
+from _children import CHILDREN
+from _kills import EVERY, NAMES, NUMBERS, Board, kill_once, race
 from _mutants import ACCIDENTS, Watch, forgeries
 from _refusals import full_disk, read_only, refuse_each
 from _table import report
@@ -66,7 +68,13 @@ def mutated(folder: Path, count: int) -> list[list[Any]]:
     read = {"by accident": 0, "on purpose": 0}
     wrong, slowest = dict(read), 0.0
     forged_files = forgeries(whole, sign)
-    load_tree(newest)  # what is imported on first use is imported
+    # What Python and JAX import on first use is imported: what a file runs, it runs at each reading.
+    for name in ("utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be"):
+        codecs.lookup(name)
+    for data in (whole, *forged_files):
+        newest.write_bytes(data)
+        _read_well(path, newest, data == whole, "on purpose", watch)
+    watch = Watch()
     for number in range(count + len(forged_files)):
         kind = "by accident" if number < count else "on purpose"
         if kind == "by accident":
@@ -139,13 +147,13 @@ def refused(folder: Path) -> list[list[Any]]:
 
 def raced(folder: Path, count: int) -> list[list[Any]]:
     """Rows of the table for two processes that take one run."""
-    new = [race(lambda n=n: Run.create(folder / f"race{n}")) for n in range(count // 2)]
+    new = [race(folder / f"race{n}", new=True) for n in range(count // 2)]
     left = folder / "left"
     Run.create(left).close()
     random, stale = np.random.default_rng(0), []
     for _ in range(count - count // 2):
         kill_once_held(left, random)
-        stale.append(race(lambda: Run.reopen(left)))
+        stale.append(race(left, new=False))
     rows = (("new run", new), ("run of a dead process", stale))
     return [[f"two take a {name}", len(won), sum(n != 1 for n in won), "one winner each"] for name, won in rows]
 
@@ -153,12 +161,12 @@ def raced(folder: Path, count: int) -> list[list[Any]]:
 def kill_once_held(path: Path, random: np.random.Generator) -> None:
     """Leave a lock of a dead process."""
     board = Board(NAMES)
-    pid = forked(lambda: write_run(path, board, beside=False))
+    pid = CHILDREN.start("write_run", str(path), str(board.path), False)
     while board["step"] < 1:
         time.sleep(0.001)
     time.sleep(random.uniform(0, 0.002))
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    CHILDREN.wait(pid)
 
 
 def held_up(folder: Path, repeats: int, megabytes: int = 100) -> list[list[Any]]:

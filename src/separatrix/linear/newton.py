@@ -169,7 +169,7 @@ def steps_by_products(equations: Any, values: Array, extra: Any, wanted: Array) 
     def one(z: Any, extra: Any) -> Any:
         residual, push = jax.linearize(lambda z: equations(z, extra), z)
         length = jnp.linalg.norm(residual)
-        loose = jnp.clip(length / jnp.maximum(jnp.linalg.norm(z), 1), _TIGHT, _LOOSE)
+        loose: Any = jnp.clip(length / jnp.maximum(jnp.linalg.norm(z), 1), _TIGHT, _LOOSE)
         space = min(size, _KRYLOV)
         step = gmres(push, -residual, tol=loose, restart=space, maxiter=_RESTARTS, solve_method="incremental")[0]
         left = jnp.linalg.norm(push(step) + residual)

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-# It forks processes and kills them: behind the marker, and never without an end.
-pytestmark = pytest.mark.slow
-
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 CODE = """
 import json, pathlib, sys
