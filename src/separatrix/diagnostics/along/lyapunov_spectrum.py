@@ -151,15 +151,17 @@ def lyapunov_spectrum(
     - `count`: how many, the largest; all by default, 20 where there are more than 128. The Jacobian is never formed.
     - `steps`, `times`: how long, as for `evolve`: numbers of steps, or `(t0, t1)` of a flow or SDE. By default all steps of
       a `FiniteMap`, else some seconds' worth: at most 500,000 steps.
-    - `step_size`, `method`: of a flow or SDE. By default the Dormand-Prince method of order 8, for an SDE `SRA1` or
-      `EulerMaruyama`, with a step from the fastest rate seen along a short orbit. The error of an SDE's method in h is
-      not in the standard errors: halve `step_size` to see it.
+    - `step_size`, `method`: of a flow or SDE. Without a step a flow goes by `RK4`, at a step for which the error of the
+      method, measured along the transient, is a quarter of the standard error. With one it goes by the Dormand-Prince
+      method of order 8. An SDE goes by `SRA1` or `EulerMaruyama` at a step from the fastest rate seen along a short orbit,
+      whose error is not in the standard errors: halve `step_size` to see it.
     - `transient`: steps or time at first that do not count; a ninth of the run by default. It is lengthened by what
       does not fill whole batches.
     - `key`: randomness; the orbit is the one that `evolve` gives with it. `start`: number of a map's first step.
     - `batches`: parts that count, at least 2; 64 by default, or half of the steps of a short run.
       Errors hold where one is longer than the memory of the orbit.
-    - `interval`: steps between orthonormalisations; by default as many as keep half of the digits, 1 under `jit`.
+    - `interval`: steps between orthonormalisations; by default as many as keep ten digits of what each direction grew by,
+      1 of a map under `jit`.
 
     Under `jit` and `vmap` say `steps`, and for a flow `step_size` or `times`. Exponents can be differentiated where none
     is positive; the gradient through a chaotic orbit grows as its perturbations do, and is refused when it is run.
@@ -349,12 +351,13 @@ def _ask(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> L
     count = size if size <= _ALL else _LEADING
     if isinstance(system, Map):
         return _ask_map(system, state, count, int(at), key)
-    if not isinstance(system, Flow):
-        key = jax.random.key(0) if key is None else key
-    step_size = (1.0 if isinstance(system, Flow) else 0.01) / fastest_rate(system, state, float(at), key)
     steps = _steps_for(state)
-    times = (float(at), float(at) + steps * step_size)
-    return lyapunov_spectrum(system, state, count=count, times=times, steps=steps, key=key)
+    if isinstance(system, Flow):
+        times = (float(at), float(at) + steps / fastest_rate(system, state, float(at)))
+        return lyapunov_spectrum(system, state, count=count, times=times)
+    key = jax.random.key(0) if key is None else key
+    span = steps * 0.01 / fastest_rate(system, state, float(at), key)
+    return lyapunov_spectrum(system, state, count=count, times=(float(at), float(at) + span), steps=steps, key=key)
 
 
 def _steps_for(state: State) -> int:
