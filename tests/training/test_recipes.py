@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from separatrix.training._fields import built
+from separatrix.training.recipes._fields import built
 from separatrix.training.recipes import (
     _RECIPES,
     canonical,

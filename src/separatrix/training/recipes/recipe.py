@@ -10,6 +10,8 @@ that a file can choose among recipes and never bring code. What a recipe is aske
 - `task()`: what to train, a `Task`;
 - `template()`: the untrained model of a settled recipe, which gives the form of a saved one, without the data;
 - `resume(run, **options)`: go on with a run of it to the end;
+- `results(model)`: what the trained model does on the part for testing, as plain values: numbers with their standard
+  errors, and what pictures are drawn of;
 - and one method for each thing that can be done with the trained model: `predict`, `sample`, `forecast`, `diagnose`.
 """
 
@@ -20,8 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from separatrix._errors import explain
-from separatrix.training._fields import built, nearest, plain_of, require_fields
-from separatrix.training._toml import toml_of
+from separatrix.training.recipes._fields import built, nearest, plain_of, require_fields
+from separatrix.training.recipes._toml import toml_of
 from separatrix.training.run import encode, fingerprint
 
 DEEDS = ("predict", "sample", "forecast", "diagnose")
@@ -33,6 +35,7 @@ class Task:
 
     - `objective`, `initial`, `data`: as `fit` takes them. `optimizer`: likewise.
     - `options`: further options of `fit`: `batch_size`, `epochs`, `metrics`, `validation`.
+    - `notes`: what must be reported of the data: gaps that were filled, rows that were left out.
     """
 
     objective: Any
@@ -40,6 +43,7 @@ class Task:
     data: Any = None
     optimizer: Any = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Recipe(Protocol):
@@ -48,6 +52,7 @@ class Recipe(Protocol):
     def settled(self) -> "Recipe": ...
     def task(self) -> Task: ...
     def template(self) -> Any: ...
+    def results(self, model: Any) -> dict[str, Any]: ...
     def resume(self, run: Any, **options: Any) -> Any: ...
 
 

@@ -1,0 +1,145 @@
+r"""What all recipes share: where the data lies, how long training takes, and going on with a run.
+
+    settled recipe  ->  task  ->  fit(..., run=folder)  ->  results.json beside the checkpoints
+
+The folder holds everything: name and fields of the recipe, metrics, events, checkpoints, and at the end the results on
+the part for testing. A run that was stopped or killed goes on from there, with the fields it was begun with.
+"""
+
+import abc
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from separatrix._errors import explain
+from separatrix._files import write_whole
+from separatrix.training.recipes._carry import carry
+from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
+from separatrix.training.run import Run
+
+RESULTS = "results.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training(abc.ABC):
+    """The fields that every recipe has."""
+
+    data: Path
+    """The file or folder to learn from, or the name of a data set of `separatrix data list`."""
+    epochs: int = 50
+    """How often every example is used, if `steps` is not given."""
+    steps: int | None = None
+    """How many steps to take."""
+    batch_size: int = 64
+    """Examples a step; all, where there are fewer."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    seed: int = 0
+    """Decides the split, the first weights and the batches."""
+    digest: str = ""
+    """Settled from the data: its SHA-256, so that a run goes on with the data it began with."""
+
+    @abc.abstractmethod
+    def settled(self) -> "Training":
+        """The recipe with what it learns from the data in its fields."""
+
+    @abc.abstractmethod
+    def task(self) -> Task:
+        """What to train."""
+
+    @abc.abstractmethod
+    def model(self, key: Any) -> Any:
+        """A new model of a settled recipe."""
+
+    @abc.abstractmethod
+    def results(self, model: Any) -> dict[str, Any]:
+        """What a model does on the part for testing."""
+
+    def template(self) -> Any:
+        """The form of a model of a settled recipe."""
+        return eqx.filter_eval_shape(self.model, jax.random.key(0))
+
+    def resume(self, run: Run, **options: Any) -> Run:
+        """Go on with a run of this recipe, to its end."""
+        return carried_out(self, run.path, **options)
+
+
+def train(recipe: Any, path: Any, **options: Any) -> Run:
+    """Settle a recipe, make the folder of its run, and carry it out.
+
+    **Arguments:**
+
+    - `recipe`: as `recipe_from` gives it. `path`: a new or empty folder.
+    - `options`: `monitor`, a `StabilityMonitor`; `progress`, called as `progress(step, steps, metrics)`.
+
+    **Returns:** the run, with its results.
+
+    **Raises:** as the readers, for data that cannot be used; `StorageError` for a folder that cannot be; `Diverged`.
+    """
+    require_counts(recipe)
+    settled = recipe.settled()
+    with Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled)) as run:
+        run.finish("interrupted")
+    return carried_out(settled, path, **options)
+
+
+def carried_out(recipe: Any, path: Any, **options: Any) -> Run:
+    """Carry out a run to its end, from where it stands, and note its results."""
+    task = recipe.task()
+    model = carry(task, path, **options)
+    found = recipe.results(model) | {"notes": list(task.notes)}
+    write_whole(Path(path) / RESULTS, json.dumps(found, allow_nan=False) + "\n")
+    return Run.open(path)
+
+
+def results_of(run: Run) -> dict[str, Any] | None:
+    """What `train` noted when a run was at its end; None before."""
+    path = run.path / RESULTS
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def recipe_of(run: Run) -> Any:
+    """The recipe of a run, as it was settled.
+
+    **Raises:** `ValueError` for a run that no recipe made.
+    """
+    if run.recipe is None:
+        do = "Open it in Python: sx.Run.open(path).model_like(template)."
+        raise ValueError(explain(str(run.path), "a run without a recipe", "one that `separatrix train` made", do))
+    return recipe_from(run.recipe, run.spec)
+
+
+def require_counts(recipe: Any) -> None:
+    """Refuse a recipe whose numbers can mean nothing, before its data is read."""
+    for name in ("epochs", "steps", "batch_size", "width", "depth", "length"):
+        value = getattr(recipe, name, None)
+        if value is not None and value < 1:
+            raise ValueError(explain(f"{recipe_name(recipe)}: {name}", value, "at least 1", "Repair the value."))
+    if not 0 < recipe.learning_rate < 10:
+        do = "Take 0.001."
+        raise ValueError(explain(f"{recipe_name(recipe)}: learning_rate", recipe.learning_rate, "0 to 10", do))
+    if not 0 <= recipe.seed < 2**31:
+        raise ValueError(explain(f"{recipe_name(recipe)}: seed", recipe.seed, "0 to 2^31", "Take 0."))
+
+
+def require_same_data(recipe: Any, digest: str) -> None:
+    """Refuse data that are not those that the recipe was settled on."""
+    if recipe.digest and recipe.digest != digest:
+        do = "Put the old file back, or train a new run on the new one."
+        got = f"data of SHA-256 {digest[:12]}..."
+        raise ValueError(explain(str(recipe.data), got, f"{recipe.digest[:12]}..., with which the run began", do))
+
+
+def steps_of(recipe: Any, examples: int) -> int:
+    """How many steps a run takes."""
+    return recipe.steps if recipe.steps is not None else recipe.epochs * -(-examples // min(recipe.batch_size, examples))
