@@ -13,6 +13,15 @@ from separatrix._errors import DataMissing, explain
 from separatrix.cli import output
 from separatrix.cli.climate import compute
 from separatrix.cli.command import Answer, Command, columns
+from separatrix.cli.runs import (
+    Export as Export,
+    Forecast as Forecast,
+    Predict as Predict,
+    Resume as Resume,
+    Sample as Sample,
+    Show as Show,
+    Train as Train,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

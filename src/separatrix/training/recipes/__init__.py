@@ -8,11 +8,13 @@ from separatrix.training.recipes.recipe import (
     canonical as canonical,
     identity as identity,
     read_recipe as read_recipe,
+    read_spec as read_spec,
     recipe_class as recipe_class,
     recipe_from as recipe_from,
     recipe_name as recipe_name,
     recipes as recipes,
     register_recipe as register_recipe,
+    spec_from_words as spec_from_words,
     spec_of as spec_of,
     spec_text as spec_text,
 )

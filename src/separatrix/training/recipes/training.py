@@ -22,6 +22,7 @@ from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, s
 from separatrix.training.run import Run
 
 RESULTS = "results.json"
+_WATCHED = 2_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class Training(abc.ABC):
     """Of Adam."""
     seed: int = 0
     """Decides the split, the first weights and the batches."""
+    watch: int | None = None
+    """Steps between readings of the sharpness; 0 for none. A hundredth of a run of 2,000 steps or more by default."""
     digest: str = ""
     """Settled from the data: its SHA-256, so that a run goes on with the data it began with."""
 
@@ -74,7 +77,8 @@ def train(recipe: Any, path: Any, **options: Any) -> Run:
     **Arguments:**
 
     - `recipe`: as `recipe_from` gives it. `path`: a new or empty folder.
-    - `options`: `monitor`, a `StabilityMonitor`; `progress`, called as `progress(step, steps, metrics)`.
+    - `options`: `monitor`, the class `StabilityMonitor`, for runs that are watched; `progress`, called as
+      `progress(step, steps, metrics)`.
 
     **Returns:** the run, with its results.
 
@@ -87,13 +91,23 @@ def train(recipe: Any, path: Any, **options: Any) -> Run:
     return carried_out(settled, path, **options)
 
 
-def carried_out(recipe: Any, path: Any, **options: Any) -> Run:
+def carried_out(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) -> Run:
     """Carry out a run to its end, from where it stands, and note its results."""
     task = recipe.task()
-    model = carry(task, path, **options)
+    every = watched_every(recipe, task.options["steps"])
+    watching = None if monitor is None or every is None else monitor(every=every)
+    model = carry(task, path, monitor=watching, progress=progress)
     found = recipe.results(model) | {"notes": list(task.notes)}
     write_whole(Path(path) / RESULTS, json.dumps(found, allow_nan=False) + "\n")
     return Run.open(path)
+
+
+def watched_every(recipe: Any, steps: int) -> int | None:
+    """Steps between two readings of a run; None for one that is not watched."""
+    if recipe.watch is None:
+        # Compiling the readings takes as long as some thousand steps of a small network.
+        return max(20, steps // 100) if steps >= _WATCHED else None
+    return recipe.watch or None
 
 
 def results_of(run: Run) -> dict[str, Any] | None:

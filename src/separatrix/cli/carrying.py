@@ -1,0 +1,104 @@
+"""Runs from the command line: carried out with progress on standard error, ended by a signal with all saved."""
+
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from separatrix._errors import SeparatrixError
+from separatrix.cli.command import Answer, columns
+from separatrix.cli.runs import require_run
+
+
+class Interrupted(SeparatrixError):
+    """A signal ended a run; its state is saved."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def free_folder(name: str) -> Path:
+    """runs/NAME-1, or with the next number that is free."""
+    number = 1
+    while Path("runs", f"{name}-{number}").exists():
+        number += 1
+    return Path("runs", f"{name}-{number}")
+
+
+def trained(recipe: Any, path: Path) -> Any:
+    """Train by a recipe in a new folder."""
+    recipes = importlib.import_module("separatrix.training.recipes")
+    return recipes.train(recipe, path, **_options())
+
+
+def resumed(path: Path) -> Any:
+    """Go on with a run; one that is finished is as it is."""
+    run = require_run(path)
+    recipes = importlib.import_module("separatrix.training.recipes")
+    recipe = recipes.recipe_of(run)
+    if run.status == "finished" and recipes.results_of(run) is not None:
+        return run
+    return recipe.resume(run, **_options())
+
+
+def _options() -> dict[str, Any]:
+    monitor = importlib.import_module("separatrix.optimization").StabilityMonitor
+    return {"monitor": monitor, "progress": progress()}
+
+
+def progress() -> Any:
+    """A function that says every so often how far a run is: step, rate, time left, numbers."""
+    began: list[tuple[float, int]] = []
+    said = [-1]
+
+    def say(step: int, steps: int, metrics: Any) -> None:
+        now = time.monotonic()
+        began or began.append((now, step))
+        tenth = 10 * step // max(1, steps)
+        if tenth == said[0]:
+            return
+        said[0] = tenth
+        start, first = began[0]
+        left = (now - start) / (step - first) * (steps - step) if step > first else None
+        rest = "" if left is None else f", {left:.0f} s left"
+        numbers = ", ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
+        print(f"step {step} of {steps}{rest}: {numbers}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def told(run: Any) -> Answer:
+    """What came out of a run."""
+    recipes = importlib.import_module("separatrix.training.recipes")
+    found = recipes.results_of(run) or {"test": {}, "notes": []}
+    step = run.checkpoints[-1] if run.checkpoints else 0
+    lines = [f"{run.recipe}: {run.status} at step {step}"]
+    lines += [f"note: {note}" for note in found["notes"]]
+    lines += [columns(test_rows(found))] if found["test"] else []
+    lines += [str(line) for line in found.get("text", ())]
+    lines += [f"run: {run.path}", f"see: separatrix show {run.path} --html {run.path}/report.html"]
+    data = {"run": str(run.path), "recipe": run.recipe, "status": run.status, "step": step}
+    return Answer(data | {"test": found["test"], "notes": found["notes"]}, "\n".join(lines))
+
+
+def test_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Each number on the part for testing with its standard error."""
+    return [
+        (f"test {name.replace('_', ' ')}", with_error(one), f"{one['about']} (of {one['of']})".strip())
+        for name, one in found["test"].items()
+    ]
+
+
+def with_error(one: dict[str, Any]) -> str:
+    """A number and its standard error.
+
+    >>> with_error({"value": 0.92593, "error": 0.0504})
+    '0.926 ± 0.050'
+    """
+    value, error = one["value"], one["error"]
+    if error is None or not error > 0:
+        return f"{value:.4g}"
+    digits = max(0, min(8, 1 - int(f"{error:e}".partition("e")[2])))
+    return f"{value:.{digits + 0}f} ± {error:.{digits}f}" if digits else f"{value:.4g} ± {error:.2g}"
