@@ -1,5 +1,6 @@
 """Recipes: from a user's file to a trained model, each a frozen dataclass that says everything."""
 
+from separatrix.training.recipes.findings import findings_of as findings_of
 from separatrix.training.recipes.recipe import (
     _RECIPES as _RECIPES,
     DEEDS as DEEDS,

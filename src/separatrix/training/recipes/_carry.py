@@ -45,11 +45,12 @@ class _Keeper:
             self.inner.watch(n, state, key)
             h = self.inner.history
             if h.steps and h.steps[-1] == n:
-                row = {"ratio": h.ratios[-1], "sharpness": h.sharpness[-1]}
+                row = {"sharpness_over_edge": h.ratios[-1], "sharpness": h.sharpness[-1]}
             for event in h.events[self.seen :]:
+                found = event.finding
                 self.run.event(
-                    "noticed", step=event.step, kind=event.kind, finding=str(event.finding),
-                    cause=event.finding.cause, remedy=event.finding.remedy,
+                    "noticed", step=int(event.step), kind=event.kind, name=found.name, evidence=found.evidence,
+                    relation=found.relation, threshold=found.threshold, cause=found.cause, remedy=found.remedy,
                 )  # fmt: skip
             self.seen = len(h.events)
         model = eqx.combine(parameters_of(state), self.rest)

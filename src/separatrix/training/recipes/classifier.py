@@ -92,6 +92,10 @@ class Classifier(Supervising):
         }
         return {"columns": columns, "notes": notes}
 
+    def program(self, model: Any) -> tuple[Any, tuple[int, ...], str]:
+        """log p of the classes for a batch of inputs, and what one input is."""
+        return lambda x: jax.nn.log_softmax(jax.vmap(model)(x)), self.shape, "float32"
+
     def _parts(self) -> Parts:
         parts = parts_of(self)
         if is_pictures(self):

@@ -91,6 +91,10 @@ class Regressor(Supervising):
         values = [float(value) for value in self._values(model, inputs)]
         return {"columns": {"row": names, str(self.target): values}, "notes": notes}
 
+    def program(self, model: Any) -> tuple[Any, tuple[int, ...], str]:
+        """The numbers for a batch of inputs, and what one input is."""
+        return lambda x: self.mean + self.scale * jax.vmap(model)(x)[:, 0], self.shape, "float32"
+
     def _parts(self) -> Parts:
         parts = parts_of(self)
         if parts.classes:
