@@ -168,21 +168,15 @@ REFUSED = {
         "got PlayersMap, expected an optimiser of one loss.*linear_stability",
     ),
     "a tolerance of NaN": (lambda: sx.StabilityMonitor(tol=float("nan")), ValueError, "tol\n  got nan"),
-    "loss and aux": (
-        lambda: sx.fit(lambda x: (x**2, x), optax.sgd(0.1), initial=jnp.array(1.0), steps=1),
+    "three of them": (
+        lambda: sx.fit(lambda x: (x**2, x, x), optax.sgd(0.1), initial=jnp.array(1.0), steps=1),
         TypeError,
-        "got a tuple of 2, expected a scalar.*metrics=",
+        "got a tuple of 3, expected a scalar.*metrics=",
     ),
-    "loss and aux, own optimiser, data": (
-        lambda: sx.fit(
-            lambda x, b: (spread(x, b), x),
-            lambda loss: sx.HeavyBall(loss, 0.1, 0.9),
-            POINTS,
-            initial=jnp.array(1.0),
-            steps=1,
-        ),
+    "two losses of one optimiser's state": (
+        lambda: sx.fit(lambda x: [x**2, x], optax.sgd(0.1), initial=jnp.array(1.0), steps=1),
         TypeError,
-        "got a tuple of 2, expected a scalar",
+        "got a list of 2, expected a scalar",
     ),
     "a vector": (
         lambda: sx.fit(lambda x: x**2, optax.sgd(0.1), initial=jnp.ones(2), steps=1),

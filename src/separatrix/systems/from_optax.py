@@ -52,12 +52,16 @@ class OptaxMap(Map):
             raise TypeError(
                 explain("from_optax: state", type(state).__name__, expected, "Start from map.init(parameters).")
             )
+        return self.descend(state, lambda values: (require_scalar(self.objective(values, key=key)), None))[0]
+
+    def descend(self, state: OptimizerState, loss_and_more: Function) -> tuple[OptimizerState, Any]:
+        """One step on a function of the parameters that returns (loss, more); return the state, and what more there was."""
         parameters, inner = state
 
         def objective(values: State) -> Any:
-            return require_scalar(self.objective(values, key=key))
+            return loss_and_more(values)[0]
 
-        value, gradient = jax.value_and_grad(objective)(parameters)
+        (value, more), gradient = jax.value_and_grad(loss_and_more, has_aux=True)(parameters)
         # Some transformations mix integer widths: they run under the promotion rules they were written for.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             updates, inner = self.transformation.update(
@@ -67,7 +71,7 @@ class OptaxMap(Map):
         broken = _gathered_nan(inner)
         if broken is not None:
             following = jax.tree.map(lambda leaf: jnp.where(broken, jnp.nan, leaf), following)
-        return OptimizerState(following, inner)
+        return OptimizerState(following, inner), more
 
 
 def _gathered_nan(inner: Any) -> Any:

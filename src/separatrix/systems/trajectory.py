@@ -29,6 +29,8 @@ class OutcomeKind(enum.IntEnum):
     ESCAPED = 3
     STIFF = 4
     EVENT = 5
+    STOPPED_EARLY = 6
+    INTERRUPTED = 7
 
 
 # Cause and remedy. An end that was asked for needs neither.
@@ -45,8 +47,10 @@ _ADVICE = {
     OutcomeKind.ESCAPED: "the solution blows up in finite time, at about the estimate: end times before it",
     OutcomeKind.STIFF: "the system looks stiff: try method=diffrax.Kvaerno5()",
     OutcomeKind.EVENT: "a terminating event came true",
+    OutcomeKind.STOPPED_EARLY: "",
+    OutcomeKind.INTERRUPTED: "somebody asked to stop: go on from `state`, or by the same call on the same run folder",
 }
-_REACHED = (OutcomeKind.COMPLETED, OutcomeKind.EVENT)
+_REACHED = (OutcomeKind.COMPLETED, OutcomeKind.EVENT, OutcomeKind.STOPPED_EARLY)
 _NAMES = tuple(kind.name.lower() for kind in OutcomeKind)
 
 
@@ -70,8 +74,8 @@ class Outcome(eqx.Module):
 
     @property
     def reached(self) -> Bool[Array, "..."]:
-        """Whether the evolution reached an end that was asked for: completed, or stopped by its event."""
-        return self.completed | (self.code == int(OutcomeKind.EVENT))
+        """Whether the evolution reached an end that was asked for: completed, stopped by its event, or early by a rule."""
+        return self.completed | (self.code == int(OutcomeKind.EVENT)) | (self.code == int(OutcomeKind.STOPPED_EARLY))
 
     @property
     def name(self) -> Any:

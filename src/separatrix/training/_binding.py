@@ -1,5 +1,6 @@
 """From what a user has (a loss, data, a model, an optimiser) to an objective of parameters and what is measured of it."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,33 +11,43 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import float_dtype
 from separatrix._types import State
-from separatrix.systems import _ranges
-from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
+from separatrix.systems._signature import accepts_key, as_pytree, positional_count
+from separatrix.systems.from_optax import from_optax
+from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.training._course import CourseState, parameters_of, with_layers
+from separatrix.training._examples import check_batch_size, examples_of
+from separatrix.training._forms import Form, How
 from separatrix.training._losses import Losses
-from separatrix.training._models import require_stateless
-from separatrix.training.sampled import OfModel, sampled
+from separatrix.training.sampled import OfModel, on_data
 from separatrix.training.supervised import Supervised
 
 # The metric of a sampled loss is taken on one batch that stays the same all along the run, drawn from its own stream.
-_METRIC_STREAM = 2**31 - 1
+METRIC_STREAM = 2**31 - 1
 
 
 def initial_of(objective: Any, initial: Any) -> Any:
     """The model to start from: as given, or as the objective holds it."""
     if initial is None:
         held = getattr(objective, "initial", None)
-        initial = objective.model(held) if isinstance(objective, Supervised) else held
-    require_stateless(initial, "fit: initial")
-    if not jax.tree.leaves(eqx.filter(initial, eqx.is_inexact_array)):
-        got = "nothing to train" if initial is None else f"{type(initial).__name__} without floating-point arrays"
-        raise ValueError(explain("fit: initial", got, "the model to start from", "Pass initial=model."))
+        return objective.model(held) if isinstance(objective, Supervised) else held
     return initial
 
 
-def bind(objective: Any, data: Any, batch_size: Any, rest: Any, key: Any) -> Objective:
+def require_trainable(initial: Any, parameters: State) -> None:
+    """Refuse a model without parameters."""
+    if not jax.tree.leaves(parameters):
+        got = "nothing to train" if initial is None else f"{type(initial).__name__} without floating-point arrays"
+        raise ValueError(explain("fit: initial", got, "the model to start from", "Pass initial=model."))
+
+
+def bind(objective: Any, data: Any, batch_size: Any, form: Form, key: Any) -> Objective:
     """The objective as a function of the parameters alone."""
-    bound = _bind(objective, data, batch_size, rest)
+    bound = _bind(objective, data, batch_size, form)
+    if form.layers is not None and not hasattr(bound, "form"):
+        do = "Pass a loss l(model, batch) or L(model)."
+        got = f"{type(bound).__name__}, for a model whose layers have state"
+        raise TypeError(explain("fit: objective", got, "a function that is given the model", do))
     size = getattr(bound, "batch_size", None)
     if size is not None and key is None:
         do = "Pass key=jax.random.key(0), from which batches are drawn, or batch_size=None for all."
@@ -44,30 +55,37 @@ def bind(objective: Any, data: Any, batch_size: Any, rest: Any, key: Any) -> Obj
     return bound
 
 
-def _bind(objective: Any, data: Any, batch_size: Any, rest: Any) -> Any:
+def _bind(objective: Any, data: Any, batch_size: Any, form: Form) -> Any:
     if isinstance(objective, tuple | list):
-        arguments, form = (1, "L(players)") if data is None else (2, "l(players, batch)")
-        objective = Losses(objective, arguments, form)
+        arguments, words = (1, "L(players)") if data is None else (2, "l(players, batch)")
+        objective = Losses(objective, arguments, words)
     if isinstance(objective, Supervised):
         return objective.on(data, batch_size)
     if data is not None:
-        return sampled(objective, data, batch_size=batch_size, model=rest)
+        data, count = examples_of(data, "sampled: data")
+        check_batch_size(batch_size, count, "sampled: batch_size")
+        return on_data(objective, data, batch_size, form)
     if batch_size is not None:
         do = "Pass data, or set the batch size where the objective is made."
         raise ValueError(explain("fit: batch_size", batch_size, "none, without data", do))
     if not isinstance(objective, Objective) and callable(objective):
         positional_count(objective, (1,), "L(model), or l(model, batch) with data")
-    if isinstance(objective, Objective) or not jax.tree.leaves(rest):
+    if isinstance(objective, Objective) or not callable(objective):
         return as_objective(objective)
-    return OfModel(as_pytree(objective), freeze(rest), accepts_key(objective))
+    return OfModel(as_pytree(objective), form, How(accepts_key(objective)))
 
 
-def parameters_of(state: State) -> State:
-    """The trained part of an optimiser's state: `parameters`, `position` or `players` where it has one of these."""
-    for name in ("parameters", "position", "players"):
-        if hasattr(state, name):
-            return getattr(state, name)
-    return state
+def map_of(objective: Any, optimizer: Any) -> Any:
+    """The map of an optax transformation on an objective, or the one that a function makes of it."""
+    if hasattr(optimizer, "update") and hasattr(optimizer, "init"):
+        return from_optax(objective, optimizer)
+    map = optimizer(objective) if callable(optimizer) and not isinstance(optimizer, Map) else None
+    if not isinstance(map, Map) or not hasattr(map, "init"):
+        got = type(optimizer).__name__ if map is None else f"a function that returns {type(map).__name__}"
+        expected = "an optax transformation, or a function from an objective to a map with `init`"
+        do = "Pass optax.adam(1e-3), or lambda loss: sx.GradientDescent(loss, 0.1)."
+        raise TypeError(explain("fit: optimizer", got, expected, do))
+    return map
 
 
 class Measure(eqx.Module):
@@ -76,19 +94,30 @@ class Measure(eqx.Module):
     objective: Any
     key: Any
     metrics: dict[str, Any]
-    frozen: Frozen
+    form: Form
 
     def __call__(self, state: State) -> dict[str, Any]:
-        parameters = parameters_of(state)
-        model = eqx.combine(parameters, self.frozen.thaw())
-        loss = self.objective(parameters, key=self.key)
+        parameters, layers = parameters_of(state), layers_of(state)
+        loss = with_layers(self.objective, layers)(parameters, key=self.key)
         if isinstance(loss, tuple | list):
             # One row for all players of a game.
             loss = jnp.stack([jnp.asarray(own, float_dtype(loss)) for own in loss])
-        return {"loss": loss, **{name: function(model) for name, function in self.metrics.items()}}
+        form = with_form(self.form, layers)
+        # Each metric has a model of its own: one of Flax NNX is changed by being called.
+        return {"loss": loss, **{name: function(form.model(parameters)) for name, function in self.metrics.items()}}
 
 
-def measure_of(objective: Objective, key: Any, metrics: Any, rest: Any) -> Measure:
+def layers_of(state: State) -> Any:
+    """What the layers carry in a state; None for nothing."""
+    return state.layers if isinstance(state, CourseState) else None
+
+
+def with_form(form: Form, layers: Any) -> Form:
+    """The form of a model whose layers carry this."""
+    return form if layers is None else dataclasses.replace(form, layers=layers)
+
+
+def measure_of(objective: Objective, key: Any, metrics: Any, form: Form) -> Measure:
     """What is measured along a run: the loss on one batch, and the metrics of the user."""
     for name, function in _checked(metrics):
         if name == "loss":
@@ -97,8 +126,8 @@ def measure_of(objective: Objective, key: Any, metrics: Any, rest: Any) -> Measu
         if not callable(function):
             do = "Pass a function of the model."
             raise TypeError(explain(f"fit: metrics[{name!r}]", type(function).__name__, "a function", do))
-    fixed = None if key is None else jax.random.fold_in(key, _METRIC_STREAM)
-    return Measure(objective, fixed, {name: as_pytree(f) for name, f in _checked(metrics)}, freeze(rest))
+    fixed = None if key is None else jax.random.fold_in(key, METRIC_STREAM)
+    return Measure(objective, fixed, {name: as_pytree(f) for name, f in _checked(metrics)}, form)
 
 
 def _checked(metrics: Any) -> list[tuple[str, Any]]:
@@ -125,12 +154,3 @@ def first_state(map: Any, parameters: State, state: Any) -> State:
             do = "Pass the `state` of a Fit of the same model and optimiser."
             raise ValueError(explain(name, f"{new.dtype}{list(new.shape)}", f"{old.dtype}{list(old.shape)}", do))
     return state
-
-
-def counts(steps: Any, start: Any, every: Any) -> tuple[int, int, int]:
-    """Steps, the number of the first, and how many lie between measurements."""
-    steps = _ranges.whole("fit: steps", steps, "Say how many: steps=1000.", least=0)
-    start = _ranges.whole("fit: start", start, "Pass the number of the first step.", least=0)
-    if every is None:
-        return steps, start, max(1, steps // 100)
-    return steps, start, _ranges.whole("fit: every", every, "Leave it out for a hundredth of the run.")

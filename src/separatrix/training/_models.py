@@ -1,8 +1,9 @@
-"""What `fit` trains: the floating-point arrays of a tree, all of them weights, which nothing but the optimiser changes.
+"""What an objective by itself is made of: the floating-point arrays of a tree, all of them weights.
 
 Layers that change state of their own as they run (running statistics, streams of random numbers, caches) keep it among
-those arrays or beside them. Their state would be trained as if it were a weight, or stay what it was at the first step, so
-that every step draws one and the same dropout mask: such a model is refused.
+those arrays or beside them. `fit` carries that state (`_forms`). Where nothing carries it, it would be trained as if it
+were a weight, or stay what it was at the first step, so that every step draws one and the same dropout mask: such a model
+is refused.
 """
 
 import sys
@@ -14,14 +15,14 @@ import jax
 
 from separatrix._errors import explain
 
-_MERGE = "nnx.split(model, nnx.Param, ...), train the parameters, and nnx.merge the rest, held as it is, in the loss"
+_MERGE = "the module itself to fit(loss, ..., initial=module), with a loss l(model, batch), which carries them"
 _REMEDIES = {
-    "BatchStat": ("running statistics, which would be trained as weights", f"Use nnx.LayerNorm; or take {_MERGE}."),
+    "BatchStat": ("running statistics, which would be trained as weights", f"Use nnx.LayerNorm; or pass {_MERGE}."),
     "RngState": (
         "a stream of random numbers, which would stay at its first mask",
         "Call model.eval(); or build layers without rngs and pass rngs=nnx.Rngs(key) in a loss that takes key=.",
     ),
-    "": ("which layers change as they run, and training would not carry", f"Take {_MERGE}."),
+    "": ("which layers change as they run, and training would not carry", f"Pass {_MERGE}."),
 }
 
 
@@ -57,15 +58,15 @@ def _quiet(model: Any, nnx: Any) -> set[int]:
 def _refuse_linen(model: Any, what: str) -> None:
     if "flax" not in sys.modules:
         return
-    for path, leaf in _leaves(model, Mapping, _has_collections):
-        if _has_collections(leaf):
+    for path, leaf in _leaves(model, Mapping, has_collections):
+        if has_collections(leaf):
             names = ", ".join(sorted(set(leaf) - {"params"}))
             got = f"a collection {names} beside params, which would be trained or stay as it is"
-            do = "Pass initial=variables['params'], and put the rest, held as it is, back in the loss."
+            do = "Pass fit initial=variables, not inside of another tree, and a loss that returns (loss, what changed)."
             raise TypeError(explain(f"{what}{jax.tree_util.keystr(path)}", got, "params alone", do))
 
 
-def _has_collections(node: Any) -> bool:
+def has_collections(node: Any) -> bool:
     """Whether a node is a dictionary of variables of Flax linen with more than parameters in it."""
     if not isinstance(node, Mapping) or "params" not in node or len(node) < 2:
         return False
@@ -78,10 +79,10 @@ def _refuse_equinox(model: Any, what: str) -> None:
     for path, leaf in _leaves(model, eqx.nn.State | eqx.nn.StateIndex):
         name = f"{what}{jax.tree_util.keystr(path)}"
         if isinstance(leaf, eqx.nn.State):
-            do = "Pass the model alone, and its state, held as it is, in the loss; or use layers without one."
+            do = "Pass fit initial=(model, state), one state, and a loss that returns (loss, state)."
             raise TypeError(explain(name, "eqx.nn.State, which training would not carry", "a model without", do))
         if isinstance(leaf, eqx.nn.StateIndex) and not _in_inference(model, path):
-            do = "Use eqx.nn.LayerNorm; or fix its state by eqx.nn.inference_mode(model)."
+            do = "Pass fit initial=(model, state); or fix its state by eqx.nn.inference_mode(model)."
             raise TypeError(explain(name, "a layer with state, which training would not carry", "layers without", do))
 
 

@@ -45,9 +45,14 @@ def blank_unless(good: Any, row: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.where(good, leaf, jnp.nan) if is_inexact(leaf) else leaf, row)
 
 
+def ended_of(kind: OutcomeKind, at: int | None, map: Map) -> Outcome:
+    """The outcome of a run that ended so, at the first step that was not finite where it broke."""
+    return outcome(kind, jnp.nan if at is None else at * _step_size(map))
+
+
 def judged(ended: Outcome, losses: Any, end: int, map: Map) -> Outcome:
     """The outcome; not "completed" where the loss at the end is not finite."""
-    good = ~ended.completed | all_finite(jax.tree.map(lambda leaf: leaf[-1], losses))
+    good = ~ended.reached | all_finite(jax.tree.map(lambda leaf: leaf[-1], losses))
     at = jnp.asarray(end).astype(ended.at.dtype) * _step_size(map).astype(ended.at.dtype)
     code = jnp.where(good, ended.code, int(OutcomeKind.NON_FINITE))
     return outcome(code, jnp.where(good, ended.at, at), ended.estimate)
@@ -56,10 +61,11 @@ def judged(ended: Outcome, losses: Any, end: int, map: Map) -> Outcome:
 def stopped_at(ended: Outcome, map: Map) -> Any:
     """The number of the first step whose result was not finite, None where there is none; -1 for None in arrays."""
     number = jnp.rint(ended.at / _step_size(map).astype(ended.at.dtype))
-    number = jnp.where(ended.completed, -1, number).astype(int)
+    broke = ended.code == int(OutcomeKind.NON_FINITE)
+    number = jnp.where(broke, number, -1).astype(int)
     if is_traced(number) or number.ndim:
         return number
-    return None if bool(ended.completed) else int(number)
+    return int(number) if bool(broke) else None
 
 
 def _step_size(map: Map) -> Any:

@@ -1,18 +1,19 @@
 r"""`fit`: training is the evolution of an optimiser on mini-batches.
 
-    theta[n+1] = F(theta[n]; B[n]),    B[n] drawn from fold_in(key, n),
+    theta[n+1] = F(theta[n]; B[n]),    B[n] a function of (key, n),
 
-one scan in chunks, the host only at their borders. Nothing here is a loop: `fit` builds a map of objective, data and
-optimiser, asks `evolve` for metrics every k steps, and says how it ended. What an optimiser is stays open: an optax
+one loop in pieces, the host only between them. Nothing here is a loop: `fit` builds a map of objective, data and
+optimiser, has it evolve, asks for metrics every k steps, and says how it ended. What an optimiser is stays open: an optax
 transformation, or any function that makes a map of an objective, so that descent with a limit, games and score models
 train through the same door.
 
-A step is good where its loss, its gradient and what the optimiser makes of them are finite; the first that is not ends the
-run, and is named.
+A step is good where its loss, its gradient and what the optimiser makes of them are finite. The first that is not ends the
+run and is named, or is dealt with as `divergence` says.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import equinox as eqx
@@ -20,21 +21,11 @@ import jax
 
 from separatrix._errors import Diverged, explain
 from separatrix._types import Checked, Function
-from separatrix.systems.from_optax import from_optax
-from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Outcome, OutcomeKind, outcome
-from separatrix.training._binding import (
-    Measure as Measure,
-    bind,
-    counts,
-    first_state,
-    initial_of,
-    measure_of,
-    parameters_of as parameters_of,
-)
-from separatrix.training._guard import guarded
-from separatrix.training._running import judged, run, schedule, stopped_at
-from separatrix.training.monitored import run_monitored, stride_of
+from separatrix.training._binding import Measure as Measure, map_of as map_of
+from separatrix.training._course import parameters_of as parameters_of
+from separatrix.training._setting import Setting, set_up
+from separatrix.training._stages import travel, watched_or_traced
 from separatrix.training.result import Fit as Fit
 
 
@@ -44,47 +35,75 @@ def fit(
     data: Any = None,
     *,
     initial: Any = None,
-    steps: Checked[int],
+    steps: Checked[int | None] = None,
+    epochs: Checked[int | None] = None,
     batch_size: Checked[int | None] = None,
     key: Any = None,
     metrics: Checked[Mapping[str, Function] | None] = None,
     every: Checked[int | None] = None,
+    validation: Any = None,
+    patience: Checked[int | None] = None,
+    average: Any = None,
+    divergence: Checked[str] = "stop",
+    draw: Checked[str | None] = None,
+    last_batch: Checked[str] = "keep",
+    callback: Checked[Function | None] = None,
+    run: Checked[str | PathLike[str] | Any] = None,
+    save_every: Checked[int | None] = None,
+    progress: Checked[Function | bool | None] = None,
+    monitor: Any = None,
     state: Any = None,
     start: Checked[int] = 0,
-    progress: Function | None = None,
-    monitor: Any = None,
-    throw: bool = False,
+    throw: Checked[bool] = False,
 ) -> Fit:
     r"""Train a model: evolve an optimiser on mini-batches.
 
-    **Arguments:**
+    **Arguments:** every option is used, or refused with the reason.
 
     - `objective`: with data, a loss l(model, batch) or l(model, batch, *, key); without, L(model) or L(model, *, key); or
-      what `supervised` makes, which holds model and data. For a game: a tuple of such losses, one a player, or one that
-      returns a tuple; the model is then the tuple of players.
+      what `supervised` makes, which holds model and data. It returns a number, or (number, more), of which more is not
+      kept. For a game: a tuple of such losses, one a player, or one that returns a tuple; the model is then the tuple of
+      players.
     - `optimizer`: an optax transformation; or a function that makes a map of an objective, as
       `lambda loss: sx.GradientDescent(loss, 0.1)`.
-    - `data`: arrays with the examples on the first axis (a tree of them), or a data set.
-    - `initial`: the model to start from: any tree, whose floating-point arrays are trained. An objective that holds
-      `initial` needs none.
-    - `steps`: how many. `batch_size`: examples a step, drawn with replacement by the key; None for all.
-    - `key`: randomness of batches and losses. Step n draws from `fold_in(key, n)`, resumed or not. None: no randomness.
+    - `data`: arrays with the examples on the first axis (a tree of them), or a data set. Arrays that lie in a file
+      (`np.memmap`, `sx.read_npy(path, mmap=True)`) stay there: batches are read ahead.
+    - `initial`: the model to start from: any tree, whose floating-point arrays are trained. Modules of Flax NNX go in and
+      come out as they are: their `nnx.Param` are trained, all else is carried. So for variables of Flax linen, with a loss
+      that returns (loss, the collections that changed), and (model, state) of equinox, with (loss, state). An objective
+      that holds `initial` needs none.
+    - `steps` or `epochs`: how many steps, or how many times through the data. `batch_size`: examples a step; None for all.
+    - `draw`: "replacement", examples drawn independently (the default with `steps`), or "epochs", shuffled anew for each
+      time through the data (the default with `epochs`). `last_batch`: "keep" the smaller batch at the end of an epoch,
+      its loss weighted by its share of a full one, or "drop" it.
+    - `key`: randomness of batches and losses. Step n draws from `fold_in(key, n)`, epoch e is shuffled by (key, e), resumed
+      or not. None: no randomness.
     - `metrics`: name to function of the model, measured every `every` steps (a hundredth of the run by default) and at the
       last, beside "loss", the objective on one fixed batch.
-    - `state`, `start`: go on from an earlier `Fit.state` at its step number.
-    - `progress`: called as `progress(done, total)` at chunk borders.
+    - `validation`: data like `data`, or a share of it to hold out by the key. The loss on it, of the model in evaluation
+      mode, is the metric "validation". `patience`: stop after so many measurements without a lower one.
+    - `average`: the factor d of a running average a <- d a + (1 - d) theta of the parameters, which validation is then of.
+    - `divergence`: at a step that is not finite, "stop"; "skip" it, up to 10 in a row; or "roll_back" to the last
+      measurement that was sound and go on with updates half as large, up to 8 times.
+    - `callback`: called as callback(step, model, metrics) every `every` steps; True stops the run.
+    - `run`: a folder that keeps the run. The same call goes on with what is there, and gives what is finished; also a `Run`
+      that is open for writing. `save_every`: steps between its checkpoints, every five seconds or so by default.
+    - `progress`: True for a line with rate, time left and metrics; or called as `progress(done, total)` now and then.
     - `monitor`: looks on at borders between pieces of the run, as a `StabilityMonitor` does; metrics are then measured at
       every so many of its intervals.
+    - `state`, `start`: go on from an earlier `Fit.state` at its step number.
     - `throw`: raise `Diverged` instead of warning where training stops being finite.
+
+    Ctrl-C ends the run after the steps under way and returns what there is; twice, it raises.
 
     Learning rates are swept by `jax.vmap` of a function that calls `fit`; nothing is then said of a run that diverges, but
     by its `outcome`.
 
     **Returns:** a `Fit`.
 
-    **Raises:** `ValueError` or `TypeError` for data, model or optimiser that cannot be used, before anything is compiled;
-    so for a model with state of its own (running statistics, dropout with its own stream), which would not be carried.
-    `Diverged` where `throw` is set; while tracing, the same as an error at run time.
+    **Raises:** `ValueError` or `TypeError` for data, model or optimiser that cannot be used, before anything is compiled.
+    `Diverged` where `throw` is set; while tracing, the same as an error at run time. `OtherRun` for a folder of another
+    call, `RunLocked` where another process writes in it.
 
     **Example:** the mean of some numbers, by Adam.
 
@@ -94,36 +113,17 @@ def fit(
     >>> round(float(found.model), 3)
     2.0
     """
-    initial = initial_of(objective, initial)
-    parameters, rest = eqx.partition(initial, eqx.is_inexact_array)
-    bound = bind(objective, data, batch_size, rest, key)
-    map = map_of(bound, optimizer)
-    steps, start, every = counts(steps, start, every)
-    first, measure, running = first_state(map, parameters, state), measure_of(bound, key, metrics, rest), guarded(map)
-    settings = {"steps": steps, "key": key, "start": start, "progress": progress}
-    if monitor is None:
-        last, rows, ended = run(running, first, measure, every, settings)
-    else:
-        every = stride_of(monitor, every)
-        last, rows, ended = run_monitored(running, first, measure, every, settings, monitor, map)
-    ended = judged(ended, rows["loss"], start + steps, map)
-    stopped = stopped_at(ended, map)
-    last = _tell(last, stopped, ended, throw)
-    model = eqx.combine(parameters_of(last), rest)
-    return Fit(model, last, schedule(start, steps, every), rows, ended, stopped, map)
-
-
-def map_of(objective: Any, optimizer: Any) -> Any:
-    """The map of an optax transformation on an objective, or the one that a function makes of it."""
-    if hasattr(optimizer, "update") and hasattr(optimizer, "init"):
-        return from_optax(objective, optimizer)
-    map = optimizer(objective) if callable(optimizer) and not isinstance(optimizer, Map) else None
-    if not isinstance(map, Map) or not hasattr(map, "init"):
-        got = type(optimizer).__name__ if map is None else f"a function that returns {type(map).__name__}"
-        expected = "an optax transformation, or a function from an objective to a map with `init`"
-        do = "Pass optax.adam(1e-3), or lambda loss: sx.GradientDescent(loss, 0.1)."
-        raise TypeError(explain("fit: optimizer", got, expected, do))
-    return map
+    setting = set_up(
+        Setting(
+            objective=objective, optimizer=optimizer, data=data, initial=initial, steps=steps, epochs=epochs,
+            batch_size=batch_size, key=key, metrics=metrics, every=every, validation=validation, patience=patience,
+            average=average, divergence=divergence, draw=draw, last_batch=last_batch, callback=callback, run=run,
+            save_every=save_every, progress=progress, monitor=monitor, state=state, start=start,
+        )
+    )  # fmt: skip
+    found = watched_or_traced(setting) if setting.is_whole else travel(setting)
+    last = _tell(found.state, found.stopped_at, found.outcome, throw)
+    return found if last is found.state else eqx.tree_at(lambda fit: fit.state, found, last)
 
 
 def _tell(last: Any, stopped: Any, ended: Outcome, throw: bool) -> Any:

@@ -7,6 +7,7 @@ nothing to note), and `note(values)`, which is given those values.
 
 from typing import Any, Protocol
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +18,7 @@ from separatrix.evolution import Save, evolve
 from separatrix.systems import _ranges
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Outcome
+from separatrix.training._course import CourseState
 from separatrix.training._running import blank_unless, measured, schedule
 
 
@@ -49,7 +51,7 @@ def run_monitored(
     rows = {start: measured(measure, state)}
     ended = evolve(map, state, steps=0, start=start, key=key, save="last").outcome
     for first in range(start, end, monitor.every):
-        monitor.watch(first, state, key)
+        monitor.watch(first, _inner(state), key)
         state, ended, n = _piece(map, state, monitor, first, min(first + monitor.every, end), key)
         if progress is not None:
             progress(n - start, steps)
@@ -57,7 +59,7 @@ def run_monitored(
             break
         if n in numbers:
             rows[n] = measured(measure, state)
-    monitor.watch(n, state, key)
+    monitor.watch(n, _inner(state), key)
     blank = blank_unless(False, rows[start])
     kept = [rows.get(int(number), blank) for number in numbers]
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept), ended
@@ -80,8 +82,21 @@ def _piece(map: Map, state: State, monitor: Any, first: int, end: int, key: Key 
     coordinate = monitor.coordinate
     if not bool(path.outcome.completed):
         return path.last, path.outcome, first + int(path.stats["steps"])
-    save = "last" if coordinate is None else Save(1, coordinate)
+    save = "last" if coordinate is None else Save(1, OfInner(coordinate))
     path = evolve(map, path.last, steps=end - first - quiet, start=first + quiet, key=key, save=save)
     if coordinate is not None:
         monitor.note(path.states)
     return path.last, path.outcome, first + quiet + int(path.stats["steps"])
+
+
+class OfInner(eqx.Module):
+    """A function of the optimiser's own state, whatever is carried beside it."""
+
+    function: Any
+
+    def __call__(self, state: State) -> Any:
+        return self.function(_inner(state))
+
+
+def _inner(state: State) -> State:
+    return state.inner if isinstance(state, CourseState) else state

@@ -6,15 +6,17 @@ on the batch of the key where one is given, and on all data without. What l retu
 number for an optimiser, one number a player for a game.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
 import jax
 
 from separatrix._types import Checked, Function, Key, State
-from separatrix.systems._signature import Frozen, accepts_key, as_pytree, freeze, positional_count
+from separatrix.systems._signature import accepts_key, as_pytree, freeze, positional_count
 from separatrix.systems.objective import Objective
-from separatrix.training._examples import check_batch_size, draw, examples_of
+from separatrix.training._examples import check_batch_size, draw, examples_of, taken
+from separatrix.training._forms import Form, How, PlainForm, loss_and_layers
 from separatrix.training._models import require_stateless
 
 
@@ -23,32 +25,46 @@ class Sampled(Objective):
 
     function: Function
     data: Any
-    frozen: Frozen
-    takes_key: bool = eqx.field(static=True)
+    form: Form
+    how: How
     batch_size: int | None = eqx.field(static=True)
 
     def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
+        return self.with_layers(parameters, key=key)[0]
+
+    def with_layers(self, parameters: State, *, key: Key | None = None) -> tuple[Any, Any]:
+        """Return (the loss, what the model's layers carry on)."""
         batch_key, noise_key = (None, None) if key is None else jax.random.split(key)
         size = self.batch_size
         batch = self.data if batch_key is None or size is None else draw(batch_key, self.data, size)
-        keywords = {"key": noise_key} if self.takes_key else {}
-        return self.function(self.model(parameters), batch, **keywords)
+        return loss_and_layers(self.form, self.function, parameters, (batch,), noise_key, self.how)
 
     def model(self, parameters: State) -> Any:
         """Return the model with these parameters."""
-        return eqx.combine(parameters, self.frozen.thaw())
+        return self.form.model(parameters)
+
+    def on_batch(self, batch: Any) -> "Sampled":
+        """Return the same loss on one batch, all of it."""
+        return dataclasses.replace(self, data=batch, batch_size=None)
+
+    def at(self, places: Any) -> "Sampled":
+        """Return the same loss on the examples at some places of its data."""
+        return self.on_batch(taken(self.data, places))
 
 
 class OfModel(Objective):
     """L(model) as a function of the parameters of the model alone."""
 
     function: Function
-    frozen: Frozen
-    takes_key: bool = eqx.field(static=True)
+    form: Form
+    how: How
 
     def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        model = eqx.combine(parameters, self.frozen.thaw())
-        return self.function(model, key=key) if self.takes_key else self.function(model)
+        return self.with_layers(parameters, key=key)[0]
+
+    def with_layers(self, parameters: State, *, key: Key | None = None) -> tuple[Any, Any]:
+        """Return (the loss, what the model's layers carry on)."""
+        return loss_and_layers(self.form, self.function, parameters, (), key, self.how)
 
 
 def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = None, model: Any = None) -> Sampled:
@@ -65,7 +81,7 @@ def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = 
     **Returns:** an `Objective` on parameters.
 
     **Raises:** `ValueError` for data that is empty, of unequal lengths or not finite, or a batch larger than the data;
-    `TypeError` for a loss of another signature, or a model with state of its own (batch norm, dropout).
+    `TypeError` for a loss of another signature, or a model with state of its own (batch norm, dropout), which `fit` carries.
 
     **Example:**
 
@@ -74,9 +90,14 @@ def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = 
     >>> loss(jnp.array(2.0)).item()
     1.0
     """
-    positional_count(function, (2,), "l(model, batch)")
     data, count = examples_of(data, "sampled: data")
     check_batch_size(batch_size, count, "sampled: batch_size")
     require_stateless(model, "sampled: model")
     rest = eqx.partition(model, eqx.is_inexact_array)[1]
-    return Sampled(as_pytree(function), data, freeze(rest), accepts_key(function), batch_size)
+    return on_data(function, data, batch_size, PlainForm(freeze(rest)))
+
+
+def on_data(function: Function, data: Any, batch_size: int | None, form: Form) -> Sampled:
+    """A loss on data that was looked at, of a model of this form."""
+    positional_count(function, (2,), "l(model, batch)")
+    return Sampled(as_pytree(function), data, form, How(accepts_key(function)), batch_size)

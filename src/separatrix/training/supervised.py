@@ -21,7 +21,7 @@ from separatrix._types import Checked, Function, Key, Scalar, State
 from separatrix.systems import _ranges
 from separatrix.systems._signature import Frozen, as_pytree, freeze
 from separatrix.systems.objective import Objective
-from separatrix.training._examples import check_batch_size, draw, examples_of
+from separatrix.training._examples import check_batch_size, draw, examples_of, taken
 from separatrix.training._models import require_stateless
 
 
@@ -59,6 +59,14 @@ class Supervised(Objective):
         changed = dataclasses.replace(self, **examples, batch_size=size)
         _check_targets(changed)
         return changed
+
+    def on_batch(self, batch: Any) -> "Supervised":
+        """Return the same loss on one batch (inputs, targets), all of it."""
+        return dataclasses.replace(self, inputs=batch[0], targets=batch[1], batch_size=None)
+
+    def at(self, places: Any) -> "Supervised":
+        """Return the same loss on the examples at some places of its data."""
+        return self.on_batch(taken((self.inputs, self.targets), places))
 
     def accuracy(self, parameters: State, inputs: Any, targets: Any) -> Scalar:
         """Return the share of inputs whose largest output is at the target's index; outputs that are not finite miss."""

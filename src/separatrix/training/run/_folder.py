@@ -83,3 +83,13 @@ def require_empty(path: Path) -> None:
         raise StorageError(
             explain(str(path), f"a folder that holds {others[0]!r}", "a new or empty one", "Choose another.")
         )
+
+
+def recipe_of(run: Any) -> Any:
+    """The recipe that made a run, with what was asked of it. Recipes are found by the names they registered under."""
+    if run.recipe is None:
+        do = f"Read it by model_like(template); go on by the call that made it, sx.fit(..., run={str(run.path)!r})."
+        raise StorageError(explain(str(run.path), "a run made in Python", "one that a recipe made", do))
+    from separatrix.training.recipes import recipe_from
+
+    return recipe_from(run.recipe, run.spec)

@@ -29,6 +29,7 @@ from separatrix.training.run._folder import (
     Hand,
     about_new,
     read_about,
+    recipe_of,
     require_empty,
     write_about,
 )
@@ -223,13 +224,18 @@ class Run:
         return self.load(template, at="model", step=step, named=named, force=force).tree
 
     @property
+    def state(self) -> Any:
+        """The state of the training map at the newest good checkpoint, as dictionaries and lists of arrays."""
+        return self.load(at="state").tree
+
+    @property
     def model(self) -> Any:
         """The model, its form given by the recipe. A run without one has `model_like`."""
-        return self.model_like(_recipe_of(self).template())
+        return self.model_like(recipe_of(self).template())
 
     def resume(self, **options: Any) -> Any:
         """Go on to the end, as the recipe says. A run without one is resumed by the script that made it."""
-        return _recipe_of(self).resume(self, **options)
+        return recipe_of(self).resume(self, **options)
 
     # What its writer says
 
@@ -307,6 +313,10 @@ class Run:
         self.event("resume", at=max(at, 0), passed_over=[] if saved is None else sorted(saved.passed_over))
         return saved
 
+    def forget(self, after: int) -> None:
+        """Leave out from now on what was measured after a step: the run went back to it."""
+        self._writing().metrics.append({"resumed": int(after)})
+
     def wait(self) -> None:
         """Wait until what was saved is on the disk."""
         self._writing().writer.wait()
@@ -372,16 +382,6 @@ class Run:
         if not name.isidentifier() or name == "lock":
             raise ValueError(explain("Run: name", repr(name), "letters, digits and underscores", "Rename it."))
         return self.path / f"{name}.safetensors"
-
-
-def _recipe_of(run: Run) -> Any:
-    """The recipe that made a run, with what was asked of it. Recipes are found by the names they registered under."""
-    if run.recipe is None:
-        do = "Use model_like(template), or resume it by the script that made it."
-        raise StorageError(explain(str(run.path), "a run without a recipe", "one that a recipe made", do))
-    from separatrix.training.recipes import recipe_from
-
-    return recipe_from(run.recipe, run.spec)
 
 
 def _require_keep(keep: int) -> None:

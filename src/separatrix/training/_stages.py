@@ -1,0 +1,95 @@
+"""The two ways of a run: as a whole through `evolve`, or in pieces with somebody who looks on."""
+
+from typing import Any
+
+from separatrix.evolution.pieces import checked_start
+from separatrix.systems.trajectory import OutcomeKind
+from separatrix.training._binding import layers_of, with_form
+from separatrix.training._course import CourseState, parameters_of
+from separatrix.training._driver import Best, Driver, Trip
+from separatrix.training._feeding import Feeder
+from separatrix.training._fingerprint import digest_of, digest_of_data
+from separatrix.training._keeping import take
+from separatrix.training._progress import teller
+from separatrix.training._running import ended_of, judged, run, schedule, stopped_at
+from separatrix.training._setting import Setting
+from separatrix.training._validation import Patience
+from separatrix.training.monitored import run_monitored
+from separatrix.training.result import Events, Fit
+
+
+def watched_or_traced(asked: Setting) -> Fit:
+    """The run as a whole."""
+    steps, start, every = asked.length
+    progress = asked.progress if callable(asked.progress) else None
+    settings = {"steps": steps, "key": asked.key, "start": start, "progress": progress}
+    if asked.monitor is None:
+        last, rows, ended = run(asked.running, asked.first, asked.measure, every, settings)
+    else:
+        watched = asked.monitor, asked.map
+        last, rows, ended = run_monitored(asked.running, asked.first, asked.measure, every, settings, *watched)
+    ended = judged(ended, rows["loss"], start + steps, asked.running)
+    form, layers = asked.form, layers_of(last)
+    average = last.average if isinstance(last, CourseState) else None
+    averaged = None if average is None else with_form(form, layers).model(average)
+    model = with_form(form, layers).model(parameters_of(last))
+    numbers = schedule(start, steps, every)
+    return Fit(model, last, numbers, rows, ended, stopped_at(ended, asked.running), asked.map, averaged)
+
+
+def travel(asked: Setting) -> Fit:
+    """The run in pieces."""
+    steps, start, every = asked.length
+    asked.first = checked_start(asked.running, asked.first, asked.key, "fit")
+    keeper = take(asked.run, spec_of(asked), asked.save_every, asked.length.end)
+    try:
+        feeder = None
+        if asked.on_disk is not None:
+            feeder = Feeder(asked.on_disk, asked.batches, asked.length.end)
+        trip = Trip(
+            asked.running, asked.key, start, asked.length.end, every, asked.measure, asked.form, asked.divergence, keeper,
+            teller(asked.progress, steps), Patience(asked.patience), asked.validate, asked.callback, feeder,
+            asked.batches.per_epoch if asked.batches is not None and asked.draw == "epochs" else None,
+        )  # fmt: skip
+        driver = Driver(trip, asked.first)
+        best = Best(parameters_of(asked.first), layers_of(asked.first))
+        found = keeper.found(asked.first, best)
+        if found is not None:
+            driver.take_up(found)
+    except BaseException as error:
+        keeper.give_up(error)
+        raise
+    driver.go()
+    return _fit_of(asked, driver)
+
+
+def _fit_of(asked: Setting, driver: Driver) -> Fit:
+    steps, start, every = asked.length
+    assert driver.ended is not None
+    ended = ended_of(driver.ended, driver.broke, asked.running)
+    if driver.ended is OutcomeKind.NON_FINITE:
+        driver.rows.blank(schedule(start, steps, every))
+    numbers, rows = driver.rows.arrays()
+    ended = judged(ended, rows["loss"], int(numbers[-1]), asked.running)
+    best = None if driver.best is None else driver.model(*driver.best)
+    return Fit(
+        driver.model(), driver.state, numbers, rows, ended, stopped_at(ended, asked.running), asked.map, driver.averaged,
+        best, driver.trip.patience.step, Events(driver.events),
+    )  # fmt: skip
+
+
+def spec_of(asked: Setting) -> dict[str, Any]:
+    """What was asked, as plain values: what a run folder keeps, and by which the same call is known again."""
+    if asked.run is None:
+        return {}
+    average = None if asked.average is None else float(asked.average)
+    validation = asked.validation
+    if validation is not None and not isinstance(validation, int | float):
+        validation = digest_of_data(validation)
+    return {
+        "steps": asked.length.steps, "every": asked.length.every, "batch_size": asked.batch_size, "draw": asked.draw,
+        "last_batch": asked.last_batch, "average": average, "divergence": asked.divergence, "patience": asked.patience,
+        "validation": validation, "key": digest_of(asked.key), "objective": digest_of(asked.objective),
+        "optimizer": digest_of(asked.optimizer), "data": digest_of_data(asked.data) if asked.data is not None else None,
+        "initial": digest_of(asked.first), "metrics": digest_of(asked.metrics),
+    }  # fmt: skip
