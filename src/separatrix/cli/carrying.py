@@ -1,22 +1,11 @@
 """Runs from the command line: carried out with progress on standard error, ended by a signal with all saved."""
 
 import importlib
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from separatrix._errors import SeparatrixError
 from separatrix.cli.command import Answer, columns
 from separatrix.cli.runs import require_run
-
-
-class Interrupted(SeparatrixError):
-    """A signal ended a run; its state is saved."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def free_folder(name: str) -> Path:
@@ -45,28 +34,7 @@ def resumed(path: Path) -> Any:
 
 def _options() -> dict[str, Any]:
     monitor = importlib.import_module("separatrix.optimization").StabilityMonitor
-    return {"monitor": monitor, "progress": progress()}
-
-
-def progress() -> Any:
-    """A function that says every so often how far a run is: step, rate, time left, numbers."""
-    began: list[tuple[float, int]] = []
-    said = [-1]
-
-    def say(step: int, steps: int, metrics: Any) -> None:
-        now = time.monotonic()
-        began or began.append((now, step))
-        tenth = 10 * step // max(1, steps)
-        if tenth == said[0]:
-            return
-        said[0] = tenth
-        start, first = began[0]
-        left = (now - start) / (step - first) * (steps - step) if step > first else None
-        rest = "" if left is None else f", {left:.0f} s left"
-        numbers = ", ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
-        print(f"step {step} of {steps}{rest}: {numbers}", file=sys.stderr, flush=True)
-
-    return say
+    return {"monitor": monitor, "progress": True}
 
 
 def told(run: Any) -> Answer:

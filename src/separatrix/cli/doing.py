@@ -21,11 +21,12 @@ def model_of(folder: Path) -> tuple[Any, Any, Any]:
     **Raises:** `ValueError` where there is no run, no recipe, or no model yet.
     """
     run = require_run(folder)
-    recipe = importlib.import_module("separatrix.training.recipes").recipe_of(run)
+    recipes = importlib.import_module("separatrix.training.recipes")
+    recipe = recipes.recipe_of(run)
     if not run.checkpoints:
         do = f"Train it first: separatrix resume {folder}"
         raise ValueError(explain(f"run {folder}", "no model yet", "a run with a checkpoint", do))
-    return run, recipe, run.model
+    return run, recipe, recipes.model_in(run)
 
 
 def deed(folder: Path, what: str, do: Callable[[Any, Any], Any]) -> Any:

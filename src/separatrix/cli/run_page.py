@@ -15,8 +15,8 @@ _CLASSES = 25  # of a confusion table; more are listed
 _COLOURS = """
 :root { --grid: #c8ced6; --colour-0: #0072b2; --colour-1: #d55e00; --colour-2: #009e73; --colour-3: #b0568c;
   --colour-4: #b57f00; --colour-5: #2f8fc7; --soon: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --grid: #39414d; --colour-0: #5ab4e6; --colour-1: #ff9a57; --colour-2: #4fcfa5;
-  --colour-3: #e69ac8; --colour-4: #f0bd4f; --colour-5: #8fd0f5; --soon: #f0c060; } }
+@media (prefers-color-scheme: dark) { :root { --grid: #39414d; --colour-0: #5ab4e6; --colour-1: #ff9a57;
+  --colour-2: #4fcfa5; --colour-3: #e69ac8; --colour-4: #f0bd4f; --colour-5: #8fd0f5; --soon: #f0c060; } }
 svg.themed { fill: var(--ink); width: 100%; }
 .caution { color: var(--soon); font-weight: 600; }
 .unknown { color: var(--soft); }
@@ -24,7 +24,8 @@ svg.themed { fill: var(--ink); width: 100%; }
 .verdict.good { border-color: var(--colour-2); }
 .go-on code { user-select: all; }
 table.confusion td, table.confusion th { text-align: center; padding: .3rem .55rem; border: 1px solid var(--line); }
-blockquote { white-space: pre-wrap; border-left: 3px solid var(--line); margin: 1rem 0; padding: .2rem 1rem; color: var(--soft); }
+blockquote { white-space: pre-wrap; border-left: 3px solid var(--line); margin: 1rem 0; padding: .2rem 1rem;
+  color: var(--soft); }
 .wide { overflow-x: auto; } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 """
@@ -42,7 +43,8 @@ def page(found: dict[str, Any], refresh: bool = False) -> str:
     ]  # fmt: skip
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">{again}'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f"<title>{html.escape(title)}</title><style>{style}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
     )
 
@@ -70,15 +72,20 @@ def _history(found: dict[str, Any]) -> str:
         return ""
     metrics = {name: _numbers(values) for name, values in found["metrics"].items()}
     fig = plot_run_history(found["steps"], metrics, marks(found))
-    caption = "Losses, and below them the sharpness over the optimiser's own edge: past 1 the steps are too long for the slope."
+    caption = (
+        "Losses, and below them the sharpness over the optimiser's own edge: past 1, steps are too long for the slope."
+    )
     if "sharpness_over_edge" not in metrics:
-        caption = "Losses and metrics. The sharpness of this run was not watched: train with --watch 20 to see its edge."
+        caption = (
+            "Losses and metrics. The sharpness of this run was not watched: train with --watch 20 to see its edge."
+        )
     return f"<h2>What happened</h2><figure>{as_themed_svg(fig)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _findings(found: dict[str, Any]) -> str:
     rows = "".join(
-        f'<tr><td class="{_STATUS.get(one["status"], "")}">{one["status"]}</td><td>{html.escape(finding_text(one))}</td></tr>'
+        f'<tr><td class="{_STATUS.get(one["status"], "")}">{one["status"]}</td>'
+        f"<td>{html.escape(finding_text(one))}</td></tr>"
         for one in found["findings"]
     )
     return f"<h2>Findings</h2><table>{rows}</table>" if rows else ""
@@ -94,9 +101,7 @@ def _results(found: dict[str, Any]) -> str:
     results = found["results"]
     if results is None:
         return ""
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in test_rows(results)
-    )
+    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in test_rows(results))
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in results["notes"])
     return f"<h2>On the part for testing</h2><table>{rows}</table>{notes}" if rows or notes else ""
 

@@ -1,4 +1,4 @@
-"""The commands about runs: train, resume, show, predict, forecast, sample, export. Each is words in, public calls, words out."""
+"""The commands about runs: train, resume, show, predict, forecast, sample, export."""
 
 import dataclasses
 import importlib
@@ -24,8 +24,8 @@ _RUN = arg(metavar="RUN")
 class Train(Command):
     """Train a model on a file of your own, in a folder that it can go on from.
 
-    Recipes: classifier (a class from a table, or from pictures in folders), regressor (a number from a table), language (the
-    next character of a text), law (an equation for a series).
+    Recipes: classifier (a class from a table, or from pictures in folders), regressor (a number from a table), language
+    (the next character of a text), law (an equation for a series).
 
     Further options are the fields of the recipe, as --width 32 or --set width=32: see --print-spec.
     """

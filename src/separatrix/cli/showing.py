@@ -92,7 +92,9 @@ def _text(found: dict[str, Any]) -> str:
         parts += [columns(test_rows(results), indent="  ")] if results["test"] else []
         parts += [f"  {line}" for line in results.get("text", ())]
         parts += [f"note: {note}" for note in results["notes"]]
-    parts += [f"step {event.get('step', 0)}: {said(event)}" for event in found["events"] if event["event"] not in _QUIET]
+    parts += [
+        f"step {event.get('step', 0)}: {said(event)}" for event in found["events"] if event["event"] not in _QUIET
+    ]
     parts += [f"{one['status']}: {finding_text(one)}" for one in found["findings"]]
     parts += [f"go on: {found['resume']}"] if found["resume"] else []
     return "\n".join(parts)

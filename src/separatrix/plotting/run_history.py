@@ -13,7 +13,11 @@ _LOSSES = ("loss", "validation")
 
 
 def plot_run_history(
-    steps: Any, metrics: Mapping[str, Any], events: Sequence[tuple[int, str]] = (), *, ratio: str = "sharpness_over_edge"
+    steps: Any,
+    metrics: Mapping[str, Any],
+    events: Sequence[tuple[int, str]] = (),
+    *,
+    ratio: str = "sharpness_over_edge",
 ) -> Figure:
     """Plot loss and validation loss above, other numbers and the ratio to the edge below, events as lines through all.
 

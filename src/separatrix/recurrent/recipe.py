@@ -25,7 +25,7 @@ from separatrix.recurrent.sequence import LanguageModel, bits_per_symbol, genera
 from separatrix.systems.cells import from_cell
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.results import mean, number
-from separatrix.training.recipes.training import require_counts, require_same_data, steps_of
+from separatrix.training.recipes.training import length_of, require_counts, require_same_data
 
 _CELLS = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell, "elman": Elman}
 _SUFFIXES = (".txt", ".text", ".md", ".gz")
@@ -64,10 +64,9 @@ class Language(Training):
         """Bits per character on rows of the training part."""
         train, validation, _ = self._rows()
         size = min(self.batch_size, len(train))
-        held = jnp.asarray(validation)
-        metrics: dict[str, Any] = {"validation": lambda model: bits_per_symbol(model, held)} if len(held) else {}
+        held = {"validation": jnp.asarray(validation), "patience": self.patience} if len(validation) else {}
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.learning_rate))
-        options = {"batch_size": size, "steps": steps_of(self, len(train)), "metrics": metrics}
+        options = {"batch_size": size} | length_of(self) | held
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
         return Task(bits_per_symbol, initial, jnp.asarray(train), optimizer, options)
 
@@ -113,7 +112,11 @@ class Language(Training):
 
     def program(self, model: Any) -> tuple[Any, tuple[int, ...], Any]:
         """log2 p of each next character for rows of codes, and what one row is."""
-        return lambda rows: jax.vmap(lambda row: jax.nn.log_softmax(model(row)) / math.log(2))(rows), (self.length,), "int32"
+        return (
+            lambda rows: jax.vmap(lambda row: jax.nn.log_softmax(model(row)) / math.log(2))(rows),
+            (self.length,),
+            "int32",
+        )
 
     def _text(self) -> tuple[Any, tuple[str, ...]]:
         """The codes of the text, and what they mean; a settled recipe knows that already."""
@@ -131,7 +134,9 @@ class Language(Training):
             codes, vocabulary = read.codes, read.vocabulary
         require_same_data(self, digest({"inputs": codes}))
         if len(vocabulary) < 2:
-            raise DataError(explain(str(path), f"only {vocabulary[0]!r}", "two characters or more", "Name another text."))
+            raise DataError(
+                explain(str(path), f"only {vocabulary[0]!r}", "two characters or more", "Name another text.")
+            )
         return codes, vocabulary
 
     def _rows(self) -> tuple[Any, Any, Any]:

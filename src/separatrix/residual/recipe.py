@@ -27,9 +27,13 @@ from separatrix.residual.discovery import Discovery, LibraryFlow, Monomials, dis
 from separatrix.residual.universal import Segments, trajectory_loss
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.results import rms
-from separatrix.training.recipes.training import require_counts, require_same_data, steps_of
+from separatrix.training.recipes.training import length_of, require_counts, require_same_data
 
 _TIMES = ("time", "times", "t", "year", "date", "day", "hour", "seconds")
+_RIGHT = {
+    "degree": "1 to 5", "tolerance": "at least 1", "fraction": "0.2 to 1", "threshold": "0 or more", "substeps": "at least 1",
+    "patience": "none: no part of a series validates",
+}  # fmt: skip
 _LADDER = np.geomspace(0.01, 5.0, 40)  # thresholds, in scaled units where a term of size 1 makes a typical rate
 
 
@@ -90,18 +94,19 @@ class LawRecipe(Training):
             ("degree", self.degree, 1 <= self.degree <= 5),
             ("tolerance", self.tolerance, self.tolerance >= 1),
             ("fraction", self.fraction, 0.2 <= self.fraction <= 1),
+            ("patience", self.patience, self.patience is None),
             ("threshold", self.threshold, self.threshold is None or self.threshold >= 0),
             ("substeps", self.substeps, self.substeps >= 1),
         ):
             if not right:
-                expected = {"degree": "1 to 5", "tolerance": ">= 1", "fraction": "0.2 to 1"}.get(name, "more than that")
+                expected = _RIGHT[name]
                 raise ValueError(explain(f"law: {name}", value, expected, "Repair the value."))
         orbits, columns, code = self._orbits()
         train = [self._part(times, states)[0] for times, states in orbits]
         scales = np.sqrt(np.mean(np.concatenate([states for _, states in train]) ** 2, axis=0))
         flat = next((name for name, scale in zip(columns, scales, strict=True) if not scale > 0), None)
         if flat is not None:
-            do = f"Leave it out: name the others by --values"
+            do = "Leave it out: name the others by --values"
             raise DataError(explain(f"{self.data}: column {flat!r}", "zero in every row", "values that change", do))
         points = np.concatenate([states / scales for _, states in train])
         rates = np.concatenate([np.gradient(s / scales, t, axis=0, edge_order=2) for t, s in train])
@@ -118,14 +123,10 @@ class LawRecipe(Training):
 
     def task(self) -> Task:
         """The squared distance of pieces of the series, each followed from where it was observed."""
-        train, test = self._segments()
-        size = min(self.batch_size, len(train.times))
+        train = self._segments()
+        size = self.batch_size if self.batch_size < len(train.times) else None
         loss = trajectory_loss(self._scaled_flow, substeps=self.substeps)
-        metrics: dict[str, Any] = {"validation": lambda model: loss(model, test)} if test is not None else {}
-        options = {
-            "batch_size": size if size < len(train.times) else None,
-            "steps": steps_of(self, len(train.times)), "metrics": metrics,
-        }  # fmt: skip
+        options = {"batch_size": size} | length_of(self)
         return Task(loss, self._first(train), train, optax.adam(self.learning_rate), options)
 
     def model(self, key: Any) -> Law:
@@ -142,7 +143,7 @@ class LawRecipe(Training):
         squares = np.concatenate(squares) if squares else np.zeros(0)
         test = {}
         if squares.size:
-            about = f"of rows ahead of the last that trained, in parts of a column's size"
+            about = "of rows ahead of the last that trained, in parts of a column's size"
             test["rms_error"] = rms(squares, about)
         equations = list(self.law(model).equations)
         pictures = [self._picture(model, times, states) for times, states in orbits[:4]]
@@ -206,14 +207,10 @@ class LawRecipe(Training):
         ]
         return Law(jnp.where(law.terms, jnp.stack(columns, axis=1), 0.0), law.terms)
 
-    def _segments(self) -> tuple[Segments, Segments | None]:
-        """Pieces of the scaled series, for training and for testing."""
+    def _segments(self) -> Segments:
+        """Pieces of the part of the scaled series that trains."""
         orbits, _, _ = self._orbits()
-        parts = [self._part(times, states) for times, states in orbits]
-        train = _pieces([train for train, _ in parts], self.length, self.scales)
-        later = [test for _, test in parts if len(test[0]) > self.length]
-        test = _pieces(later, self.length, self.scales) if later else None
-        return train, test
+        return _pieces([self._part(times, states)[0] for times, states in orbits], self.length, self.scales)
 
     def _part(self, times: Any, states: Any) -> tuple[Any, Any]:
         """Rows that train, and rows that test, beginning with the last that trained."""
@@ -227,7 +224,9 @@ class LawRecipe(Training):
             return np.zeros(0)
         path = self._path(model, times, states[0])
         errors = ((path - states) / np.asarray(self.scales))[1:] ** 2
-        return np.where(np.isfinite(errors), errors, np.inf).ravel() if not np.isfinite(errors).all() else errors.ravel()
+        return (
+            np.where(np.isfinite(errors), errors, np.inf).ravel() if not np.isfinite(errors).all() else errors.ravel()
+        )
 
     def _path(self, model: Any, times: Any, start: Any) -> Any:
         """The law from a row on, at evenly spaced times; NaN past where it breaks."""
@@ -261,7 +260,9 @@ class LawRecipe(Training):
                 raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))
         found = series(table, times, experiment=self.experiment, values=self.values or None)
         orbits = [_require_even(str(self.data), one, self.length) for one in found]
-        code = digest({f"{kind}{i}": part for i, one in enumerate(orbits) for kind, part in zip("tx", one, strict=True)})
+        code = digest(
+            {f"{kind}{i}": part for i, one in enumerate(orbits) for kind, part in zip("tx", one, strict=True)}
+        )
         require_same_data(self, code)
         return orbits, found.names, code
 

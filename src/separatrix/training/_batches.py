@@ -1,7 +1,7 @@
 r"""Which examples step n takes, as a function of n: nothing is stored, so that a run resumes from its number alone.
 
     "replacement"   B examples, independent and uniform, from fold_in(key, n): what the limits of SGD assume
-    "epochs"        n = e m + i:  places i B, ..., i B + B - 1 of the shuffled order of (key, e), m = ceil(N/B) steps an epoch
+    "epochs"        n = e m + i:  places i B, ..., i B + B - 1 of the order of (key, e), m = ceil(N/B) steps an epoch
 
 The last batch of an epoch has r = N mod B examples where B does not divide N. It is dropped (m = floor(N/B)), or kept in
 its true shape with its loss weighted by r/B, so that over an epoch every example counts the same.

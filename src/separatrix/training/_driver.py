@@ -28,6 +28,7 @@ from separatrix.training._progress import Silent
 from separatrix.training._rows import Rows
 from separatrix.training._running import measured
 from separatrix.training._validation import Patience, Validation
+from separatrix.training._watching import Watching
 from separatrix.training.run import stop_asked
 
 MOST_ROLLS = 8
@@ -55,6 +56,7 @@ class Trip:
     callback: Function | None = None
     feeder: Feeder | None = None
     per_epoch: int | None = None
+    watching: Watching | None = None
 
 
 class Best(NamedTuple):
@@ -136,6 +138,7 @@ class Driver:
         if not self.rows.steps:
             self._measure()
             self._note([self.n])
+        self._watch()
         if self.n >= self.trip.end or self.trip.patience.is_over:
             over = self.trip.patience.is_over and self.n < self.trip.end
             self.ended = OutcomeKind.STOPPED_EARLY if over else OutcomeKind.COMPLETED
@@ -151,6 +154,7 @@ class Driver:
         self._count_skips(piece)
         self.state, self.n = piece.state, piece.n
         numbers = self.rows.add_piece(trip.start, trip.every, before, piece)
+        self._watch()
         if piece.good and self.n == trip.end and self.rows.steps[-1] != self.n:
             self._measure()
             numbers.append(self.n)
@@ -164,6 +168,19 @@ class Driver:
         if self.n == trip.end and self.ended is None:
             self.ended = OutcomeKind.COMPLETED
 
+    def _watch(self) -> None:
+        """Let the monitor look on, and keep what it read and noticed."""
+        watching, n = self.trip.watching, self.n
+        if watching is None:
+            return
+        watching.step(n, self.state)
+        if watching.is_due(n, self.trip.end):
+            numbers, events = watching.read(n, self.state, self.trip.key)
+            if numbers:
+                self.trip.keeper.log(n, numbers)
+            for event in events:
+                self._tell(event)
+
     @property
     def _places(self) -> int:
         return 1 if self._looked_on else min(_ROWS, (self.trip.end - self.trip.start) // self.trip.every + 1)
@@ -173,6 +190,8 @@ class Driver:
         trip, n = self.trip, self.n
         since = n - trip.start
         stop = min(trip.end, n + self._pace.steps, trip.start + (since // trip.every + self._places) * trip.every)
+        if trip.watching is not None:
+            stop = min(stop, trip.watching.border(n))
         if trip.keeper.every is not None:
             stop = min(stop, (n // trip.keeper.every + 1) * trip.keeper.every)
         if trip.feeder is None:
@@ -299,7 +318,7 @@ class Pace:
         self.steps, self._at = 1, None
 
     def took(self, steps: int) -> None:
-        """Steps that were taken since this was asked last. The first ask is of one step, and measures no time: it compiles."""
+        """So many steps were taken since the last call. The first is not timed: it compiles."""
         now = time.perf_counter()
         if self._at is not None and steps:
             rate = steps / max(now - self._at, 1e-9)

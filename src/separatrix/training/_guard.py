@@ -78,9 +78,10 @@ def changed(map: Any, change: Function) -> Any:
 
 
 def objective_of(map: Any) -> Any:
-    """The objective of a map: the first in it."""
+    """The objective of a map: the first in it, without its guard."""
     nodes = jax.tree.leaves(map, is_leaf=lambda node: isinstance(node, Objective))
-    return next((node for node in nodes if isinstance(node, Objective)), None)
+    found = next((node for node in nodes if isinstance(node, Objective)), None)
+    return found.objective if isinstance(found, Guarded) else found
 
 
 def guarded(map: Map) -> Map:

@@ -10,6 +10,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix.systems import _ranges
 from separatrix.training._course import with_layers
+from separatrix.training._feeding import View, is_mapped
 
 # Examples that are validated at once.
 _SLICE = 4096
@@ -85,11 +86,9 @@ def held_out(data: Any, count: int, share: float, key: Any) -> tuple[Any, Any]:
         do = "Pass key=jax.random.key(0), by which examples are held out, or pass the data to validate on."
         raise ValueError(explain("fit: key", f"None with validation={share}", "a PRNG key", do))
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, _SPLIT_STREAM), count))
-    return tuple(jax.tree.map(lambda leaf: at_places(leaf, part), data) for part in (order[size:], order[:size]))  # pyright: ignore[reportReturnType]
+    return at_places(data, order[size:]), at_places(data, order[:size])
 
 
-def at_places(leaf: Any, places: np.ndarray) -> Any:
+def at_places(data: Any, places: np.ndarray) -> Any:
     """Examples at some places; of a file that is mapped into memory a view that reads them when they are asked for."""
-    from separatrix.training._feeding import View, is_mapped
-
-    return View(leaf, places) if is_mapped(leaf) else leaf[places]
+    return jax.tree.map(lambda leaf: View(leaf, places) if is_mapped(leaf) else leaf[places], data)

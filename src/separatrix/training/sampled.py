@@ -81,7 +81,7 @@ def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = 
     **Returns:** an `Objective` on parameters.
 
     **Raises:** `ValueError` for data that is empty, of unequal lengths or not finite, or a batch larger than the data;
-    `TypeError` for a loss of another signature, or a model with state of its own (batch norm, dropout), which `fit` carries.
+    `TypeError` for a loss of another signature, or a model with state of its own (which `fit` carries).
 
     **Example:**
 

@@ -1,5 +1,6 @@
 """Recipes: from a user's file to a trained model, each a frozen dataclass that says everything."""
 
+from separatrix.training.recipes.classifier import Classifier as Classifier
 from separatrix.training.recipes.findings import findings_of as findings_of
 from separatrix.training.recipes.recipe import (
     _RECIPES as _RECIPES,
@@ -19,10 +20,11 @@ from separatrix.training.recipes.recipe import (
     spec_of as spec_of,
     spec_text as spec_text,
 )
-from separatrix.training.recipes.classifier import Classifier as Classifier
 from separatrix.training.recipes.regressor import Regressor as Regressor
 from separatrix.training.recipes.training import (
+    Stopped as Stopped,
     Training as Training,
+    model_in as model_in,
     recipe_of as recipe_of,
     results_of as results_of,
     train as train,

@@ -20,7 +20,7 @@ from separatrix.training.recipes.examples import Parts, Supervising, inputs_of, 
 from separatrix.training.recipes.nets import ConvNet, perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
 from separatrix.training.recipes.results import accuracy, confusion, mean
-from separatrix.training.recipes.training import require_counts, steps_of
+from separatrix.training.recipes.training import length_of, require_counts
 from separatrix.training.supervised import supervised
 
 _MOST_CLASSES = 1_000
@@ -48,14 +48,12 @@ class Classifier(Supervising):
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
         size = min(self.batch_size, len(inputs))
         objective = supervised(initial, (inputs, targets), "cross_entropy", batch_size=size)
-        metrics: dict[str, Any] = {}
+        options: dict[str, Any] = {"batch_size": size} | length_of(self)
         if parts.validation is not None:
-            held = objective.on(parts.validation)
-            trained = lambda model: eqx.filter(model, eqx.is_inexact_array)  # noqa: E731
-            metrics["validation"] = lambda model: held(trained(model))
-            metrics["accuracy"] = lambda model: held.accuracy(trained(model), held.inputs, held.targets)
-        options = {"batch_size": size, "steps": steps_of(self, len(inputs)), "metrics": metrics}
-        return Task(objective, initial, None, optax.adam(self.learning_rate), options, parts.notes)
+            held = tuple(map(jnp.asarray, parts.validation))
+            trained = lambda model: objective.accuracy(eqx.filter(model, eqx.is_inexact_array), *held)  # noqa: E731
+            options |= {"validation": held, "patience": self.patience, "metrics": {"accuracy": trained}}
+        return Task(objective, initial, parts.train, optax.adam(self.learning_rate), options, parts.notes)
 
     def model(self, key: Any) -> Any:
         """A new network."""

@@ -118,9 +118,11 @@ def _features(column: Column, table: Table) -> tuple[np.ndarray, list[str]]:
     else:
         values = np.where(there[:, None], (raw - column.fills[0]) / column.scale, 0.0)
     absent = int(np.sum(~there))
-    strange = sorted({word for word in table.words(column.name) if word is not None} - set(column.words)) if (
-        column.kind == "category"
-    ) else []
+    strange = (
+        sorted({word for word in table.words(column.name) if word is not None} - set(column.words))
+        if (column.kind == "category")
+        else []
+    )
     notes = [f"column {column.name!r}: {absent} missing, filled by the training mean"] if absent else []
     notes += [f"column {column.name!r}: {word!r} was not seen in training, taken as missing" for word in strange[:5]]
     if not column.gaps:

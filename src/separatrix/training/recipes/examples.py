@@ -103,7 +103,10 @@ def _of_table(recipe: Supervising) -> Parts:
     classes = whole.vocabularies.get(target, ())
     inputs, said = matrix_of(columns, whole)
     raw = {"inputs": inputs, "targets": whole[target]}
-    made = [None if p is None else (matrix_of(columns, p)[0], p[target]) for p in (parts.train, parts.validation, parts.test)]
+    made = [
+        None if p is None else (matrix_of(columns, p)[0], p[target])
+        for p in (parts.train, parts.validation, parts.test)
+    ]
     settled = {"columns": columns, "shape": inputs.shape[1:], "digest": digest(raw)}
     return Parts(made[0], made[1], made[2], classes, settled, (*notes, *said))  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ import numpy as np
 from separatrix.diagnostics.finding import Finding
 from separatrix.training.run import Run
 
-_SPIKE, _OVERFIT, _NEAR = 1.5, 1.1, 3
+_SPIKE, _OVERFIT, _NEAR, _SEEN = 1.5, 1.1, 3, 0.02
 RATIO, SHARPNESS = "sharpness_over_edge", "sharpness"
 
 
@@ -35,7 +35,13 @@ def _noticed(event: dict[str, Any]) -> Finding:
     numbers = [_number(event.get(word)) for word in ("evidence", "threshold")]
     relation = event.get("relation") if event.get("relation") in ("<", "<=", ">", ">=") else "<"
     return Finding(
-        name, numbers[0], str(relation), numbers[1], str(event.get("cause", "")), str(event.get("remedy", "")), "caution"
+        name,
+        numbers[0],
+        str(relation),
+        numbers[1],
+        str(event.get("cause", "")),
+        str(event.get("remedy", "")),
+        "caution",
     )
 
 
@@ -49,7 +55,11 @@ def _fell(run: Run, losses: Any) -> list[Finding]:
         change = float(finite[-1] - finite[0])
         return [Finding("change of the loss", change, "<", 0.0, "nothing was learned", "Raise the learning rate.")]
     do = "Raise or lower the learning rate by 3, or train for longer."
-    return [Finding("loss at the end over that at the start", float(finite[-1] / finite[0]), "<", 1.0, "nothing was learned", do)]
+    return [
+        Finding(
+            "loss at the end over that at the start", float(finite[-1] / finite[0]), "<", 1.0, "nothing was learned", do
+        )
+    ]
 
 
 def _spike(run: Run, steps: Any, losses: Any, metrics: dict[str, Any]) -> list[Finding]:
@@ -59,6 +69,8 @@ def _spike(run: Run, steps: Any, losses: Any, metrics: dict[str, Any]) -> list[F
         return []
     steps, losses = steps[good], losses[good]
     rises = losses[1:] / np.minimum.accumulate(losses)[:-1]
+    # A loss that is next to nothing may rise a hundredfold: that is no spike.
+    rises = np.where(losses[1:] > _SEEN * losses[0], rises, 1.0)
     at = int(np.argmax(rises))
     cause, do = _why(int(steps[at + 1]), metrics, run)
     name = f"largest rise of the loss over the least before it (step {steps[at + 1]})"

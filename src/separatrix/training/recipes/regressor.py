@@ -20,7 +20,7 @@ from separatrix.training.recipes.examples import Parts, Supervising, inputs_of, 
 from separatrix.training.recipes.nets import perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
 from separatrix.training.recipes.results import mean, number, rms, scatter
-from separatrix.training.recipes.training import require_counts, steps_of
+from separatrix.training.recipes.training import length_of, require_counts
 from separatrix.training.supervised import supervised
 
 
@@ -50,18 +50,18 @@ class Regressor(Supervising):
         return dataclasses.replace(self, mean=float(targets.mean()), scale=spread, **parts.settled)
 
     def task(self) -> Task:
-        """Half the squared error of the scaled target; the root mean square of the error on the validation part."""
+        """Half the squared error of the scaled target; the root mean square of the error on the part for validation."""
         parts = self._parts()
         inputs = parts.train[0]
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
         size = min(self.batch_size, len(inputs))
-        objective = supervised(initial, (inputs, self._scaled(parts.train[1])), "squared_error", batch_size=size)
-        metrics: dict[str, Any] = {}
+        train = (inputs, self._scaled(parts.train[1]))
+        objective = supervised(initial, train, "squared_error", batch_size=size)
+        options: dict[str, Any] = {"batch_size": size} | length_of(self)
         if parts.validation is not None:
-            held = objective.on((parts.validation[0], self._scaled(parts.validation[1])))
-            metrics["validation"] = lambda model: held(eqx.filter(model, eqx.is_inexact_array))
-        options = {"batch_size": size, "steps": steps_of(self, len(inputs)), "metrics": metrics}
-        return Task(objective, initial, None, optax.adam(self.learning_rate), options, parts.notes)
+            held = (parts.validation[0], self._scaled(parts.validation[1]))
+            options |= {"validation": held, "patience": self.patience}
+        return Task(objective, initial, train, optax.adam(self.learning_rate), options, parts.notes)
 
     def model(self, key: Any) -> Any:
         """A new network."""

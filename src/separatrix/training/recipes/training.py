@@ -15,9 +15,10 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from separatrix._errors import explain
+from separatrix._errors import SeparatrixError, explain
 from separatrix._files import write_whole
-from separatrix.training.recipes._carry import carry
+from separatrix.systems.trajectory import OutcomeKind
+from separatrix.training.fit import fit
 from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
 from separatrix.training.run import Run
 
@@ -39,6 +40,8 @@ class Training(abc.ABC):
     """Examples a step; all, where there are fewer."""
     learning_rate: float = 1e-3
     """Of Adam."""
+    patience: int | None = None
+    """Stop after so many measurements without a lower validation loss; a run has a hundred."""
     seed: int = 0
     """Decides the split, the first weights and the batches."""
     watch: int | None = None
@@ -68,37 +71,52 @@ class Training(abc.ABC):
 
     def resume(self, run: Run, **options: Any) -> Run:
         """Go on with a run of this recipe, to its end."""
-        return carried_out(self, run.path, **options)
+        taken = Run.reopen(run.path)
+        return _carried_out(self, self.task(), taken, options.pop("monitor", None), options.pop("progress", None))
 
 
-def train(recipe: Any, path: Any, **options: Any) -> Run:
+class Stopped(SeparatrixError):
+    """Somebody asked to stop; what there is was saved."""
+
+    exit_code: int = 130
+
+
+def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) -> Run:
     """Settle a recipe, make the folder of its run, and carry it out.
 
     **Arguments:**
 
     - `recipe`: as `recipe_from` gives it. `path`: a new or empty folder.
-    - `options`: `monitor`, the class `StabilityMonitor`, for runs that are watched; `progress`, called as
-      `progress(step, steps, metrics)`.
+    - `monitor`: the class `StabilityMonitor`, for runs that are watched. `progress`: as `fit` has it.
 
     **Returns:** the run, with its results.
 
-    **Raises:** as the readers, for data that cannot be used; `StorageError` for a folder that cannot be; `Diverged`.
+    **Raises:** as the readers, for data that cannot be used; `StorageError` for a folder that cannot be; `Diverged`;
+    `Stopped` after Ctrl-C.
     """
     require_counts(recipe)
     settled = recipe.settled()
-    with Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled)) as run:
-        run.finish("interrupted")
-    return carried_out(settled, path, **options)
+    task = settled.task()
+    run = Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled))
+    return _carried_out(settled, task, run, monitor, progress)
 
 
-def carried_out(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) -> Run:
-    """Carry out a run to its end, from where it stands, and note its results."""
-    task = recipe.task()
-    every = watched_every(recipe, task.options["steps"])
-    watching = None if monitor is None or every is None else monitor(every=every)
-    model = carry(task, path, monitor=watching, progress=progress)
-    found = recipe.results(model) | {"notes": list(task.notes)}
-    write_whole(Path(path) / RESULTS, json.dumps(found, allow_nan=False) + "\n")
+def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any) -> Run:
+    """Carry out a run that is open for writing, from where it stands, and note its results."""
+    path, steps = run.path, steps_of(recipe, len(jax.tree.leaves(task.data)[0]))
+    every = watched_every(recipe, steps)
+    found = fit(
+        task.objective, task.optimizer, task.data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
+        monitor=None if monitor is None or every is None else monitor(every=every), progress=progress, throw=True,
+        **task.options,
+    )  # fmt: skip
+    if int(found.outcome.code) == OutcomeKind.INTERRUPTED:
+        done = Run.open(path)
+        at = done.checkpoints[-1] if done.checkpoints else 0
+        raise Stopped(f"interrupted; {path} is saved at step {at} of {steps}\n  Go on: separatrix resume {path}")
+    chosen = found.model if found.best is None else found.best
+    results = recipe.results(chosen) | {"notes": list(task.notes), "best_step": found.best_step}
+    write_whole(path / RESULTS, json.dumps(results, allow_nan=False) + "\n")
     return Run.open(path)
 
 
@@ -135,7 +153,7 @@ def recipe_of(run: Run) -> Any:
 
 def require_counts(recipe: Any) -> None:
     """Refuse a recipe whose numbers can mean nothing, before its data is read."""
-    for name in ("epochs", "steps", "batch_size", "width", "depth", "length"):
+    for name in ("epochs", "steps", "batch_size", "patience", "width", "depth", "length"):
         value = getattr(recipe, name, None)
         if value is not None and value < 1:
             raise ValueError(explain(f"{recipe_name(recipe)}: {name}", value, "at least 1", "Repair the value."))
@@ -154,6 +172,19 @@ def require_same_data(recipe: Any, digest: str) -> None:
         raise ValueError(explain(str(recipe.data), got, f"{recipe.digest[:12]}..., with which the run began", do))
 
 
+def length_of(recipe: Any) -> dict[str, Any]:
+    """The length of a run as `fit` has it. Batches are of shuffled epochs, whatever says how many."""
+    return {"epochs": recipe.epochs} if recipe.steps is None else {"steps": recipe.steps, "draw": "epochs"}
+
+
 def steps_of(recipe: Any, examples: int) -> int:
     """How many steps a run takes."""
-    return recipe.steps if recipe.steps is not None else recipe.epochs * -(-examples // min(recipe.batch_size, examples))
+    return (
+        recipe.steps if recipe.steps is not None else recipe.epochs * -(-examples // min(recipe.batch_size, examples))
+    )
+
+
+def model_in(run: Run) -> Any:
+    """The model of a run that a recipe made: that of the lowest validation loss where there is one, else the last."""
+    template = recipe_of(run).template()
+    return run.model_like(template, named="best" if (run.path / "best.safetensors").exists() else None)
