@@ -66,7 +66,9 @@ def with_error(one: dict[str, Any]) -> str:
     '0.926 ± 0.050'
     """
     value, error = one["value"], one["error"]
+    if value is None:
+        return "not finite"
     if error is None or not error > 0:
         return f"{value:.4g}"
     digits = max(0, min(8, 1 - int(f"{error:e}".partition("e")[2])))
-    return f"{value:.{digits + 0}f} ± {error:.{digits}f}" if digits else f"{value:.4g} ± {error:.2g}"
+    return f"{value:.{digits}f} ± {error:.{digits}f}"

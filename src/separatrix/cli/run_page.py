@@ -73,7 +73,7 @@ def _history(found: dict[str, Any]) -> str:
     metrics = {name: _numbers(values) for name, values in found["metrics"].items()}
     fig = plot_run_history(found["steps"], metrics, marks(found))
     caption = (
-        "Losses, and below them the sharpness over the optimiser's own edge: past 1, steps are too long for the slope."
+        "Losses, and below them the sharpness over the optimiser's edge: past 1, steps are too long for the slope."
     )
     if "sharpness_over_edge" not in metrics:
         caption = (

@@ -31,8 +31,8 @@ from separatrix.training.recipes.training import length_of, require_counts, requ
 
 _TIMES = ("time", "times", "t", "year", "date", "day", "hour", "seconds")
 _RIGHT = {
-    "degree": "1 to 5", "tolerance": "at least 1", "fraction": "0.2 to 1", "threshold": "0 or more", "substeps": "at least 1",
-    "patience": "none: no part of a series validates",
+    "degree": "1 to 5", "tolerance": "at least 1", "fraction": "0.2 to 1", "threshold": "0 or more",
+    "substeps": "at least 1", "patience": "none: no part of a series validates",
 }  # fmt: skip
 _LADDER = np.geomspace(0.01, 5.0, 40)  # thresholds, in scaled units where a term of size 1 makes a typical rate
 

@@ -5,7 +5,7 @@ Tables and pictures meet here: what comes out is inputs and targets, and how ano
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Supervising(Training):
     """The sign between the columns of a text file."""
     size: int | None = None
     """Resize pictures to a square of so many pixels."""
-    colour: None | str = None
+    colour: Literal["grey", "rgb"] | None = None
     """Make pictures all "grey" or all "rgb"."""
     fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     """Parts for training, validation and test."""

@@ -84,7 +84,9 @@ def _why(step: int, metrics: dict[str, Any], run: Run) -> tuple[str, str]:
     near = ratios[run.steps <= step][-_NEAR:]
     near = near[np.isfinite(near)]
     if len(near) and near.max() > 1:
-        cause = f"the sharpness had passed the optimiser's edge, {near.max():.3g} times it: steps were too long for the slope"
+        cause = (
+            f"the sharpness had come to {near.max():.3g} times the optimiser's edge: steps were too long for the slope"
+        )
         return cause, f"Lower the learning rate to below {1 / near.max():.2g} of itself, or warm it up."
     return "the run was below its edge: a batch stands out, not the curvature", "Look at the data; take larger batches."
 

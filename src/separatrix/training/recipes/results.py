@@ -14,8 +14,13 @@ import numpy as np
 
 
 def number(value: float, error: float | None, of: int, about: str = "") -> dict[str, Any]:
-    """A number with its standard error (None where one term gives none), and of how many terms it is."""
-    return {"value": float(value), "error": None if error is None else float(error), "of": int(of), "about": about}
+    """A number with its standard error, and of how many terms it is; None for what is not known or not finite."""
+    return {"value": _finite(value), "error": _finite(error), "of": int(of), "about": about}
+
+
+def _finite(value: float | None) -> float | None:
+    """A number as JSON has it: one that is not finite is none."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def accuracy(hits: Any, about: str = "share of classes that are right") -> dict[str, Any]:
@@ -45,6 +50,8 @@ def rms(squares: Any, about: str = "") -> dict[str, Any]:
     (2.0, 0.0)
     """
     found = mean(squares)
+    if found["value"] is None:
+        return found
     root = math.sqrt(found["value"])
     error = None if found["error"] is None else found["error"] / (2 * root) if root > 0 else 0.0
     return number(root, error, found["of"], about)
