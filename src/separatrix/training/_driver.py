@@ -245,7 +245,7 @@ class Driver:
     def _is_good(self, loss: Any) -> bool:
         """Whether a loss is no sign of having left: at most as far above the lowest as the first was, or as it is high."""
         losses = np.stack([np.asarray(row["loss"]) for row in self.rows.rows])
-        first, lowest = losses[0], np.nanmin(losses, axis=0)
+        first, lowest = losses[0], np.fmin.reduce(losses, axis=0)
         return bool(np.all(loss <= lowest + np.maximum(first - lowest, np.abs(lowest))))
 
     def _broken(self) -> None:
@@ -267,8 +267,14 @@ class Driver:
         if self.trip.divergence != "skip":
             return
         before, after = np.asarray(self.state.skipped), np.asarray(piece.state.skipped)
-        if after[0] > before[0]:
-            self._tell({"event": "skip", "step": int(after[2]), "count": int(after[0] - before[0])})
+        if after[0] == before[0]:
+            return
+        event = {"event": "skip", "step": int(after[2]), "count": int(after[0] - before[0])}
+        self.trip.keeper.event(event)
+        if self.events and self.events[-1]["event"] == "skip":
+            # Pieces end by the clock; what is told does not.
+            event["count"] += self.events.pop()["count"]
+        self.events.append(event)
 
     def _end(self, kind: OutcomeKind, **fields: Any) -> None:
         self.ended = kind

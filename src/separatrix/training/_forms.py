@@ -156,13 +156,14 @@ def split(initial: Any, what: str) -> tuple[State, Form]:
 
 def _split_nnx(initial: Any, what: str) -> tuple[State, Form]:
     nnx = _nnx()
+    # What stands beside the modules has no state of its own.
+    require_stateless(jax.tree.map(lambda leaf: None if _is_module(leaf) else leaf, initial, is_leaf=_is_module), what)
     places, structure = jax.tree.flatten(initial, is_leaf=_is_module)
     parameters, layers, graphs, rest = [], [], [], []
     for place in places:
         if _is_module(place):
             graph, own, carried = nnx.split(place, nnx.Param, ...)
         else:
-            require_stateless(place, what)
             graph, own, carried = None, place if eqx.is_inexact_array(place) else None, None
         parameters.append(own)
         layers.append(carried)
