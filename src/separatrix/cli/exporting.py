@@ -1,7 +1,7 @@
 """The model of a run for other programs: StableHLO with a free batch size, weights, the recipe, and a card.
 
-`model.stablehlo` is the portable bytecode of StableHLO, which compilers read. `model.jax` is the same for `jax.export`, with
-versions for CPU, CUDA and TPU; JAX writes it where the package flatbuffers is installed.
+`model.stablehlo` is the portable bytecode of StableHLO, which compilers read. `model.jax` is the same for `jax.export`,
+with versions for CPU, CUDA and TPU; JAX writes it where the package flatbuffers is installed.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from separatrix.cli.command import Answer
 from separatrix.cli.doing import model_of
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
-_NO_JAX = "no model.jax, for jax.export.deserialize: pip install flatbuffers, and export again"
+_NO_JAX = 'no model.jax, for jax.export.deserialize: pip install "separatrix[export]"'
 
 
 def export(folder: Path, out: Path) -> Answer:
