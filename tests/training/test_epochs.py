@@ -62,9 +62,7 @@ def test_over_an_epoch_every_example_counts_the_same(size):
 
 def test_the_last_batch_is_dropped_by_choice():
     """12 of 13 rows an epoch, which ones by (key, epoch): as written by hand."""
-    found = sx.fit(
-        pull, optax.sgd(0.1), ROWS, initial=jnp.zeros(2), epochs=2, batch_size=4, last_batch="drop", key=KEY
-    )
+    found = sx.fit(pull, optax.sgd(0.1), ROWS, initial=jnp.zeros(2), epochs=2, batch_size=4, last_batch="drop", key=KEY)
     order_key = jax.random.fold_in(KEY, 2**31 - 2)
     total = sum(ROWS[shuffled(order_key, epoch, jnp.arange(12), 13)].sum(axis=0) for epoch in range(2))
     assert found.steps[-1] == 6
@@ -152,7 +150,7 @@ REFUSED = {
     "no key": (lambda _: plain(epochs=1, key=None), ValueError, "None with batch_size=4"),
     "NaN on disk": (broken_on_disk, ValueError, r"data\[17, 1\]\n  got nan"),
     "all on disk at once": (
-        lambda folder: plain(epochs=1, batch_size=None) and None
+        lambda folder: (plain(epochs=1, batch_size=None) and None)
         or sx.fit(pull, optax.sgd(0.1), mapped(folder, "all.npy", np.ones((4, 2))), initial=jnp.zeros(2), steps=1),
         ValueError,
         "None, for data on disk",

@@ -117,9 +117,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run(optimizer):
 
 def test_rolling_back_goes_on_with_smaller_steps():
     """x^4 from 3 at step size 1 leaves the numbers; at 1/16 it goes on from 3 by its recursion."""
-    found = sx.fit(
-        lambda x: x**4, optax.sgd(1.0), initial=jnp.array(3.0), steps=30, every=10, divergence="roll_back"
-    )
+    found = sx.fit(lambda x: x**4, optax.sgd(1.0), initial=jnp.array(3.0), steps=30, every=10, divergence="roll_back")
     assert found.outcome.name == "completed"
     rolls = [event for event in found.events if event["event"] == "roll_back"]
     factors = [event["factor"] for event in rolls]

@@ -56,7 +56,7 @@ class TestColumns:
         assert one == two
 
     def test_another_file_is_read_as_the_first_was(self, table: Table, tmp_path: Path) -> None:
-        """Other order, further columns, a word that is new, a date of another unit: the same rows give the same features."""
+        """Another order, more columns, a new word, a date of another unit: the same rows give the same features."""
         columns = settle(table, table, ("age", "colour", "day"))
         path = tmp_path / "new.csv"
         path.write_text("z,day,colour,age\nq,2024-01-02T00:00:00,blue,2\nq,2024-01-03T12:00:00,green,2\n")

@@ -135,6 +135,7 @@ def test_collections_of_linen_are_carried():
     found = fitted(variables, linen_loss).model
     parameters, statistics = variables["params"], variables["batch_stats"]
     for _ in range(5):
+
         def of(values, statistics=statistics):
             return linen_loss({"params": values, "batch_stats": statistics}, DATA)
 
@@ -168,6 +169,7 @@ def test_a_state_of_equinox_is_carried():
     parameters, rest = eqx.partition(model, eqx.is_inexact_array)
     here = jax.tree.map(lambda leaf: leaf, NORM_STATE)
     for _ in range(5):
+
         def of(values, here=here):
             return equinox_loss((eqx.combine(values, rest), jax.tree.map(lambda leaf: leaf, here)), DATA)
 
@@ -210,7 +212,7 @@ REFUSED = {
 def test_what_cannot_be_carried_is_refused_in_words(name):
     call, words = REFUSED[name]
     if name == "an objective of one's own":
-        call = lambda: sx.fit(sx.as_objective(lambda p: 0.0), optax.sgd(0.1), initial=Net(norm=True), steps=1)  # noqa: E731
+        call = lambda: sx.fit(sx.as_objective(lambda p: 0.0), optax.sgd(0.1), initial=Net(norm=True), steps=1)
     with pytest.raises(TypeError, match=f"(?si){words}") as told:
         call()
     assert len(str(told.value).splitlines()) <= 3

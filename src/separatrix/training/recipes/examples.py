@@ -12,6 +12,7 @@ import numpy as np
 from separatrix._errors import DataError, explain, unknown
 from separatrix.data import DataSet, Split, Table, load, names, read_images, split, split_files
 from separatrix.data.dataset import digest
+from separatrix.data.images import SUFFIXES as PICTURES, is_pictures as holds_pictures
 from separatrix.training.recipes.columns import SUFFIXES, Column, matrix_of, read_table, settle
 from separatrix.training.recipes.training import Training, require_same_data
 
@@ -164,7 +165,15 @@ def _split_pictures(recipe: Supervising) -> Split[DataSet]:
     inside = {entry.name.lower(): entry for entry in recipe.data.iterdir() if entry.is_dir()}
     if inside and set(inside) <= set(_PARTS) and "train" in {_PARTS[name] for name in inside}:
         return split_files(**{_PARTS[name]: entry for name, entry in inside.items()}, **options)
+    _require_pictures(recipe.data)
     return split(load(recipe.data, **options), recipe.fractions, key=recipe.seed)
+
+
+def _require_pictures(folder: Path) -> None:
+    """Refuse a folder that holds neither pictures nor the files of the MNIST family."""
+    if not holds_pictures(folder) and not any("idx" in entry.name for entry in folder.iterdir()):
+        do = "Put the pictures of each class into a folder of its own, as pictures/cat/1.png"
+        raise DataError(explain(str(folder), "a folder without pictures", f"files ending in {', '.join(PICTURES)}", do))
 
 
 def _levels(pictures: Any, center: float, spread: float) -> Any:
