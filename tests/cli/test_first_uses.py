@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import separatrix as sx
 from separatrix.cli import commands, main, runs
 from separatrix.training.run import Run
 
@@ -123,25 +124,26 @@ def test_pictures_in_folders_become_a_classifier(tmp_path: Path) -> None:
     assert "Which class was taken for which" in page and "prefers-color-scheme: dark" in page
 
 
+@pytest.fixture(scope="module")
+def law(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the law of lynx and hare."""
+    folder = tmp_path_factory.mktemp("law")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for module in (commands, runs):
+            patch.setattr(module, "compute", lambda: None)
+        assert main(["train", "law", "--data", "lynx-hare", "--steps", "200", "--json"]) == 0
+    return folder
+
+
 class TestLaw:
     """One recipe through all commands, in this process: the others differ in the recipe alone."""
 
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """A run of the law of lynx and hare."""
-        folder = tmp_path_factory.mktemp("law")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            for module in (commands, runs):
-                patch.setattr(module, "compute", lambda: None)
-            assert main(["train", "law", "--data", "lynx-hare", "--steps", "200", "--json"]) == 0
-        return folder
-
     @pytest.fixture(autouse=True)
-    def _quiet(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def _quiet(self, monkeypatch: pytest.MonkeyPatch, law: Path) -> None:
         for module in (commands, runs):
             monkeypatch.setattr(module, "compute", lambda: None)
-        monkeypatch.chdir(folder)
+        monkeypatch.chdir(law)
 
     def test_it_finds_the_terms_of_lotka_and_volterra(self, capsys: pytest.CaptureFixture) -> None:
         """hare' = a hare - b hare lynx, lynx' = -c lynx + d hare lynx; rates to a fifth of those of another fit.
@@ -167,9 +169,7 @@ class TestLaw:
         run = Run.open("runs/law-1")
         recipe, model = recipe_of(run), model_in(run)
         flow, state = recipe.diagnose(model)
-        # The next row less the last is the velocity between them, by Simpson's rule on a path of half steps.
-        import separatrix as sx
-
+        # The law itself, by an adaptive method in place of the recipe's fixed steps.
         path = sx.evolve(flow, state, times=np.array([0.0, 1.0]))
         np.testing.assert_allclose([float(cell) for cell in rows[1][1:]], path.states[-1], rtol=1e-3)
 
@@ -180,7 +180,7 @@ class TestLaw:
             assert part in page
         assert "#000000" not in page
 
-    def test_its_system_is_examined(self, capsys: pytest.CaptureFixture) -> None:
+    def test_it_is_written_for_other_programs(self, capsys: pytest.CaptureFixture) -> None:
         assert main(["export", "runs/law-1", "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
         assert told["input"] == {"shape": ["batch", 2], "dtype": "float32"}

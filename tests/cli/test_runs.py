@@ -71,7 +71,7 @@ REFUSED = {
     "no pictures": (["train", "classifier", "--data", "empty"], 2, ["empty\n  got a folder without pictures", "pictures/cat"]),
     "what is no picture": (["train", "classifier", "--data", "pictures"], 2, ["got a folder without pictures"]),
     "pictures for a regressor": (["train", "regressor", "--data", "digits"], 2, ["Train a classifier on pictures"]),
-    "a target for pictures": (["train", "classifier", "--data", "digits", "--target", "y"], 2, ["no such option for pic"]),
+    "a target for pictures": (["train", "classifier", "--data", "digits", "--target", "y"], 2, ["no such option for"]),
     "a table for a text": (["train", "language", "--data", "x.csv"], 2, ["suffix '.csv', expected a text"]),
     "a short text": (["train", "language", "--data", "few.txt"], 2, ["3 characters, of which 90% are for training"]),
     "a text that is none": (["train", "language", "--data", "bad.txt"], 2, ["bad.txt: line 1", "which is not UTF-8"]),
