@@ -1,4 +1,4 @@
-"""Processes that write a run and are killed, and processes that fight for one. They are forked: a kill costs a fork.
+"""Processes that write a run and are killed, and processes that fight for one. A kill costs a fork (see `_children`).
 
 The work is a recurrence of whole numbers, x[n+1] = a x[n] + c mod 2^64, so that each state is known exactly.
 """
@@ -7,13 +7,14 @@ import mmap
 import os
 import signal
 import struct
+import tempfile
 import time
-import warnings
-from collections.abc import Callable
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _children import CHILDREN
 
 from separatrix.training.run import Files, Run, RunLocked
 
@@ -21,6 +22,7 @@ EVERY = 5  # steps between saves
 NUMBERS = 4096  # of the state: 32 kB
 PIECE = 4096  # bytes that a slowed write takes at once
 PAUSE = 0.001  # seconds between two of them
+RACE = "go answered0 answered1 won0 won1"
 NAMES = "first step saved asked inside"  # what a child tells of itself
 
 
@@ -40,11 +42,18 @@ def stepped(state: np.ndarray) -> np.ndarray:
 
 
 class Board:
-    """Numbers that a child writes and its parent reads, also after its death."""
+    """Numbers that a child writes and others read, also after its death: a file in memory."""
 
-    def __init__(self, names: str) -> None:
+    def __init__(self, names: str, path: Path | str | None = None) -> None:
         self.names = names.split()
-        self._memory = mmap.mmap(-1, 8 * len(self.names))
+        if path is None:
+            self.path = Path(tempfile.mkstemp(suffix=".board")[1])
+            self.path.write_bytes(bytes(8 * len(self.names)))
+            weakref.finalize(self, self.path.unlink)
+        else:
+            self.path = Path(path)
+        with open(self.path, "r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), 8 * len(self.names))
 
     def __getitem__(self, name: str) -> int:
         return struct.unpack_from("q", self._memory, 8 * self.names.index(name))[0]
@@ -53,23 +62,9 @@ class Board:
         struct.pack_into("q", self._memory, 8 * self.names.index(name), value)
 
 
-def forked(work: Callable[[], None]) -> int:
-    """A child that does the work and ends; its number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # JAX warns of forks; the children do not compute with it
-        pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        work()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def write_run(path: Path, board: Board, beside: bool) -> None:
+def write_run(path: str, board_path: str, beside: bool) -> None:
     """Take a run up and work for ever; saves are slowed, and beside the work where asked."""
+    board = Board(NAMES, board_path)
     run = Run.reopen(path, files=_slowed(board))
     saved = run.restore()
     state, step = (state_at(0), 0) if saved is None else (saved.tree["model"], saved.step or 0)
@@ -111,7 +106,7 @@ def kill_once(path: Path, random: np.random.Generator, inside: bool, beside: boo
     `inside`: wait until it is in the middle of its second save, then a part of the time that one takes.
     """
     board = Board(NAMES)
-    pid = forked(lambda: write_run(path, board, beside))
+    pid = CHILDREN.start("write_run", str(path), str(board.path), beside)
     begun = time.monotonic()
     while board["step"] < 1 or (inside and not (board["inside"] and board["step"] >= board["first"] + 2 * EVERY)):
         if time.monotonic() - begun > 20:
@@ -120,7 +115,7 @@ def kill_once(path: Path, random: np.random.Generator, inside: bool, beside: boo
     pieces = 8 * NUMBERS // PIECE
     time.sleep(random.uniform(0, PAUSE * pieces if inside else 4 * PAUSE * pieces))
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    CHILDREN.wait(pid)
     return judged(path, board)
 
 
@@ -152,25 +147,27 @@ def _strays(path: Path) -> int:
     return sum(1 for found in path.rglob("*.tmp"))
 
 
-def race(take: Callable[[], Run]) -> int:
+def race(path: Path, new: bool) -> int:
     """Two processes that take a run at once; how many had it, each until both were answered."""
-    board = Board("go answered0 answered1 won0 won1")
-
-    def one(number: int) -> None:
-        while not board["go"]:
-            pass
-        try:
-            run = take()
-        except RunLocked:
-            board[f"answered{number}"] = 1
-            return
-        board[f"won{number}"] = board[f"answered{number}"] = 1
-        while not board["answered0"] or not board["answered1"]:
-            time.sleep(0.001)
-        run.close()
-
-    children = [forked(lambda number=number: one(number)) for number in (0, 1)]
+    board = Board(RACE)
+    children = [CHILDREN.start("race_for", str(path), new, str(board.path), number) for number in (0, 1)]
     time.sleep(0.002)
     board["go"] = 1
-    codes = [os.waitpid(pid, 0)[1] for pid in children]
+    codes = [CHILDREN.wait(pid) for pid in children]
     return board["won0"] + board["won1"] if codes == [0, 0] else -1
+
+
+def race_for(path: str, new: bool, board_path: str, number: int) -> None:
+    """One of two that take a run."""
+    board = Board(RACE, board_path)
+    while not board["go"]:
+        pass
+    try:
+        run = Run.create(path) if new else Run.reopen(path)
+    except RunLocked:
+        board[f"answered{number}"] = 1
+        return
+    board[f"won{number}"] = board[f"answered{number}"] = 1
+    while not board["answered0"] or not board["answered1"]:
+        time.sleep(0.001)
+    run.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _kills import forked, state_at
+from _children import CHILDREN
+from _kills import state_at
 
 from separatrix.training.run import DISK, CannotWrite, Files, Run, load_model, save
 
@@ -126,19 +127,23 @@ def read_only() -> str:
     run.chmod(0o555)
     (run / "lock").chmod(0o444)
 
-    def one() -> None:
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setuid(65534)
-        refused = [lambda: Run.reopen(run), lambda: save(folder / "m", {}), lambda: Run.create(folder / "new")]
-        if not all(told(call) for call in refused if call is refused[0] or os.getuid() == 65534):
-            os._exit(3)
-        if not np.array_equal(Run.open(run).latest().tree["model"], state_at(1)):
-            os._exit(4)
-
-    code = os.waitstatus_to_exitcode(os.waitpid(forked(one), 0)[1])
+    code = CHILDREN.wait(CHILDREN.start("read_only_child", str(folder)))
     run.chmod(0o755)
     return {0: "", 3: "a read-only folder was not told", 4: "it cannot be read"}.get(code, f"ended with {code}")
+
+
+def read_only_child(where: str) -> None:
+    """Try to write there, as nobody."""
+    folder = Path(where)
+    run = folder / "run"
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setuid(65534)
+    refused = [lambda: Run.reopen(run), lambda: save(folder / "m", {}), lambda: Run.create(folder / "new")]
+    if not all(told(call) for call in refused if call is refused[0] or os.getuid() == 65534):
+        os._exit(3)
+    if not np.array_equal(Run.open(run).latest().tree["model"], state_at(1)):
+        os._exit(4)
 
 
 def told(call: Callable[[], Any]) -> bool:

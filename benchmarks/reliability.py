@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _kills import EVERY, NAMES, NUMBERS, Board, forked, kill_once, race, write_run
+from _children import CHILDREN
+from _kills import EVERY, NAMES, NUMBERS, Board, kill_once, race
 from _mutants import ACCIDENTS, Watch, forgeries
 from _refusals import full_disk, read_only, refuse_each
 from _table import report
@@ -139,13 +140,13 @@ def refused(folder: Path) -> list[list[Any]]:
 
 def raced(folder: Path, count: int) -> list[list[Any]]:
     """Rows of the table for two processes that take one run."""
-    new = [race(lambda n=n: Run.create(folder / f"race{n}")) for n in range(count // 2)]
+    new = [race(folder / f"race{n}", new=True) for n in range(count // 2)]
     left = folder / "left"
     Run.create(left).close()
     random, stale = np.random.default_rng(0), []
     for _ in range(count - count // 2):
         kill_once_held(left, random)
-        stale.append(race(lambda: Run.reopen(left)))
+        stale.append(race(left, new=False))
     rows = (("new run", new), ("run of a dead process", stale))
     return [[f"two take a {name}", len(won), sum(n != 1 for n in won), "one winner each"] for name, won in rows]
 
@@ -153,12 +154,12 @@ def raced(folder: Path, count: int) -> list[list[Any]]:
 def kill_once_held(path: Path, random: np.random.Generator) -> None:
     """Leave a lock of a dead process."""
     board = Board(NAMES)
-    pid = forked(lambda: write_run(path, board, beside=False))
+    pid = CHILDREN.start("write_run", str(path), str(board.path), False)
     while board["step"] < 1:
         time.sleep(0.001)
     time.sleep(random.uniform(0, 0.002))
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    CHILDREN.wait(pid)
 
 
 def held_up(folder: Path, repeats: int, megabytes: int = 100) -> list[list[Any]]:

@@ -70,7 +70,9 @@ _PUBLIC = {
         "Brownian", "DenoisingFlow", "DenoisingScoreMatching", "GaussianMixture", "LearnedScore", "NoisingProcess",
         "ScoreMLP", "ScoreMixer", "VE", "VP", "alpha_bar", "denoised", "log_likelihood", "sample", "score_of",
     ),
-    "separatrix.training": ("Fit", "Sampled", "Supervised", "fit", "sampled", "supervised"),
+    "separatrix.training": (
+        "Fit", "Run", "Sampled", "Supervised", "fit", "load_model", "sampled", "save", "supervised",
+    ),
     "separatrix.data": (
         "DataSet", "Table", "from_arrow", "load", "read_csv", "read_idx", "read_images", "read_npy", "read_npz",
         "read_parquet", "read_text",

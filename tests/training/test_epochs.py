@@ -147,6 +147,12 @@ REFUSED = {
     ),
     "a word": (lambda _: plain(epochs=1, draw="epoch"), ValueError, "Did you mean 'epochs'"),
     "another word": (lambda _: plain(epochs=1, last_batch="dropped"), ValueError, "Did you mean 'drop'"),
+    "dropping where nothing is last": (lambda _: plain(steps=3, last_batch="drop"), ValueError, "where no batch is a last"),
+    "drawing from nothing": (
+        lambda _: sx.fit(lambda x: jnp.sum(x), optax.sgd(0.1), initial=jnp.zeros(2), steps=2, draw="epochs"),
+        ValueError,
+        "none, without data",
+    ),
     "no key": (lambda _: plain(epochs=1, key=None), ValueError, "None with batch_size=4"),
     "NaN on disk": (broken_on_disk, ValueError, r"data\[17, 1\]\n  got nan"),
     "all on disk at once": (

@@ -81,7 +81,7 @@ def test_statistics_are_carried_with_any_optimiser_and_go_on():
 
 
 def test_dropout_draws_anew_at_each_step():
-    """With a learning rate of 0 the loss differs from step to step by its mask alone; without a key, by the layer's count."""
+    """With a learning rate of 0 steps differ by their masks alone; without a key, by the layer's count."""
     seen = []
     for key in (KEY, None):
         masks = []

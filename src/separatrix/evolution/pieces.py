@@ -24,14 +24,14 @@ class Piece(NamedTuple):
 
     - `state`: after the last good step. `n`: the number of the next one.
     - `good`: whether the piece reached its stop; else step n broke: its result is not finite.
-    - `rows`: what was kept, in a fixed number of places; the first `count` are of this piece.
+    - `rows`: what was kept, in a fixed number of places; the first `kept` are of this piece.
     """
 
     state: State
     n: int
     good: bool
     rows: Any
-    count: int
+    kept: int
 
 
 def checked_start(map: Map, state: State, key: Key | None, what: str) -> State:
@@ -67,7 +67,7 @@ def advance(
     >>> import jax.numpy as jnp, separatrix as sx
     >>> halving = sx.as_map(lambda x: 0.5 * x)
     >>> piece = advance(halving, jnp.asarray(8.0), 0, 4, key=None, fn=lambda x: x, origin=0, every=2, places=3)
-    >>> float(piece.state), piece.n, piece.rows[: piece.count].tolist()
+    >>> float(piece.state), piece.n, piece.rows[: piece.kept].tolist()
     (0.5, 4, [2.0, 0.5])
     """
     bounds = jnp.asarray(origin), jnp.asarray(every)
@@ -76,8 +76,8 @@ def advance(
         # Again, up to the step that broke: the same executable, so the same numbers.
         stop = int(n) - 1
         after, n, _, rows = _loop(map, state, jnp.asarray(first), jnp.asarray(stop), key, fn, bounds, places)
-    count = (int(n) - origin) // every - (first - origin) // every
-    return Piece(after, int(n), bool(good), rows, count)
+    kept = (int(n) - origin) // every - (first - origin) // every
+    return Piece(after, int(n), bool(good), rows, kept)
 
 
 @eqx.filter_jit

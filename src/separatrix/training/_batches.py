@@ -44,7 +44,7 @@ class Batches(eqx.Module):
 
     def places(self, n: Any, key: Key | None, size: int) -> Any:
         """Places in the data of the first `size` examples of step n, whose own key is `key`."""
-        if self.draw == "replacement":
+        if self.draw == "replacement" and key is not None:
             return drawn(jax.random.split(key)[0], self.size, self.count)
         epoch, batch = n // self.per_epoch, n % self.per_epoch
         within = batch.astype(jnp.int32) * self.size + jnp.arange(size, dtype=jnp.int32)

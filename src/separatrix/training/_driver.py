@@ -116,6 +116,8 @@ class Driver:
         self.rows.take_up(found.rows, row)
         self._mark = Mark(self.n, self.state)
         self.best = found.best
+        for event in found.events:
+            self._add(event)
         if found.patience is not None:
             self.trip.patience.take_up(found.patience)
 
@@ -257,11 +259,12 @@ class Driver:
             return
         n, state = self._mark
         factor = state.slowdown * jnp.asarray(_SLOWER, state.slowdown.dtype)
-        self._tell({"event": "roll_back", "step": at, "to": n, "factor": float(factor)})
         self.state, self.n = state._replace(slowdown=factor), n
         self._mark = Mark(n, self.state)
         self.rows.forget(n)
         trip.keeper.forget(n)
+        self._save(wait=True, again=True)
+        self._tell({"event": "roll_back", "step": n, "broke_at": at, "factor": float(factor)})
 
     def _count_skips(self, piece: Piece) -> None:
         if self.trip.divergence != "skip":
@@ -269,20 +272,21 @@ class Driver:
         before, after = np.asarray(self.state.skipped), np.asarray(piece.state.skipped)
         if after[0] == before[0]:
             return
-        event = {"event": "skip", "step": int(after[2]), "count": int(after[0] - before[0])}
-        self.trip.keeper.event(event)
-        if self.events and self.events[-1]["event"] == "skip":
-            # Pieces end by the clock; what is told does not.
-            event["count"] += self.events.pop()["count"]
-        self.events.append(event)
+        self._tell({"event": "skip", "step": int(after[2]), "count": int(after[0] - before[0])})
 
     def _end(self, kind: OutcomeKind, **fields: Any) -> None:
         self.ended = kind
         self._tell({"event": kind.name.lower()} | fields)
 
     def _tell(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
         self.trip.keeper.event(event)
+        self._add(event)
+
+    def _add(self, event: dict[str, Any]) -> None:
+        if event["event"] == "skip" and self.events and self.events[-1]["event"] == "skip":
+            # Pieces end by the clock; what is told does not.
+            event = event | {"count": event["count"] + self.events.pop()["count"]}
+        self.events.append(event)
 
     # What is kept
 
@@ -292,7 +296,7 @@ class Driver:
         # What is saved is what would be gone back to: so a run that goes on from it goes back as it would have.
         return self.n == self._mark.n and self.trip.keeper.is_due(self.n, least=True)
 
-    def _save(self, *, wait: bool) -> None:
+    def _save(self, *, wait: bool, again: bool = False) -> None:
         trip = self.trip
         tree = {"model": self.model(), "state": self.state, "rows": self.rows.to_save()}
         if self.averaged is not None:
@@ -301,7 +305,7 @@ class Driver:
             tree |= {"best": self.best, "patience": trip.patience.to_save()}
         per = trip.per_epoch
         cursor = {"step": self.n} | ({} if per is None else {"epoch": self.n // per, "batch": self.n % per})
-        trip.keeper.save(self.n, tree, trip.key, cursor, wait=wait)
+        trip.keeper.save(self.n, tree, trip.key, cursor, wait=wait, again=again)
 
     def _finish(self) -> None:
         """Save the end, and say how it ended."""

@@ -22,7 +22,7 @@ _SHOWN = 16  # hexadecimal digits
 def digest_of(value: Any) -> str:
     """A short text that is equal for what is built alike."""
     whole = hashlib.sha256()
-    for part in _parts(value, set()):
+    for part in _parts(value, {}):
         whole.update(len(part).to_bytes(8, "little"))
         whole.update(part)
     return whole.hexdigest()[:_SHOWN]
@@ -39,7 +39,7 @@ def digest_of_data(data: Any) -> str:
     return digest_of([part(leaf) for leaf in jax.tree.leaves(data)])
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[bytes]:
+def _parts(value: Any, seen: dict[int, Any]) -> Iterator[bytes]:
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         yield f"{type(value).__name__}:{value!r}".encode()
     elif isinstance(value, jax.Array | np.ndarray | np.generic):
@@ -47,11 +47,11 @@ def _parts(value: Any, seen: set[int]) -> Iterator[bytes]:
     elif id(value) in seen:
         yield b"again"
     else:
-        seen.add(id(value))
+        seen[id(value)] = value  # held, so that nothing else takes its place in memory
         yield from _inside(value, seen)
 
 
-def _inside(value: Any, seen: set[int]) -> Iterator[bytes]:
+def _inside(value: Any, seen: dict[int, Any]) -> Iterator[bytes]:
     yield type(value).__qualname__.encode()
     if isinstance(value, types.CodeType):
         yield value.co_code

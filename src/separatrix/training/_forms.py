@@ -235,7 +235,7 @@ def _with_keys_of(before: Any, after: Any) -> Any:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _is_state(node: Any) -> bool:

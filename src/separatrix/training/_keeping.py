@@ -5,6 +5,7 @@ validation: all that the next step and the end need.
 """
 
 import time
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class Found(NamedTuple):
     rows: dict[str, Any]
     best: Any
     patience: dict[str, Any] | None
+    events: list[dict[str, Any]]
 
 
 class Keeper:
@@ -52,7 +54,9 @@ class Keeper:
         self._at = step
         state = run.load(like, at="state", step=step).tree
         best = run.load(best_like, at="best", step=step).tree if "best" in saved.tree else None
-        return Found(step, state, saved.tree["rows"], best, saved.tree.get("patience"))
+        happened = [event for event in run.events if event["event"] in ("skip", "roll_back") and event["step"] <= step]
+        events = [{name: value for name, value in event.items() if name != "time"} for event in happened]
+        return Found(step, state, saved.tree["rows"], best, saved.tree.get("patience"), events)
 
     def log(self, step: int, metrics: dict[str, Any]) -> None:
         """Note what was measured."""
@@ -77,9 +81,9 @@ class Keeper:
             return time.monotonic() - self._saved > _SECONDS
         return n - max(self._at, 0) >= self._every if least else n % self._every == 0
 
-    def save(self, n: int, tree: Any, key: Any, cursor: Any, *, wait: bool = False) -> None:
-        """Save a checkpoint, once a step."""
-        if self._run is not None and n != self._at:
+    def save(self, n: int, tree: Any, key: Any, cursor: Any, *, wait: bool = False, again: bool = False) -> None:
+        """Save a checkpoint, once a step unless asked again."""
+        if self._run is not None and (n != self._at or again):
             self._run.save(n, tree, key=key, cursor=cursor, wait=wait)
             self._saved, self._at = time.monotonic(), n
 
@@ -111,6 +115,8 @@ def take(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
             raise ValueError(explain("fit: save_every", save_every, "none, without a run folder", do))
     if run is None or isinstance(run, Run):
         return Keeper(run, save_every)
+    if not isinstance(run, str | PathLike):
+        raise TypeError(explain("fit: run", type(run).__name__, "a path, or a Run open for writing", "Pass a folder."))
     path = Path(run)
     # The length is no part of what a run is: a longer one goes on from a shorter one.
     identity = {name: value for name, value in spec.items() if name not in ("steps", "every")}
@@ -120,13 +126,18 @@ def take(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
     there = Run.open(path)
     _require_same(there, identity, own)
     taken = there.checkpoints[-1] if there.checkpoints else 0
-    if taken > end:
-        do = "Ask for as many, or for more; or read it by Run.open(path)."
-        raise ValueError(explain(f"fit: run {path}", f"a run of {taken} steps", f"one of at most {end}", do))
+    require_not_past(there, taken, end)
     early = any(event.get("early") for event in there.events if event["event"] == "end")
     if there.status == "finished" and (taken == end or early):
         return Keeper(None, save_every, there)
     return Keeper(Run.reopen(path, fingerprint=own), save_every)
+
+
+def require_not_past(run: Any, taken: int, end: int) -> None:
+    """Refuse a run that has taken more steps than it is asked for."""
+    if taken > end:
+        do = "Ask for as many, or for more; or read it by Run.open(path)."
+        raise ValueError(explain(f"fit: run {run.path}", f"a run of {taken} steps", f"one of at most {end}", do))
 
 
 def _require_same(run: Run, identity: dict[str, Any], own: str) -> None:

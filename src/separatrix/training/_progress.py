@@ -10,7 +10,7 @@ import numpy as np
 _SHARE = 0.01  # of the run between two plain lines
 
 
-def teller(progress: Any, steps: int) -> "Teller":
+def teller(progress: Any, steps: int) -> "Silent":
     """What `fit` tells of its progress: to a function, to the screen, or nobody."""
     if progress is True:
         return Line(steps)

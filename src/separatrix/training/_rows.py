@@ -28,8 +28,8 @@ class Rows:
     def add_piece(self, origin: int, every: int, before: int, piece: Any) -> list[int]:
         """Add the rows of a piece that began at step `before`; return their steps."""
         first = origin + ((before - origin) // every + 1) * every
-        numbers = [first + i * every for i in range(piece.count)]
-        rows = jax.tree.map(lambda leaf: np.asarray(leaf[: piece.count]), piece.rows) if numbers else None
+        numbers = [first + i * every for i in range(piece.kept)]
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf[: piece.kept]), piece.rows) if numbers else None
         for i, number in enumerate(numbers):
             self.add(number, jax.tree.map(lambda leaf, i=i: leaf[i], rows))
         return numbers

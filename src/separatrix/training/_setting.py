@@ -128,9 +128,15 @@ def set_up(asked: Setting) -> Setting:
 def _check_words(asked: Setting) -> None:
     options.word("divergence", asked.divergence, options.DIVERGENCE)
     options.word("last_batch", asked.last_batch, options.LAST_BATCH)
+    if asked.draw is not None and asked.data is None and not isinstance(asked.objective, Supervised):
+        do = "Pass data=, or leave it out."
+        raise ValueError(explain("fit: draw", repr(asked.draw), "none, without data", do))
     if asked.draw is None:
         asked.draw = "replacement" if asked.epochs is None else "epochs"
     options.word("draw", asked.draw, options.DRAW)
+    if asked.last_batch == "drop" and asked.draw == "replacement":
+        do = 'Say draw="epochs", or leave it out.'
+        raise ValueError(explain("fit: last_batch", '"drop"', '"keep", where no batch is a last one', do))
     asked.average = options.decay(asked.average)
     asked.patience = options.patience(asked.patience, asked.validation)
     options.callable_or_none("callback", asked.callback, "Pass callback(step, model, metrics).")
@@ -144,8 +150,9 @@ def _check_words(asked: Setting) -> None:
 def _data_and_validation(asked: Setting) -> Any:
     """Look at the data; return those to validate on."""
     data, objective = asked.data, asked.objective
-    if data is None and isinstance(objective, Supervised):
-        data, asked.batch_size = (objective.inputs, objective.targets), asked.batch_size or objective.batch_size
+    if isinstance(objective, Supervised):
+        data = (objective.inputs, objective.targets) if data is None else data
+        asked.batch_size = objective.batch_size if asked.batch_size is None else asked.batch_size
     elif data is None and asked.validation is not None and options.is_share(asked.validation):
         do = "Pass the data to train on as data=."
         raise ValueError(explain("fit: validation", asked.validation, "data to hold out a share of", do))

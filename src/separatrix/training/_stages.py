@@ -9,7 +9,7 @@ from separatrix.training._course import CourseState, parameters_of
 from separatrix.training._driver import Best, Driver, Trip
 from separatrix.training._feeding import Feeder
 from separatrix.training._fingerprint import digest_of, digest_of_data
-from separatrix.training._keeping import take
+from separatrix.training._keeping import require_not_past, take
 from separatrix.training._progress import teller
 from separatrix.training._running import ended_of, judged, run, schedule, stopped_at
 from separatrix.training._setting import Setting
@@ -17,18 +17,21 @@ from separatrix.training._validation import Patience
 from separatrix.training._watching import Watching
 from separatrix.training.monitored import run_monitored
 from separatrix.training.result import Events, Fit
+from separatrix.training.run import Run
 
 
 def watched_or_traced(asked: Setting) -> Fit:
     """The run as a whole."""
     steps, start, every = asked.length
-    progress = asked.progress if callable(asked.progress) else None
+    line = teller(asked.progress, steps)
+    progress = (lambda done, _: line.say(done, {})) if asked.progress else None
     settings = {"steps": steps, "key": asked.key, "start": start, "progress": progress}
     if asked.monitor is None:
         last, rows, ended = run(asked.running, asked.first, asked.measure, every, settings)
     else:
         watched = asked.monitor, asked.map
         last, rows, ended = run_monitored(asked.running, asked.first, asked.measure, every, settings, *watched)
+    line.close()
     ended = judged(ended, rows["loss"], start + steps, asked.running)
     form, layers = asked.form, layers_of(last)
     average = last.average if isinstance(last, CourseState) else None
@@ -57,6 +60,8 @@ def travel(asked: Setting) -> Fit:
         best = Best(parameters_of(asked.first), layers_of(asked.first))
         found = keeper.found(asked.first, best)
         if found is not None:
+            if isinstance(asked.run, Run):
+                require_not_past(asked.run, found.step, asked.length.end)
             driver.take_up(found)
     except BaseException as error:
         keeper.give_up(error)

@@ -166,7 +166,7 @@ def test_what_cannot_be_asked_is_refused(tmp_path):
             run.finish("done")
         with pytest.raises(ValueError, match="letters, digits"):
             run.save(1, {}, name="../x")
-        with pytest.raises(StorageError, match="a run without a recipe"):
+        with pytest.raises(StorageError, match="a run made in Python"):
             run.model
 
 

@@ -1,0 +1,91 @@
+"""A program of its own: trains into run folders, for a test that kills it. `python _resumed.py FOLDER PAUSE`.
+
+Trains all cases at once, each in FOLDER/NAME, prints a line at each look and one with a digest when a case is done; PAUSE
+slows each look down, so that there is time to kill.
+"""
+
+import hashlib
+import os
+import pathlib
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import separatrix as sx
+
+KEY = jax.random.key(7)
+COUNT = 403
+
+
+def data(folder):
+    """Inputs and targets, as files."""
+    paths = folder / "x.npy", folder / "y.npy"
+    if not paths[1].exists():
+        x = np.random.default_rng(0).normal(size=(COUNT, 5)).astype(np.float32)
+        np.save(paths[0], x)
+        np.save(paths[1], np.sin(x[:, :1]) + 0.1 * x[:, 1:2])
+    return paths
+
+
+def loss(model, batch, *, key):
+    hidden = jnp.tanh(batch[0] @ model["w"] + 0.01 * jax.random.normal(key, (5, 16), jnp.float32).sum(0))
+    return jnp.mean((hidden @ model["v"] - batch[1]) ** 2)
+
+
+def start():
+    w, v = jax.random.split(jax.random.key(1))
+    return {
+        "w": 0.4 * jax.random.normal(w, (5, 16), jnp.float32),
+        "v": 0.2 * jax.random.normal(v, (16, 1), jnp.float32),
+    }
+
+
+CASES = {
+    "full": {"optimizer": optax.sgd(0.05, momentum=0.9), "steps": 60, "every": 6},
+    "epochs": {"optimizer": optax.sgd(0.05), "epochs": 8, "batch_size": 50, "every": 7},
+    "adam": {"optimizer": optax.adam(1e-2), "steps": 60, "batch_size": 50, "every": 6, "average": 0.9, "validation": 0.2,
+             "patience": 50},
+    "mapped": {"optimizer": optax.adam(1e-2), "epochs": 8, "batch_size": 50, "every": 7, "average": 0.9},
+    "rolling": {"optimizer": optax.sgd(3.0), "steps": 60, "every": 6, "divergence": "roll_back"},
+}  # fmt: skip
+
+
+def say(line):
+    """One line, whole, also where several threads speak."""
+    os.write(1, f"{line}\n".encode())
+
+
+def train(name, folder, pause=0.0):
+    """One case, into a folder of its name."""
+    options = dict(CASES[name])
+    x, y = data(folder)
+    held = sx.read_npy(x, mmap=name == "mapped"), sx.read_npy(y, mmap=name == "mapped")
+
+    def look(step, model, metrics):
+        say(f"at {name} {step}")
+        time.sleep(pause)
+
+    return sx.fit(
+        loss, options.pop("optimizer"), held, initial=start(), key=KEY, run=folder / name, save_every=5, callback=look,
+        metrics={"size": lambda model: jnp.sum(model["w"] ** 2)}, **options,
+    )  # fmt: skip
+
+
+def digest(fit):
+    """SHA-256 of all that a run ends with."""
+    parts = (fit.model, fit.state, fit.metrics, fit.averaged, fit.best)
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(parts))).hexdigest()
+
+
+if __name__ == "__main__":
+    where, seconds = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+    with ThreadPoolExecutor(len(CASES)) as pool:
+        # All at once: one kill then kills them all, each at an instant of its own.
+        found = {name: pool.submit(train, name, where, seconds) for name in CASES}
+        for name, future in found.items():
+            say(f"done {name} {digest(future.result())}")
