@@ -43,12 +43,18 @@ def told(run: Any) -> Answer:
     found = recipes.results_of(run) or {"test": {}, "notes": []}
     step = run.checkpoints[-1] if run.checkpoints else 0
     lines = [f"{run.recipe}: {run.status} at step {step}"]
-    lines += [f"note: {note}" for note in found["notes"]]
+    lines += [f"note: {note}" for note in [*found["notes"], *chosen(found)]]
     lines += [columns(test_rows(found))] if found["test"] else []
     lines += [str(line) for line in found.get("text", ())]
     lines += [f"run: {run.path}", f"see: separatrix show {run.path} --html {run.path}/report.html"]
     data = {"run": str(run.path), "recipe": run.recipe, "status": run.status, "step": step}
     return Answer(data | {"test": found["test"], "notes": found["notes"]}, "\n".join(lines))
+
+
+def chosen(found: dict[str, Any]) -> list[str]:
+    """Which model of a run is used, if it is not the last."""
+    step = found.get("best_step")
+    return [] if step is None else [f"the model is that of step {step}, where the validation loss was lowest"]
 
 
 def test_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.cli.carrying import test_rows
+from separatrix.cli.carrying import chosen, test_rows
 from separatrix.cli.showing import finding_text, marks
 
 _CLASSES = 25  # of a confusion table; more are listed
@@ -17,7 +17,7 @@ _COLOURS = """
   --colour-4: #b57f00; --colour-5: #2f8fc7; --soon: #8a5a00; }
 @media (prefers-color-scheme: dark) { :root { --grid: #39414d; --colour-0: #5ab4e6; --colour-1: #ff9a57;
   --colour-2: #4fcfa5; --colour-3: #e69ac8; --colour-4: #f0bd4f; --colour-5: #8fd0f5; --soon: #f0c060; } }
-svg.themed { fill: var(--ink); width: 100%; }
+svg.themed { fill: var(--ink); } .history svg { width: 100%; }
 .caution { color: var(--soon); font-weight: 600; }
 .unknown { color: var(--soft); }
 .verdict { border-left: 4px solid var(--colour-1); padding: .2rem 1rem; margin: 1.2rem 0; font-size: 1.02rem; }
@@ -79,7 +79,7 @@ def _history(found: dict[str, Any]) -> str:
         caption = (
             "Losses and metrics. The sharpness of this run was not watched: train with --watch 20 to see its edge."
         )
-    return f"<h2>What happened</h2><figure>{as_themed_svg(fig)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    return f"<h2>What happened</h2><figure class="history">{as_themed_svg(fig)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _findings(found: dict[str, Any]) -> str:
@@ -102,7 +102,7 @@ def _results(found: dict[str, Any]) -> str:
     if results is None:
         return ""
     rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in test_rows(results))
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in results["notes"])
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*chosen(results), *results["notes"]])
     return f"<h2>On the part for testing</h2><table>{rows}</table>{notes}" if rows or notes else ""
 
 

@@ -82,7 +82,7 @@ def _line(run: Any) -> str:
 
 
 def _text(found: dict[str, Any]) -> str:
-    from separatrix.cli.carrying import test_rows
+    from separatrix.cli.carrying import chosen, test_rows
 
     parts = [f"{found['recipe'] or 'run'}: {found['status']} at step {found['step']}"]
     rows = [(name.replace("_", " "), f"{value:.5g}") for name, value in found["last"].items() if value is not None]
@@ -91,7 +91,7 @@ def _text(found: dict[str, Any]) -> str:
     if results is not None:
         parts += [columns(test_rows(results), indent="  ")] if results["test"] else []
         parts += [f"  {line}" for line in results.get("text", ())]
-        parts += [f"note: {note}" for note in results["notes"]]
+        parts += [f"note: {note}" for note in [*results["notes"], *chosen(results)]]
     parts += [
         f"step {event.get('step', 0)}: {said(event)}" for event in found["events"] if event["event"] not in _QUIET
     ]

@@ -88,7 +88,11 @@ def _why(step: int, metrics: dict[str, Any], run: Run) -> tuple[str, str]:
             f"the sharpness had come to {near.max():.3g} times the optimiser's edge: steps were too long for the slope"
         )
         return cause, f"Lower the learning rate to below {1 / near.max():.2g} of itself, or warm it up."
-    return "the run was below its edge: a batch stands out, not the curvature", "Look at the data; take larger batches."
+    cause = (
+        f"the sharpness that was read before it was {near.max(initial=0.0):.3g} of the optimiser's edge at most: a batch stands "
+        "out, or gradients have become so small that Adam, which divides by them, takes longer steps"
+    )
+    return cause, "Take larger batches, lower the learning rate towards the end, or read more often: --watch 9."
 
 
 def _overfit(steps: Any, valid: Any) -> list[Finding]:
