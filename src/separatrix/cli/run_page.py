@@ -79,7 +79,8 @@ def _history(found: dict[str, Any]) -> str:
         caption = (
             "Losses and metrics. The sharpness of this run was not watched: train with --watch 20 to see its edge."
         )
-    return f"<h2>What happened</h2><figure class="history">{as_themed_svg(fig)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    said = f"<figcaption>{html.escape(caption)}</figcaption>"
+    return f'<h2>What happened</h2><figure class="history">{as_themed_svg(fig)}{said}</figure>'
 
 
 def _findings(found: dict[str, Any]) -> str:

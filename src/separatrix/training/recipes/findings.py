@@ -89,8 +89,8 @@ def _why(step: int, metrics: dict[str, Any], run: Run) -> tuple[str, str]:
         )
         return cause, f"Lower the learning rate to below {1 / near.max():.2g} of itself, or warm it up."
     cause = (
-        f"the sharpness that was read before it was {near.max(initial=0.0):.3g} of the optimiser's edge at most: a batch stands "
-        "out, or gradients have become so small that Adam, which divides by them, takes longer steps"
+        f"the sharpness that was read before it was {near.max(initial=0.0):.3g} of the optimiser's edge at most: a batch "
+        "stands out, or gradients have become so small that Adam, which divides by them, takes longer steps"
     )
     return cause, "Take larger batches, lower the learning rate towards the end, or read more often: --watch 9."
 
