@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def _forked(work: Any, arguments: list[Any]) -> int:
         os.dup2(2, 1)  # what a child prints is no answer
         work(*arguments)
         code = 0
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -136,6 +136,11 @@ def read_only_child(where: str) -> None:
     """Try to write there, as nobody."""
     folder = Path(where)
     run = folder / "run"
+    # What is imported on first use may lie where nobody may read.
+    with tempfile.TemporaryDirectory() as warm, Run.create(Path(warm) / "run") as first:
+        first.save(1, {"model": state_at(1)}, wait=True)
+    Run.open(run).latest()
+    told(lambda: save(folder / "nowhere" / "m", {}))
     if os.getuid() == 0:
         os.setgroups([])
         os.setuid(65534)
