@@ -80,8 +80,8 @@ def as_themed_svg(fig: Figure) -> str:
     fig.patch.set_alpha(0)
     for axes in fig.axes:
         axes.patch.set_alpha(0)
-        if axes.get_legend() is not None:
-            axes.get_legend().get_frame().set_alpha(0)
+        if (legend := axes.get_legend()) is not None:
+            legend.get_frame().set_alpha(0)
     text = as_svg(fig)
     for colour, name in _THEME.items():
         text = text.replace(f": {colour}", f": var({name})")

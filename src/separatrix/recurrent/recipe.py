@@ -135,7 +135,7 @@ class Language(Training):
         require_same_data(self, digest({"inputs": codes}))
         if len(vocabulary) < 2:
             raise DataError(
-                explain(str(path), f"only {vocabulary[0]!r}", "two characters or more", "Name another text.")
+                explain(str(path), f"only {''.join(vocabulary)!r}", "two characters or more", "Name another text.")
             )
         return codes, vocabulary
 

@@ -6,6 +6,7 @@ A table goes through a multilayer perceptron, pictures through a small residual 
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Classifier(Supervising):
         if len(self.shape) > 1:
             channels = 1 if len(self.shape) == 2 else self.shape[2]
             return ConvNet(channels, len(self.classes), self.width, self.depth, key=key)
-        return perceptron(self.shape[0], len(self.classes), self.width, self.depth, key=key)
+        return perceptron(math.prod(self.shape), len(self.classes), self.width, self.depth, key=key)
 
     def results(self, model: Any) -> dict[str, Any]:
         """Accuracy and cross entropy on the part for testing, and which class was taken for which."""
@@ -117,7 +118,7 @@ def _classes_of(recipe: Classifier, parts: Parts) -> tuple[str, ...]:
     found = parts.classes or tuple(_word(value) for value in np.unique(np.concatenate(values)))
     where = f"{recipe.data}: column {recipe.target!r}"
     if len(found) < 2:
-        raise DataError(explain(where, f"only {found[0]!r}", "two classes or more", "Name another target."))
+        raise DataError(explain(where, f"only {', '.join(found)}", "two classes or more", "Name another target."))
     many = len(found) > _MOST_CLASSES or (not parts.classes and len(found) > max(20, sum(map(len, values)) // 5))
     if many:
         do = "Train a regressor on it, or name another target."

@@ -6,6 +6,7 @@ with mean m and standard deviation s of the target on the training rows.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Regressor(Supervising):
 
     def model(self, key: Any) -> Any:
         """A new network."""
-        return perceptron(self.shape[0], 1, self.width, self.depth, key=key)
+        return perceptron(math.prod(self.shape), 1, self.width, self.depth, key=key)
 
     def results(self, model: Any) -> dict[str, Any]:
         """Root mean square and mean size of the error on the part for testing, and the share that is explained."""
