@@ -122,7 +122,7 @@ def test_pictures_in_folders_become_a_classifier(tmp_path: Path) -> None:
     assert np.mean([name == "3" for name in found["class"]]) > 0.8
     run(["show", "run", "--html", "run.html"], tmp_path)
     page = (tmp_path / "run.html").read_text()
-    assert "<svg" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    assert "<svg" in page and "://" not in page.replace("http://www.w3.org", "")  # nothing to be fetched
     assert "Which class was taken for which" in page and "prefers-color-scheme: dark" in page
 
 
@@ -180,7 +180,7 @@ class TestLaw:
         page = Path("law.html").read_text()
         for part in ("The law over the data", "hare&#x27; = ", "var(--colour-0)", "was not watched"):
             assert part in page
-        assert "#000000" not in page
+        assert "#000000" not in page and "://" not in page.replace("http://www.w3.org", "")
 
     def test_it_is_written_for_other_programs(self, capsys: pytest.CaptureFixture) -> None:
         assert main(["export", "runs/law-1", "--json"]) == 0

@@ -1,6 +1,7 @@
 """One look for all figures: a colour-blind safe cycle, light frame, text that prints."""
 
 import io
+import re
 from typing import Any
 
 import matplotlib
@@ -82,7 +83,7 @@ def as_themed_svg(fig: Figure) -> str:
         axes.patch.set_alpha(0)
         if (legend := axes.get_legend()) is not None:
             legend.get_frame().set_alpha(0)
-    text = as_svg(fig)
+    text = re.sub(r"<metadata>.*?</metadata>", "", as_svg(fig), flags=re.DOTALL)
     for colour, name in _THEME.items():
         text = text.replace(f": {colour}", f": var({name})")
     return text.replace("<svg ", '<svg class="themed" ', 1)

@@ -39,7 +39,7 @@ class Convolution(eqx.Module):
     def __call__(self, x: Float[Array, "height width inputs"]) -> Float[Array, "height width outputs"]:
         """Return the convolved picture."""
         found = jax.lax.conv_general_dilated(x[None], self.weight, (1, 1), "SAME", dimension_numbers=_LAYOUT)
-        return found[0] + self.bias
+        return found[0] + self.bias[None, None, :]
 
 
 class Block(eqx.Module):
@@ -60,7 +60,7 @@ class Block(eqx.Module):
         """Return the picture after the block."""
         centred = h - jnp.mean(h, axis=-1, keepdims=True)
         normed = centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-5)
-        return h + self.second(jax.nn.gelu(self.first(self.scale * normed)))
+        return h + self.second(jax.nn.gelu(self.first(self.scale[None, None, :] * normed)))
 
 
 class ConvNet(eqx.Module):
