@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from _children import CHILDREN
 
-from separatrix.training.run import Files, Run, RunLocked
+from separatrix.training.run import Files, Run, StorageError
 
 EVERY = 5  # steps between saves
 NUMBERS = 4096  # of the state: 32 kB
@@ -164,10 +164,12 @@ def race_for(path: str, new: bool, board_path: str, number: int) -> None:
         pass
     try:
         run = Run.create(path) if new else Run.reopen(path)
-    except RunLocked:
+    except StorageError:
+        # Locked, or a run is there already: whoever comes late is told so.
         board[f"answered{number}"] = 1
         return
     board[f"won{number}"] = board[f"answered{number}"] = 1
-    while not board["answered0"] or not board["answered1"]:
+    begun = time.monotonic()
+    while (not board["answered0"] or not board["answered1"]) and time.monotonic() - begun < 20:
         time.sleep(0.001)
     run.close()

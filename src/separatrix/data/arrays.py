@@ -28,6 +28,7 @@ _MOST_AXES = 64  # of NumPy
 # The last record of a zip stands within so many bytes of its end, and says so where there are too many members to count.
 _END_WITHIN = 22 + 2**16
 _MANY = 2**16 - 1
+_LOCAL = 30  # bytes of the record before each member
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -65,13 +66,17 @@ def read_npy(path: str | PathLike[str], *, mmap: bool = False) -> Shaped[np.ndar
         return np.memmap(file, dtype, mode="r", offset=stream.tell(), shape=shape, order=order)
 
 
-def read_npz(path: str | PathLike[str], *, max_bytes: int | None = None) -> dict[str, Shaped[np.ndarray, "..."]]:
+def read_npz(
+    path: str | PathLike[str], *, max_bytes: int | None = None, mmap: bool = False
+) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Read all arrays of an NPZ file.
 
     **Arguments:**
 
     - `path`: the file: a zip of NPY files, compressed or not.
     - `max_bytes`: the most bytes that all arrays may take; by default 256 MiB, or 128 times the file where that is more.
+    - `mmap`: leave the values on disk and read what is touched, as `read_npy` does; their sums are then not checked. Only
+      for files of `numpy.savez`, which packs nothing.
 
     **Returns:** the arrays by name, in the file's order.
 
@@ -96,8 +101,10 @@ def read_npz(path: str | PathLike[str], *, max_bytes: int | None = None) -> dict
                 members = archive.infolist()
                 packed = file.stat().st_size
                 _require_all(members, file)
-                require_unpacked(f"{file}: refused", sum(info.file_size for info in members), packed, max_bytes)
-                return {name: _member(archive, info, file) for name, info in _named(members, file).items()}
+                if not mmap:
+                    require_unpacked(f"{file}: refused", sum(info.file_size for info in members), packed, max_bytes)
+                read = _mapped if mmap else _member
+                return {name: read(archive, info, file) for name, info in _named(members, file).items()}
         except (zipfile.BadZipFile, EOFError) as error:
             got = f"a damaged zip archive ({first_line(error)})"
             raise _bad(str(file), got, "an NPZ file, whole") from error
@@ -131,6 +138,26 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> Shap
         raise _bad(where, "an encrypted member, or a packing that NumPy does not write", "stored or deflated bytes")
     with sound(f"{where}: refused", _DO), archive.open(info) as stream:
         return _values(stream, *_header(stream, info.file_size, where), where)
+
+
+def _mapped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> Shaped[np.ndarray, "..."]:
+    """A member that is not packed, left where it lies."""
+    where = f"{file}: member {info.filename!r}"
+    if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED:
+        raise _bad(where, "a packed member", "one that can be mapped into memory: save it with numpy.savez")
+    with sound(f"{where}: refused", _DO), archive.open(info) as stream:
+        shape, fortran, dtype, size = _header(stream, info.file_size, where)
+        within = stream.tell()
+        if size == 0:
+            return np.empty(shape, dtype)
+    with file.open("rb") as raw:
+        raw.seek(info.header_offset)
+        local = raw.read(_LOCAL)
+        # The name and what is extra are as long as the local record says, which may differ from the central one.
+        begin = info.header_offset + _LOCAL + sum(int.from_bytes(local[at : at + 2], "little") for at in (26, 28))
+    if local[:4] != b"PK\3\4" or begin + within + size > file.stat().st_size:
+        raise _bad(where, "a damaged zip archive", "an NPZ file, whole")
+    return np.memmap(file, dtype, mode="r", offset=begin + within, shape=shape, order="F" if fortran else "C")
 
 
 def _header(stream: Any, length: int, where: str) -> _Header:

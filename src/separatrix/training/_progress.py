@@ -48,7 +48,7 @@ class Line(Silent):
             self._first, self._begun = done, now
         text = self._text(done, now - self._begun, metrics)
         if self._bar is not None:
-            self._bar.update(text)
+            self._bar.update(_plain(text))
         elif done == self._steps or done / max(self._steps, 1) >= self._told + _SHARE:
             self._told = done / max(self._steps, 1)
             print(text, file=sys.stderr, flush=True)
@@ -76,6 +76,13 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _plain(text: str) -> Any:
+    """The text as it is: rich takes brackets for its own words."""
+    from rich.text import Text
+
+    return Text(text)
 
 
 def _bar() -> Any:
