@@ -199,6 +199,14 @@ class TestLaw:
         assert main(["resume", "runs/law-1", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["status"] == "finished"
 
+    def test_a_run_that_diverges_says_so_with_its_own_exit_code(self, capsys: pytest.CaptureFixture) -> None:
+        words = ["train", "law", "--data", "lynx-hare", "--steps", "200", "--learning-rate", "5", "--out", "gone"]
+        assert main(words) == 3
+        said = capsys.readouterr().err.splitlines()[-3:]
+        assert said[0] == "separatrix: gone: training diverged" and "(it was 5)" in said[2]
+        assert main(["diagnose", "gone"]) == 1
+        assert "BROKEN: share of the losses that is finite" in capsys.readouterr().out
+
     def test_changed_data_stop_a_run(self, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
         path = tmp_path / "x.csv"
         path.write_text("t,x\n" + "\n".join(f"{i},{np.cos(i):.6f}" for i in range(12)))

@@ -22,7 +22,7 @@ def findings_of(run: Run) -> list[Finding]:
     steps, metrics, events = run.steps, run.metrics, run.events
     found = [_noticed(event) for event in events if event["event"] == "noticed"]
     losses = np.asarray(metrics.get("loss", ()), float)
-    if losses.ndim == 1 and len(losses) > 1:
+    if losses.ndim == 1 and (len(losses) > 1 or run.status == "diverged"):
         found = [*_fell(run, losses), *_spike(run, steps, losses, metrics), *found]
     valid = np.asarray(metrics.get("validation", ()), float)
     if valid.ndim == 1 and np.isfinite(valid).sum() > 2:
@@ -48,7 +48,7 @@ def _noticed(event: dict[str, Any]) -> Finding:
 def _fell(run: Run, losses: Any) -> list[Finding]:
     finite = losses[np.isfinite(losses)]
     if run.status == "diverged" or len(finite) < len(losses):
-        do = "Lower the learning rate, and train again with --watch 20 to see its edge."
+        do = "Lower the learning rate (a tenth), and train again with --watch 20 to see its edge."
         share = float(np.isfinite(losses).mean()) if run.status != "diverged" else 0.0
         return [Finding("share of the losses that is finite", share, ">=", 1.0, "training diverged", do)]
     if not (finite > 0).all():

@@ -9,13 +9,14 @@ the part for testing. A run that was stopped or killed goes on from there, with 
 import abc
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 
-from separatrix._errors import SeparatrixError, explain
+from separatrix._errors import Diverged, SeparatrixError, explain
 from separatrix._files import write_whole
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training.fit import fit
@@ -105,11 +106,17 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any)
     """Carry out a run that is open for writing, from where it stands, and note its results."""
     path, steps = run.path, steps_of(recipe, len(jax.tree.leaves(task.data)[0]))
     every = watched_every(recipe, steps)
-    found = fit(
-        task.objective, task.optimizer, task.data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
-        monitor=None if monitor is None or every is None else monitor(every=every), progress=progress, throw=True,
-        **task.options,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fit: training diverged", category=RuntimeWarning)  # said below
+        found = fit(
+            task.objective, task.optimizer, task.data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
+            monitor=None if monitor is None or every is None else monitor(every=every), progress=progress,
+            **task.options,
+        )  # fmt: skip
+    if found.stopped_at is not None:
+        got = f"a loss or a step that is not finite at step {found.stopped_at} of {steps}"
+        do = f"Train again with a lower learning rate (it was {recipe.learning_rate:g}). See: separatrix show {path}"
+        raise Diverged(explain(f"{path}: training diverged", got, "finite numbers to the end", do))
     if int(found.outcome.code) == OutcomeKind.INTERRUPTED:
         done = Run.open(path)
         at = done.checkpoints[-1] if done.checkpoints else 0
