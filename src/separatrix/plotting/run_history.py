@@ -87,7 +87,10 @@ def _events(panels: Any, events: Sequence[tuple[int, str]]) -> None:
             axes.axvline(step, color=COLOURS[3], linewidth=1, linestyle=":", zorder=1)
     last = -np.inf
     low, high = panels[0].get_xlim()
-    for step, what in sorted(events):
+    said: dict[int, list[str]] = {}
+    for step, what in events:
+        said.setdefault(step, []).append(what)
+    for step, what in sorted((step, ", ".join(dict.fromkeys(words))) for step, words in said.items()):
         if step - last > 0.04 * (high - low):
             panels[0].annotate(
                 what, (step, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), textcoords="offset points",
