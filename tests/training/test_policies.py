@@ -121,7 +121,7 @@ def test_rolling_back_goes_on_with_smaller_steps():
     assert found.outcome.name == "completed"
     rolls = [event for event in found.events if event["event"] == "roll_back"]
     factors = [event["factor"] for event in rolls]
-    assert factors == [0.5**k for k in range(1, len(factors) + 1)] and all(event["to"] == 0 for event in rolls)
+    assert factors == [0.5**k for k in range(1, len(factors) + 1)] and all(event["step"] == 0 for event in rolls)
     # Gradient descent on x^4 from 3 stays bounded for h < 2 / (4 * 9) at the first step.
     assert factors[-1] <= 1 / 18 * 2
     x = 3.0

@@ -13,6 +13,7 @@ import time
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,7 +35,9 @@ from separatrix.training.run import stop_asked
 MOST_ROLLS = 8
 _SLOWER = 0.5
 _SECONDS = 0.25
+# Rows that a piece has room for, and bytes that they may take.
 _ROWS = 256
+_BYTES = 1 << 26
 
 
 @dataclasses.dataclass
@@ -185,7 +188,11 @@ class Driver:
 
     @property
     def _places(self) -> int:
-        return 1 if self._looked_on else min(_ROWS, (self.trip.end - self.trip.start) // self.trip.every + 1)
+        if self._looked_on:
+            return 1
+        row = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.rows.rows[0]))
+        most = min(_ROWS, max(1, _BYTES // max(row, 1)))
+        return min(most, (self.trip.end - self.trip.start) // self.trip.every + 1)
 
     def _map_and_stop(self) -> tuple[Any, int]:
         """The map of the next piece, and where it ends."""

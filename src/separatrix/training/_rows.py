@@ -58,7 +58,7 @@ class Rows:
 
     def arrays(self) -> tuple[np.ndarray, dict[str, Any]]:
         """Steps, and by name arrays with a leading axis of rows."""
-        metrics = jax.tree.map(lambda *leaves: jnp.stack(list(map(jnp.asarray, leaves))), *self.rows)
+        metrics = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *self.rows)
         if self.validation is not None:
             values = [self.validation.get(step, np.nan) for step in self.steps]
             metrics = dict(metrics) | {"validation": jnp.asarray(np.asarray(values))}
