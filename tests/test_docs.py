@@ -13,7 +13,17 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path for path in DOCS.glob("*.md") if "```{code-cell}" in path.read_text(encoding="utf-8"))
 
 # Pages of more than ten seconds; `make docs` executes them all.
-LONG = {"curvature", "distances", "gradients", "lyapunov", "optimizers", "phenomena", "stochastic", "training"}
+LONG = {
+    "commands",
+    "curvature",
+    "distances",
+    "gradients",
+    "lyapunov",
+    "optimizers",
+    "phenomena",
+    "stochastic",
+    "training",
+}
 CASES = [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in PAGES]
 
 

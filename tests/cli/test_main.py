@@ -145,7 +145,7 @@ class TestTour:
 
 REFUSED = {
     "no such command": (["tuor"], 2, ["got 'tuor'", "Did you mean: separatrix tour?"]),
-    "no such command at all": (["xyzzy"], 2, ["expected one of tour, diagnose, doctor", "Try: separatrix --help"]),
+    "no such command at all": (["xyzzy"], 2, ["expected one of train, resume, show", "Try: separatrix --help"]),
     "no such command of a group": (["data", "shwo"], 2, ["got 'data shwo'", "separatrix data show?"]),
     "no such option": (["tour", "--ot", "x"], 2, ["Unrecognized options: --ot", "Did you mean --out?"]),
     "an option without its value": (["tour", "--out"], 2, ["'--out'", "See: separatrix tour --help"]),

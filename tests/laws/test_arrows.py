@@ -8,19 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "src" / "separatrix"
 SHARED = {"_types", "_tree", "_errors", "_files", "__init__"}
 # Each layer may import those before it. Families stand side by side; data and plotting import shared types, and
-# plotting the classes of results.
-ORDER = [
-    "systems",
-    "calculus",
-    "evolution",
-    "linear",
-    "diagnostics",
-    "training",
-    "FAMILIES",
-    "catalogue",
-    "tour",
-    "cli",
-]
+# plotting the classes of results. Training and the families read files through data: a recipe begins at the user's file.
+BELOW = ["systems", "calculus", "evolution", "linear", "diagnostics", "training"]
+ORDER = [*BELOW, "FAMILIES", "catalogue", "tour", "cli"]
 FAMILIES = {"optimization", "games", "recurrent", "residual", "diffusion"}
 ASIDE = {"data": set(), "plotting": {"diagnostics"}}
 
@@ -49,6 +39,8 @@ def allowed(layer):
     below = set(ORDER[:place]) - {"FAMILIES"}
     if place > ORDER.index("FAMILIES"):
         below |= FAMILIES | set(ASIDE)
+    if place >= ORDER.index("training"):
+        below |= {"data"}
     return SHARED | below | {layer, "__version__"}
 
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from separatrix.training._fields import built
 from separatrix.training.recipes import (
     _RECIPES,
     canonical,
@@ -24,6 +23,7 @@ from separatrix.training.recipes import (
     spec_of,
     spec_text,
 )
+from separatrix.training.recipes._fields import built
 from separatrix.training.run import Run, fingerprint
 
 

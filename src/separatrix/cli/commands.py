@@ -13,6 +13,15 @@ from separatrix._errors import DataMissing, explain
 from separatrix.cli import output
 from separatrix.cli.climate import compute
 from separatrix.cli.command import Answer, Command, columns
+from separatrix.cli.runs import (
+    Export as Export,
+    Forecast as Forecast,
+    Predict as Predict,
+    Resume as Resume,
+    Sample as Sample,
+    Show as Show,
+    Train as Train,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,10 +48,11 @@ class Tour(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diagnose(Command):
-    """Ask a system the questions that apply to it: findings with evidence, cause and remedy."""
+    """Ask a system, or a run, the questions that apply to it: findings with evidence, cause and remedy."""
 
-    system: Annotated[Positional[str], arg(metavar="NAME|MODULE:SYSTEM")]
-    """A name of `separatrix list`, or MODULE:NAME of a pair (system, state), or of a function that returns one."""
+    system: Annotated[Positional[str], arg(metavar="NAME|MODULE:SYSTEM|RUN")]
+    """A name of `separatrix list`, or MODULE:NAME of a pair (system, state), or of a function that returns one; or the
+    folder of a run."""
     question: UseAppendAction[tuple[str, ...]] = ()
     """Questions to ask; those that apply by default. An unknown one is answered with the nearest names."""
     html: Path | None = None
@@ -54,6 +64,8 @@ class Diagnose(Command):
         from separatrix.cli.target import module_of, target
 
         compute()
+        if Path(self.system, "run.json").is_file():
+            return self._of_run()
         diagnostics = importlib.import_module("separatrix.diagnostics")
         for name in self.question:
             diagnostics.question(name)
@@ -71,6 +83,15 @@ class Diagnose(Command):
             write_whole(html, page(self.system, found))
             text += f"\npage: {self.html}"
         return Answer({"system": self.system, "verdict": found.verdict} | found.to_dict(), text, found.exit_code == 0)
+
+    def _of_run(self) -> Answer:
+        from separatrix.cli.showing import diagnosis
+
+        for option, given in (("--question", self.question), ("--html", self.html)):
+            if given:
+                do = f"Leave it out; a page of a run is made by: separatrix show {self.system} --html FILE"
+                raise ValueError(explain(f"diagnose {self.system}: {option}", given, "no such option for a run", do))
+        return diagnosis(Path(self.system))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,15 @@ from separatrix._errors import either, explain, nearest
 
 # words -> (class in separatrix.cli.commands, what it does)
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("train",): ("Train", "train a model on a file of your own, by a recipe"),
+    ("resume",): ("Resume", "go on with a run that was stopped or killed"),
+    ("show",): ("Show", "tell how a run stands, and what to do about it"),
+    ("predict",): ("Predict", "apply the model of a run to a file"),
+    ("forecast",): ("Forecast", "go on with a series by the law of a run"),
+    ("sample",): ("Sample", "draw from the model of a run"),
+    ("export",): ("Export", "write the model of a run for other programs"),
     ("tour",): ("Tour", "run the vignettes on real data into one report"),
-    ("diagnose",): ("Diagnose", "ask a system the questions that apply to it"),
+    ("diagnose",): ("Diagnose", "ask a system, or a run, the questions that apply to it"),
     ("doctor",): ("Doctor", "tell what is installed, which devices and data sets are found"),
     ("data", "list"): ("DataList", "list the named data sets"),
     ("data", "show"): ("DataShow", "show the card of a data set"),
@@ -74,7 +81,8 @@ def _options(command: type, program: str, words: list[str]) -> Any:
     from separatrix.cli.spec import merge
 
     asked = {"-h", "--help"} & set(words)
-    words = words if asked else merge(command, words)
+    prepared = getattr(command, "prepared", None)
+    words = words if asked else merge(command, words) if prepared is None else prepared(words)
     encoding = (sys.stdout.encoding or "utf-8") if asked else "utf-8"  # tyro draws its frames with what there is
     said = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     try:

@@ -1,6 +1,7 @@
 """One look for all figures: a colour-blind safe cycle, light frame, text that prints."""
 
 import io
+import re
 from typing import Any
 
 import matplotlib
@@ -45,6 +46,11 @@ def figure(columns: int = 1, *, width: float = 3.6, height: float = 2.7) -> tupl
     return fig, list(axes)
 
 
+def styled() -> Any:
+    """The style, for as long as a `with` block runs."""
+    return matplotlib.rc_context(_STYLE)
+
+
 def label(axes: Any, x: str, y: str, title: str = "") -> None:
     """Name both axes and set the title, in the sizes of the style whatever the caller's are."""
     axes.set_xlabel(x, fontsize=9)
@@ -59,3 +65,25 @@ def as_svg(fig: Figure) -> str:
         fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+# Colours of the style, and the variables of a page that say what they are there.
+_THEME = {"#000000": "--ink", "#b0b0b0": "--grid"} | {
+    colour.lower(): f"--colour-{number}" for number, colour in enumerate(COLOURS[:6])
+}
+
+
+def as_themed_svg(fig: Figure) -> str:
+    """Return a figure as an SVG element whose colours are those of the page: `var(--ink)`, `--grid`, `--colour-0` to `-5`.
+
+    So one picture is right on light and on dark paper. Its background is the page's.
+    """
+    fig.patch.set_alpha(0)
+    for axes in fig.axes:
+        axes.patch.set_alpha(0)
+        if (legend := axes.get_legend()) is not None:
+            legend.get_frame().set_alpha(0)
+    text = re.sub(r"<metadata>.*?</metadata>", "", as_svg(fig), flags=re.DOTALL)
+    for colour, name in _THEME.items():
+        text = text.replace(f": {colour}", f": var({name})")
+    return text.replace("<svg ", '<svg class="themed" ', 1)

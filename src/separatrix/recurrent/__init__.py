@@ -12,6 +12,7 @@ from separatrix.recurrent.network import (
     mean_field_exponent as mean_field_exponent,
     random_network as random_network,
 )
+from separatrix.recurrent.recipe import Language as Language
 from separatrix.recurrent.sequence import (
     LanguageModel as LanguageModel,
     SequenceClassifier as SequenceClassifier,

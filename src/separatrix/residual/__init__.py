@@ -17,6 +17,7 @@ from separatrix.residual.flow_model import (
     augment as augment,
     with_depth as with_depth,
 )
+from separatrix.residual.recipe import Law as Law, LawRecipe as LawRecipe
 from separatrix.residual.resnet import (
     AlongDepth as AlongDepth,
     NeuralODE as NeuralODE,

@@ -29,6 +29,7 @@ from separatrix.training._progress import Silent
 from separatrix.training._rows import Rows
 from separatrix.training._running import measured
 from separatrix.training._validation import Patience, Validation
+from separatrix.training._watching import Watching
 from separatrix.training.run import stop_asked
 
 MOST_ROLLS = 8
@@ -58,6 +59,7 @@ class Trip:
     callback: Function | None = None
     feeder: Feeder | None = None
     per_epoch: int | None = None
+    watching: Watching | None = None
 
 
 class Best(NamedTuple):
@@ -141,6 +143,7 @@ class Driver:
         if not self.rows.steps:
             self._measure()
             self._note([self.n])
+        self._watch()
         if self.n >= self.trip.end or self.trip.patience.is_over:
             over = self.trip.patience.is_over and self.n < self.trip.end
             self.ended = OutcomeKind.STOPPED_EARLY if over else OutcomeKind.COMPLETED
@@ -156,6 +159,7 @@ class Driver:
         self._count_skips(piece)
         self.state, self.n = piece.state, piece.n
         numbers = self.rows.add_piece(trip.start, trip.every, before, piece)
+        self._watch()
         if piece.good and self.n == trip.end and self.rows.steps[-1] != self.n:
             self._measure()
             numbers.append(self.n)
@@ -168,6 +172,19 @@ class Driver:
         trip.teller.say(self.n - trip.start, self.rows.named(len(self.rows.steps) - 1))
         if self.n == trip.end and self.ended is None:
             self.ended = OutcomeKind.COMPLETED
+
+    def _watch(self) -> None:
+        """Let the monitor look on, and keep what it read and noticed."""
+        watching, n = self.trip.watching, self.n
+        if watching is None:
+            return
+        watching.step(n, self.state)
+        if watching.is_due(n, self.trip.end):
+            numbers, events = watching.read(n, self.state, self.trip.key)
+            if numbers:
+                self.trip.keeper.log(n, numbers)
+            for event in events:
+                self._tell(event)
 
     @property
     def _places(self) -> int:
@@ -182,6 +199,8 @@ class Driver:
         trip, n = self.trip, self.n
         since = n - trip.start
         stop = min(trip.end, n + self._pace.steps, trip.start + (since // trip.every + self._places) * trip.every)
+        if trip.watching is not None:
+            stop = min(stop, trip.watching.border(n))
         if trip.keeper.every is not None:
             stop = min(stop, (n // trip.keeper.every + 1) * trip.keeper.every)
         if trip.feeder is None:

@@ -76,8 +76,17 @@ class Setting:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run goes through `evolve` as a whole: while tracing, or under a monitor."""
-        return self.monitor is not None or self.is_traced
+        """Whether the run goes through `evolve` as a whole: while tracing, or under a monitor alone."""
+        return self.is_traced or (self.monitor is not None and not self.between)
+
+    @property
+    def between(self) -> list[str]:
+        """What looks on between pieces of the run, or needs that there are some."""
+        looks = {
+            "validation": self.validation is not None, "callback": self.callback is not None, "run": self.run is not None,
+            "roll_back": self.divergence == "roll_back", "data on disk": self.on_disk is not None,
+        }  # fmt: skip
+        return [name for name, is_used in looks.items() if is_used]
 
 
 def _inside_a_trace() -> bool:
@@ -212,15 +221,13 @@ def _course(asked: Setting, map: Any, form: Form) -> Any:
 
 def _check_combinations(asked: Setting) -> None:
     """Refuse what looks on between pieces of a run where there are none."""
-    between = {
-        "validation": asked.validation is not None, "callback": asked.callback is not None, "run": asked.run is not None,
-        "roll_back": asked.divergence == "roll_back", "data on disk": asked.on_disk is not None,
-    }  # fmt: skip
-    used = [name for name, is_used in between.items() if is_used]
+    used = asked.between
     if asked.is_traced and (used or asked.progress):
         do = "Leave it out, or call fit outside of jit and vmap."
         got = f"{' and '.join(used or ['progress'])} in a run that is being traced"
         raise TypeError(explain("fit", got, "a run whose numbers are known", do))
-    if asked.monitor is not None and (used or asked.form.layers is not None):
-        got = f"a monitor with {' and '.join(used) or 'layers that have state'}"
+    stateful = [] if asked.form.layers is None else ["layers that have state"]
+    hidden = [name for name in used if name == "data on disk"] + stateful
+    if asked.monitor is not None and hidden:
+        got = f"a monitor with {' and '.join(hidden)}"
         raise ValueError(explain("fit: monitor", got, "a monitor by itself", "Leave one of them out."))

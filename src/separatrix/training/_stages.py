@@ -14,6 +14,7 @@ from separatrix.training._progress import teller
 from separatrix.training._running import ended_of, judged, run, schedule, stopped_at
 from separatrix.training._setting import Setting
 from separatrix.training._validation import Patience
+from separatrix.training._watching import Watching
 from separatrix.training.monitored import run_monitored
 from separatrix.training.result import Events, Fit
 from separatrix.training.run import Run
@@ -53,6 +54,7 @@ def travel(asked: Setting) -> Fit:
             asked.running, asked.key, start, asked.length.end, every, asked.measure, asked.form, asked.divergence, keeper,
             teller(asked.progress, steps), Patience(asked.patience), asked.validate, asked.callback, feeder,
             asked.batches.per_epoch if asked.batches is not None and asked.draw == "epochs" else None,
+            None if asked.monitor is None else Watching(asked.monitor, asked.map),
         )  # fmt: skip
         driver = Driver(trip, asked.first)
         best = Best(parameters_of(asked.first), layers_of(asked.first))

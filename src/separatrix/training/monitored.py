@@ -51,7 +51,7 @@ def run_monitored(
     rows = {start: measured(measure, state)}
     ended = evolve(map, state, steps=0, start=start, key=key, save="last").outcome
     for first in range(start, end, monitor.every):
-        monitor.watch(first, _inner(state), key)
+        monitor.watch(first, inner_of(state), key)
         state, ended, n = _piece(map, state, monitor, first, min(first + monitor.every, end), key)
         if progress is not None:
             progress(n - start, steps)
@@ -59,7 +59,7 @@ def run_monitored(
             break
         if n in numbers:
             rows[n] = measured(measure, state)
-    monitor.watch(n, _inner(state), key)
+    monitor.watch(n, inner_of(state), key)
     blank = blank_unless(False, rows[start])
     kept = [rows.get(int(number), blank) for number in numbers]
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept), ended
@@ -95,8 +95,9 @@ class OfInner(eqx.Module):
     function: Any
 
     def __call__(self, state: State) -> Any:
-        return self.function(_inner(state))
+        return self.function(inner_of(state))
 
 
-def _inner(state: State) -> State:
+def inner_of(state: State) -> State:
+    """The optimiser's own state, without what is carried beside it."""
     return state.inner if isinstance(state, CourseState) else state

@@ -182,6 +182,13 @@ class StabilityMonitor:
         """Note coordinates of successive steps."""
         self.coordinates += list(np.asarray(values))
 
+    def latest(self, step: int) -> dict[str, float]:
+        """Ratio to the edge and plain sharpness of a reading at this step, for the records of a run; empty without one."""
+        history = self.history
+        if not history.steps or history.steps[-1] != step:
+            return {}
+        return {"sharpness_over_edge": history.ratios[-1], "sharpness": history.sharpness[-1]}
+
     def report(self) -> StabilityReport:
         """Return what was noticed, and the history of the readings."""
         return self.history.report()

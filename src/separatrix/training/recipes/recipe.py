@@ -10,18 +10,21 @@ that a file can choose among recipes and never bring code. What a recipe is aske
 - `task()`: what to train, a `Task`;
 - `template()`: the untrained model of a settled recipe, which gives the form of a saved one, without the data;
 - `resume(run, **options)`: go on with a run of it to the end;
+- `results(model)`: what the trained model does on the part for testing, as plain values: numbers with their standard
+  errors, and what pictures are drawn of;
 - and one method for each thing that can be done with the trained model: `predict`, `sample`, `forecast`, `diagnose`.
 """
 
 import dataclasses
+import importlib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from separatrix._errors import explain
-from separatrix.training._fields import built, nearest, plain_of, require_fields
-from separatrix.training._toml import toml_of
+from separatrix.training.recipes._fields import built, from_words, nearest, plain_of, require_fields
+from separatrix.training.recipes._toml import toml_of
 from separatrix.training.run import encode, fingerprint
 
 DEEDS = ("predict", "sample", "forecast", "diagnose")
@@ -33,6 +36,7 @@ class Task:
 
     - `objective`, `initial`, `data`: as `fit` takes them. `optimizer`: likewise.
     - `options`: further options of `fit`: `batch_size`, `epochs`, `metrics`, `validation`.
+    - `notes`: what must be reported of the data: gaps that were filled, rows that were left out.
     """
 
     objective: Any
@@ -40,6 +44,7 @@ class Task:
     data: Any = None
     optimizer: Any = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Recipe(Protocol):
@@ -48,10 +53,13 @@ class Recipe(Protocol):
     def settled(self) -> "Recipe": ...
     def task(self) -> Task: ...
     def template(self) -> Any: ...
+    def results(self, model: Any) -> dict[str, Any]: ...
     def resume(self, run: Any, **options: Any) -> Any: ...
 
 
 _RECIPES: dict[str, type] = {}
+# Families register theirs when they are imported; these of the library are looked for at home.
+_HOMES = {"language": "separatrix.recurrent", "law": "separatrix.residual"}
 
 
 def register_recipe(name: str) -> Callable[[type], type]:
@@ -96,7 +104,9 @@ def register_recipe(name: str) -> Callable[[type], type]:
 
 
 def recipes() -> dict[str, type]:
-    """The registered recipes by name, in order."""
+    """The registered recipes by name, in order; those of the library's families among them."""
+    for home in _HOMES.values():
+        importlib.import_module(home)
     return dict(sorted(_RECIPES.items()))
 
 
@@ -105,8 +115,10 @@ def recipe_class(name: str) -> type:
 
     **Raises:** `ValueError` with the nearest name.
     """
+    if name not in _RECIPES and name in _HOMES:
+        importlib.import_module(_HOMES[name])
     if name not in _RECIPES:
-        known = ", ".join(recipes()) or "none: import the family that registers it"
+        known = ", ".join(recipes())
         raise ValueError(explain("recipe", repr(name), f"one of {known}", nearest(name, _RECIPES)))
     return _RECIPES[name]
 
@@ -168,6 +180,12 @@ def read_recipe(path: Any, name: str | None = None) -> Any:
 
     **Raises:** `ValueError` or `TypeError` that names the file and the field or line.
     """
+    said, values = read_spec(path, name)
+    return built(recipe_class(said), values, str(path))
+
+
+def read_spec(path: Any, name: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The name and the plain fields that a TOML file says, not yet a recipe."""
     values = _read(Path(path))
     said = values.pop("recipe", name)
     if not isinstance(said, str) or (name is not None and said != name):
@@ -175,7 +193,19 @@ def read_recipe(path: Any, name: str | None = None) -> Any:
         raise ValueError(
             explain(f"{path}: recipe", repr(said), repr(name) if name else f"one of {', '.join(recipes())}", do)
         )
-    return built(recipe_class(said), values, str(path))
+    recipe_class(said)
+    return said, values
+
+
+def spec_from_words(name: str, words: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Plain fields from texts, as a command line has them: a text where the field is one, else as TOML has it.
+
+    A field of several values is given again for each, or once in square brackets.
+
+    >>> spec_from_words("classifier", [("width", "32"), ("drop", "id"), ("drop", "name"), ("target", "7")])
+    {'width': 32, 'drop': ['id', 'name'], 'target': '7'}
+    """
+    return from_words(recipe_class(name), words, name)
 
 
 def _read(path: Path) -> dict[str, Any]:

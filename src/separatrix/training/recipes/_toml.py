@@ -7,7 +7,7 @@ import json
 import textwrap
 from typing import Any
 
-from separatrix.training._fields import hints_of, plain_of
+from separatrix.training.recipes._fields import hints_of, plain_of
 
 
 def toml_of(cls: type, one: Any = None, first: str = "") -> str:
@@ -57,6 +57,8 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         # JSON's escapes are TOML's, but for DEL, which TOML wants escaped too.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_text(one)}" for name, one in value.items() if one is not None) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_text, value)) + "]"
     return repr(value)
@@ -67,7 +69,14 @@ def _comment(text: str) -> list[str]:
 
 
 def _meanings(cls: type) -> dict[str, str]:
-    """The text below each field in the source of a class, where it can be read."""
+    """The text below each field in the source of a class and of those it is made from, where it can be read."""
+    told: dict[str, str] = {}
+    for kind in reversed(cls.__mro__[:-1]):
+        told |= _meanings_of(kind)
+    return told
+
+
+def _meanings_of(cls: type) -> dict[str, str]:
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     except (OSError, TypeError, SyntaxError):

@@ -7,6 +7,7 @@ dataclass of such fields. So a file can say no more than numbers, texts, and lis
 import dataclasses
 import difflib
 import math
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -83,6 +84,39 @@ def plain_of(one: Any) -> Any:
     if isinstance(one, tuple | list):
         return [plain_of(inner) for inner in one]
     return one.as_posix() if isinstance(one, Path) else one
+
+
+def from_words(cls: type, words: Iterable[tuple[str, str]], where: str) -> dict[str, Any]:
+    """Plain values by field from texts; what no field takes stays a text, for `built` to refuse by name."""
+    hints, given = hints_of(cls), {}
+    for key, text in words:
+        given.setdefault(key.replace("-", "_"), []).append(text)
+    found: dict[str, Any] = {}
+    for name, texts in given.items():
+        hint = hints.get(name, str)
+        if typing.get_origin(hint) is tuple and not (len(texts) == 1 and texts[0].startswith("[")):
+            inside = typing.get_args(hint)[0]
+            found[name] = [_from_text(text, inside, f"{where}: {name}") for text in texts]
+        elif len(texts) > 1:
+            raise ValueError(explain(f"{where}: {name}", " and ".join(texts), "one value", "Give it once."))
+        else:
+            found[name] = _from_text(texts[0], hint, f"{where}: {name}")
+    return found
+
+
+def _from_text(text: str, hint: Any, where: str) -> Any:
+    """The first reading of a text that its field takes; the text itself where none is."""
+    try:
+        read = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError, KeyError):
+        read = text
+    for value in (text, read):
+        try:
+            converted(value, hint, where)
+        except (TypeError, ValueError):
+            continue
+        return value
+    return read
 
 
 def converted(value: Any, hint: Any, where: str) -> Any:

@@ -1,0 +1,192 @@
+"""The commands about runs: train, resume, show, predict, forecast, sample, export."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from separatrix._errors import explain
+from separatrix.cli.climate import compute
+from separatrix.cli.command import Answer, Command
+
+RECIPES = {
+    "classifier": "a class from the columns of a table, or from pictures in folders",
+    "regressor": "a number from the columns of a table",
+    "language": "the next character of a text",
+    "law": "an equation for a series",
+}
+_RUN = arg(metavar="RUN")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train a model on a file of your own, in a folder that it can go on from.
+
+    Recipes: classifier (a class from a table, or from pictures in folders), regressor (a number from a table), language
+    (the next character of a text), law (an equation for a series).
+
+    Further options are the fields of the recipe, as --width 32 or --set width=32: see --print-spec.
+    """
+
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
+    """classifier, regressor, language or law."""
+    data: str | None = None
+    """The file or folder to learn from, or a name of `separatrix data list`."""
+    target: str | None = None
+    """Of a table: the column to predict."""
+    out: Path | None = None
+    """Folder of the run; runs/RECIPE-1 or the next number that is free by default."""
+    epochs: int | None = None
+    """How often every example is used."""
+    steps: int | None = None
+    """How many steps to take, in place of epochs."""
+    spec: Path | None = None
+    """TOML file with fields of the recipe; what is given here goes before it."""
+    set: UseAppendAction[tuple[str, ...]] = ()
+    """A field of the recipe, as name=value."""
+    print_spec: bool = False
+    """Print all fields of the recipe as a TOML file, with what they mean, and train nothing."""
+    watch: int | None = None
+    """Steps between readings of the sharpness; 0 for none. By default a hundredth of a run of 2,000 steps or more."""
+
+    @classmethod
+    def prepared(cls, words: list[str]) -> list[str]:
+        """The words with the options that only a recipe has as --set name=value."""
+        from separatrix.cli.fields import as_settings
+
+        return as_settings(words, {field.name for field in dataclasses.fields(cls)})
+
+    def run(self) -> Answer:
+        from separatrix.cli.carrying import free_folder, told, trained
+        from separatrix.cli.fields import recipe_of_words
+
+        compute()
+        name, recipe = recipe_of_words(self)
+        if self.print_spec:
+            text = importlib.import_module("separatrix.training.recipes").spec_text(recipe)
+            return Answer({"recipe": name, "spec": text}, text.rstrip("\n"))
+        path = self.out or free_folder(name)
+        return told(trained(recipe, path))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resume(Command):
+    """Go on with a run that was stopped or killed, to its end: it ends with the model that it would have had."""
+
+    folder: Annotated[Positional[Path], _RUN]
+    """Folder of the run."""
+
+    def run(self) -> Answer:
+        from separatrix.cli.carrying import resumed, told
+
+        compute()
+        return told(resumed(self.folder))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Show(Command):
+    """Tell how a run stands: its numbers, what was noticed, why, and what to do."""
+
+    folder: Annotated[Positional[Path], _RUN]
+    """Folder of the run."""
+    html: Path | None = None
+    """Write a page that opens offline to this file."""
+    follow: bool = False
+    """Say it again while the run goes on."""
+
+    def run(self) -> Answer:
+        from separatrix.cli.showing import show
+
+        return show(self.folder, self.html, self.follow)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict(Command):
+    """Apply the model of a run to another file of the same kind."""
+
+    folder: Annotated[Positional[Path], _RUN]
+    """Folder of the run."""
+    data: Path
+    """The file, or a folder of pictures."""
+    out: Path | None = None
+    """Write all rows to this file, as CSV."""
+
+    def run(self) -> Answer:
+        from separatrix.cli.doing import columns_told, deed
+
+        compute()
+        found = deed(self.folder, "predict", lambda recipe, model: recipe.predict(model, self.data))
+        return columns_told(found, self.out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forecast(Command):
+    """Go on with the series of a run beyond its last row, by the law that was fitted to it."""
+
+    folder: Annotated[Positional[Path], _RUN]
+    """Folder of the run."""
+    steps: int = 10
+    """How many rows to go on."""
+    out: Path | None = None
+    """Write all rows to this file, as CSV."""
+
+    def run(self) -> Answer:
+        from separatrix.cli.doing import columns_told, deed
+
+        compute()
+        found = deed(self.folder, "forecast", lambda recipe, model: recipe.forecast(model, self.steps))
+        return columns_told(found, self.out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample(Command):
+    """Draw from the model of a run: a text that it writes."""
+
+    folder: Annotated[Positional[Path], _RUN]
+    """Folder of the run."""
+    length: int = 200
+    """How many characters."""
+    prompt: str | None = None
+    """What it begins with; a character of the text by default."""
+    temperature: float = 1.0
+    """Less than 1 for likelier characters."""
+    seed: int = 0
+    """The same number draws the same text."""
+
+    def run(self) -> Answer:
+        from separatrix.cli.doing import deed
+
+        compute()
+        asked = {"length": self.length, "prompt": self.prompt, "temperature": self.temperature, "seed": self.seed}
+        text = deed(self.folder, "sample", lambda recipe, model: recipe.sample(model, **asked))
+        return Answer({"text": text}, text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export(Command):
+    """Write the model of a run for other programs: StableHLO with a free batch size, weights, and a card."""
+
+    folder: Annotated[Positional[Path], _RUN]
+    """Folder of the run."""
+    out: Path | None = None
+    """Folder to write to; made if it is missing. RUN/export by default."""
+
+    def run(self) -> Answer:
+        from separatrix.cli.exporting import export
+
+        compute()
+        return export(self.folder, self.out or self.folder / "export")
+
+
+def require_run(folder: Path) -> Any:
+    """The run in a folder.
+
+    **Raises:** `ValueError` where there is none.
+    """
+    if not (folder / "run.json").is_file():
+        got = "nothing there" if not folder.exists() else "a file" if folder.is_file() else "a folder without run.json"
+        do = "Name the folder that `separatrix train` made."
+        raise ValueError(explain(f"run {folder}", got, "the folder of a run", do))
+    return importlib.import_module("separatrix.training.run").Run.open(folder)

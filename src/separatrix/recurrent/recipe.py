@@ -1,0 +1,174 @@
+r"""Recipe `language`: what is the next character of a text?
+
+    p(s[n+1] | s[0..n]) = softmax(R x[n+1]),     loss = mean of -log2 p   (bits per character)
+
+The text is cut into rows of `length` predictions each, which are shuffled; the state starts anew in each row. The first
+part of the text trains, then comes the part for validation, and the last one tests.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from separatrix._errors import DataError, explain
+from separatrix.data import load, names, read_text
+from separatrix.data.dataset import digest
+from separatrix.recurrent.cells import Elman
+from separatrix.recurrent.sequence import LanguageModel, bits_per_symbol, generate
+from separatrix.systems.cells import from_cell
+from separatrix.training.recipes import Task, Training, register_recipe
+from separatrix.training.recipes.results import mean, number
+from separatrix.training.recipes.training import length_of, require_counts, require_same_data
+
+_CELLS = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell, "elman": Elman}
+_SUFFIXES = (".txt", ".text", ".md", ".gz")
+_PROBED = 64  # characters whose gradients `diagnose` follows
+
+
+@register_recipe("language")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Language(Training):
+    """Learn a text character by character, and write on."""
+
+    epochs: int = 20
+    """How often every row is used, if `steps` is not given."""
+    batch_size: int = 32
+    """Rows a step; all, where there are fewer."""
+    learning_rate: float = 3e-3
+    """Of Adam, after clipping the gradient to norm 1."""
+    cell: Literal["gru", "lstm", "elman"] = "gru"
+    """The recurrent cell."""
+    width: int = 128
+    """Units of the cell."""
+    length: int = 64
+    """Predictions a row: how far back a gradient goes."""
+    fractions: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    """Parts of the text for training, validation and test, in this order."""
+    vocabulary: tuple[str, ...] = ()
+    """Settled from the text: its characters."""
+
+    def settled(self) -> "Language":
+        """The recipe with the characters of the text in its fields."""
+        require_counts(self)
+        codes, vocabulary = self._text()
+        return dataclasses.replace(self, vocabulary=vocabulary, digest=digest({"inputs": codes}))
+
+    def task(self) -> Task:
+        """Bits per character on rows of the training part."""
+        train, validation, _ = self._rows()
+        size = min(self.batch_size, len(train))
+        held = {"validation": jnp.asarray(validation), "patience": self.patience} if len(validation) else {}
+        optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.learning_rate))
+        options = {"batch_size": size} | length_of(self) | held
+        initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
+        return Task(bits_per_symbol, initial, jnp.asarray(train), optimizer, options)
+
+    def model(self, key: Any) -> LanguageModel:
+        """A new model."""
+        keys, count = jax.random.split(key), len(self.vocabulary)
+        cell = _CELLS[self.cell](count, self.width, dtype=jnp.float32, key=keys[0])
+        return LanguageModel(cell, key=keys[1])
+
+    def results(self, model: Any) -> dict[str, Any]:
+        """Bits per character on the last part of the text, beside those of the frequencies of its characters."""
+        train, _, test = self._rows()
+        found: dict[str, Any] = {}
+        if len(test):
+            each = eqx.filter_jit(jax.vmap(lambda row: bits_per_symbol(model, row[None])))
+            pieces = [np.asarray(each(jnp.asarray(test[at : at + 256]))) for at in range(0, len(test), 256)]
+            bits = mean(np.concatenate(pieces), "the error over rows")
+            found = {"bits_per_character": bits, "bits_of_frequencies": _frequencies(train, test, len(self.vocabulary))}
+        text = self.sample(model, length=400, seed=self.seed)
+        return {"test": found, "pictures": [{"kind": "text", "text": text}]}
+
+    def sample(
+        self, model: Any, *, length: int = 200, prompt: str | None = None, temperature: float = 1.0, seed: int = 0
+    ) -> str:
+        """A text that the model writes.
+
+        **Raises:** `ValueError` for a prompt with a character that the model does not know.
+        """
+        start = prompt if prompt is not None else next((c for c in "\n " if c in self.vocabulary), self.vocabulary[0])
+        place = {character: code for code, character in enumerate(self.vocabulary)}
+        strange = next((character for character in start if character not in place), None)
+        if strange is not None or not start:
+            got = repr(strange) if start else "an empty text"
+            raise ValueError(explain("sample: prompt", got, "characters of the training text", "Begin otherwise."))
+        codes = jnp.asarray([place[character] for character in start], jnp.int32)
+        drawn = generate(model, codes, length, key=jax.random.key(seed), temperature=temperature)
+        return (prompt or "") + "".join(self.vocabulary[int(code)] for code in drawn)
+
+    def diagnose(self, model: Any) -> tuple[Any, Any]:
+        """The cell, driven by the beginning of the text, and its state: a system to ask questions of."""
+        codes, _ = self._text()
+        return from_cell(model.cell, model.encode(jnp.asarray(codes[:_PROBED], jnp.int32))), model.initial
+
+    def program(self, model: Any) -> tuple[Any, tuple[int, ...], Any]:
+        """log2 p of each next character for rows of codes, and what one row is."""
+        return (
+            lambda rows: jax.vmap(lambda row: jax.nn.log_softmax(model(row)) / math.log(2))(rows),
+            (self.length,),
+            "int32",
+        )
+
+    def _text(self) -> tuple[Any, tuple[str, ...]]:
+        """The codes of the text, and what they mean; a settled recipe knows that already."""
+        path, known = self.data, self.vocabulary or None
+        if str(path) in names():
+            text = _own_words(load(str(path)), path)
+            vocabulary = known or tuple(sorted(set(text)))
+            codes = np.array([vocabulary.index(character) for character in text], np.int32)
+        else:
+            if path.is_dir() or path.suffix.lower() not in _SUFFIXES:
+                got = "a folder" if path.is_dir() else f"suffix {path.suffix!r}"
+                expected = f"a text ending in {', '.join(_SUFFIXES)}"
+                raise ValueError(explain(f"--data {path}", got, expected, "Name a text file, in UTF-8."))
+            read = read_text(path, vocabulary=known)
+            codes, vocabulary = read.codes, read.vocabulary
+        require_same_data(self, digest({"inputs": codes}))
+        if len(vocabulary) < 2:
+            raise DataError(
+                explain(str(path), f"only {''.join(vocabulary)!r}", "two characters or more", "Name another text.")
+            )
+        return codes, vocabulary
+
+    def _rows(self) -> tuple[Any, Any, Any]:
+        """Rows of length + 1 codes; the last code of one is the first of the next."""
+        codes, _ = self._text()
+        first, second, third = self.fractions
+        if min(self.fractions) < 0 or not first > 0 or abs(first + second + third - 1) > 1e-9:
+            do = "Give training, validation, test."
+            raise ValueError(explain("language: fractions", self.fractions, "three shares that add up to 1", do))
+        ends = [round(len(codes) * first), round(len(codes) * (first + second)), len(codes)]
+        parts = [_cut(codes[a:b], self.length) for a, b in zip([0, *ends], ends, strict=False)]
+        for name, part, share in zip(("training", "validation", "test"), parts, self.fractions, strict=True):
+            if share > 0 and not len(part):
+                got = f"{len(codes)} characters, of which {share:.0%} are for {name}"
+                do = "Take a longer text, a smaller --length, or other fractions."
+                raise ValueError(explain(f"language: {self.data}", got, f"at least {self.length + 1} there", do))
+        return parts[0], parts[1], parts[2]
+
+
+def _cut(codes: Any, length: int) -> Any:
+    count = max(0, (len(codes) - 1) // length)
+    return codes[np.arange(count)[:, None] * length + np.arange(length + 1)[None, :]]
+
+
+def _own_words(found: Any, path: Path) -> str:
+    if found.inputs.dtype != np.uint8 or found.inputs.ndim != 1:
+        raise ValueError(explain(f"--data {path}", "no text", "genesis, king-james, or a text file", "Name another."))
+    return bytes(found.inputs).decode("ascii")
+
+
+def _frequencies(train: Any, test: Any, count: int) -> dict[str, Any]:
+    """Bits of the test by the frequencies of training, each counted once more than seen: what a model must beat."""
+    seen = np.bincount(train.ravel(), minlength=count) + 1.0
+    bits = -np.log2(seen / seen.sum())[test[:, 1:]]
+    return number(float(bits.mean()), None, bits.size, "what a model must beat")

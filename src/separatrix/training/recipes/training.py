@@ -1,0 +1,197 @@
+r"""What all recipes share: where the data lies, how long training takes, and going on with a run.
+
+    settled recipe  ->  task  ->  fit(..., run=folder)  ->  results.json beside the checkpoints
+
+The folder holds everything: name and fields of the recipe, metrics, events, checkpoints, and at the end the results on
+the part for testing. A run that was stopped or killed goes on from there, with the fields it was begun with.
+"""
+
+import abc
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from separatrix._errors import Diverged, SeparatrixError, explain
+from separatrix._files import write_whole
+from separatrix.systems.trajectory import OutcomeKind
+from separatrix.training.fit import fit
+from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
+from separatrix.training.run import Run
+
+RESULTS = "results.json"
+_WATCHED = 2_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training(abc.ABC):
+    """The fields that every recipe has."""
+
+    data: Path
+    """The file or folder to learn from, or the name of a data set of `separatrix data list`."""
+    epochs: int = 50
+    """How often every example is used, if `steps` is not given."""
+    steps: int | None = None
+    """How many steps to take."""
+    batch_size: int = 64
+    """Examples a step; all, where there are fewer."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    patience: int | None = None
+    """Stop after so many measurements without a lower validation loss; a run has a hundred."""
+    seed: int = 0
+    """Decides the split, the first weights and the batches."""
+    watch: int | None = None
+    """Steps between readings of the sharpness; 0 for none. A hundredth of a run of 2,000 steps or more by default."""
+    digest: str = ""
+    """Settled from the data: its SHA-256, so that a run goes on with the data it began with."""
+
+    @abc.abstractmethod
+    def settled(self) -> "Training":
+        """The recipe with what it learns from the data in its fields."""
+
+    @abc.abstractmethod
+    def task(self) -> Task:
+        """What to train."""
+
+    @abc.abstractmethod
+    def model(self, key: Any) -> Any:
+        """A new model of a settled recipe."""
+
+    @abc.abstractmethod
+    def results(self, model: Any) -> dict[str, Any]:
+        """What a model does on the part for testing."""
+
+    def template(self) -> Any:
+        """The form of a model of a settled recipe."""
+        return eqx.filter_eval_shape(self.model, jax.random.key(0))
+
+    def resume(self, run: Run, **options: Any) -> Run:
+        """Go on with a run of this recipe, to its end."""
+        taken = Run.reopen(run.path)
+        return _carried_out(self, self.task(), taken, options.pop("monitor", None), options.pop("progress", None))
+
+
+class Stopped(SeparatrixError):
+    """Somebody asked to stop; what there is was saved."""
+
+    exit_code: int = 130
+
+
+def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) -> Run:
+    """Settle a recipe, make the folder of its run, and carry it out.
+
+    **Arguments:**
+
+    - `recipe`: as `recipe_from` gives it. `path`: a new or empty folder.
+    - `monitor`: the class `StabilityMonitor`, for runs that are watched. `progress`: as `fit` has it.
+
+    **Returns:** the run, with its results.
+
+    **Raises:** as the readers, for data that cannot be used; `StorageError` for a folder that cannot be; `Diverged`;
+    `Stopped` after Ctrl-C.
+    """
+    require_counts(recipe)
+    settled = recipe.settled()
+    task = settled.task()
+    run = Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled))
+    return _carried_out(settled, task, run, monitor, progress)
+
+
+def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any) -> Run:
+    """Carry out a run that is open for writing, from where it stands, and note its results."""
+    path, steps = run.path, steps_of(recipe, len(jax.tree.leaves(task.data)[0]))
+    every = watched_every(recipe, steps)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fit: training diverged", category=RuntimeWarning)  # said below
+        found = fit(
+            task.objective, task.optimizer, task.data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
+            monitor=None if monitor is None or every is None else monitor(every=every), progress=progress,
+            **task.options,
+        )  # fmt: skip
+    if found.stopped_at is not None:
+        got = f"a loss or a step that is not finite at step {found.stopped_at} of {steps}"
+        do = f"Train again with a lower learning rate (it was {recipe.learning_rate:g}). See: separatrix show {path}"
+        raise Diverged(explain(f"{path}: training diverged", got, "finite numbers to the end", do))
+    if int(found.outcome.code) == OutcomeKind.INTERRUPTED:
+        done = Run.open(path)
+        at = done.checkpoints[-1] if done.checkpoints else 0
+        raise Stopped(f"interrupted; {path} is saved at step {at} of {steps}\n  Go on: separatrix resume {path}")
+    chosen = found.model if found.best is None else found.best
+    results = recipe.results(chosen) | {"notes": list(task.notes), "best_step": found.best_step}
+    write_whole(path / RESULTS, json.dumps(results, allow_nan=False) + "\n")
+    return Run.open(path)
+
+
+def watched_every(recipe: Any, steps: int) -> int | None:
+    """Steps between two readings of a run; None for one that is not watched."""
+    if recipe.watch is None:
+        # Compiling the readings takes as long as some thousand steps of a small network.
+        return max(20, steps // 100) if steps >= _WATCHED else None
+    return recipe.watch or None
+
+
+def results_of(run: Run) -> dict[str, Any] | None:
+    """What `train` noted when a run was at its end; None before."""
+    path = run.path / RESULTS
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def recipe_of(run: Run) -> Any:
+    """The recipe of a run, as it was settled.
+
+    **Raises:** `ValueError` for a run that no recipe made.
+    """
+    if run.recipe is None:
+        do = "Open it in Python: sx.Run.open(path).model_like(template)."
+        raise ValueError(explain(str(run.path), "a run without a recipe", "one that `separatrix train` made", do))
+    return recipe_from(run.recipe, run.spec)
+
+
+def require_counts(recipe: Any) -> None:
+    """Refuse a recipe whose numbers can mean nothing, before its data is read."""
+    for name in ("epochs", "steps", "batch_size", "patience", "width", "depth", "length"):
+        value = getattr(recipe, name, None)
+        if value is not None and value < 1:
+            raise ValueError(explain(f"{recipe_name(recipe)}: {name}", value, "at least 1", "Repair the value."))
+    if not 0 < recipe.learning_rate < 10:
+        do = "Take 0.001."
+        raise ValueError(explain(f"{recipe_name(recipe)}: learning_rate", recipe.learning_rate, "0 to 10", do))
+    if not 0 <= recipe.seed < 2**31:
+        raise ValueError(explain(f"{recipe_name(recipe)}: seed", recipe.seed, "0 to 2^31", "Take 0."))
+
+
+def require_same_data(recipe: Any, digest: str) -> None:
+    """Refuse data that are not those that the recipe was settled on."""
+    if recipe.digest and recipe.digest != digest:
+        do = "Put the old file back, or train a new run on the new one."
+        got = f"data of SHA-256 {digest[:12]}..."
+        raise ValueError(explain(str(recipe.data), got, f"{recipe.digest[:12]}..., with which the run began", do))
+
+
+def length_of(recipe: Any) -> dict[str, Any]:
+    """The length of a run as `fit` has it. Batches are of shuffled epochs, whatever says how many."""
+    return {"epochs": recipe.epochs} if recipe.steps is None else {"steps": recipe.steps, "draw": "epochs"}
+
+
+def steps_of(recipe: Any, examples: int) -> int:
+    """How many steps a run takes."""
+    return (
+        recipe.steps if recipe.steps is not None else recipe.epochs * -(-examples // min(recipe.batch_size, examples))
+    )
+
+
+def model_in(run: Run) -> Any:
+    """The model of a run that a recipe made: that of the lowest validation loss where there is one, else the last."""
+    template = recipe_of(run).template()
+    return run.model_like(template, named="best" if (run.path / "best.safetensors").exists() else None)
