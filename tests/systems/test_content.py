@@ -1,5 +1,6 @@
 """Functions equal by content: what is written anew compiles nothing, and what has changed is never taken for the old."""
 
+import functools
 import types
 
 import jax
@@ -76,6 +77,36 @@ def test_a_function_of_an_object_that_can_change_stays_itself_alone():
         assert sx.evolve(sx.as_map(reading(held)), jnp.ones(1), steps=1).final.tolist() == [2.0]
         held.by = 5.0
         assert sx.evolve(sx.as_map(reading(held)), jnp.ones(1), steps=1).final.tolist() == [5.0]
+
+
+def test_what_changes_between_making_and_tracing_is_never_taken_for_the_old(monkeypatch):
+    make = lambda: lambda x: FACTOR * x
+    early = sx.as_map(make())
+    monkeypatch.setitem(globals(), "FACTOR", 7.0)
+    # Traced only now: the program is that of 7.
+    assert sx.evolve(early, jnp.ones(2), steps=1).final.tolist() == [7.0, 7.0]
+    monkeypatch.setitem(globals(), "FACTOR", 2.0)
+    assert sx.evolve(sx.as_map(make()), jnp.ones(2), steps=1).final.tolist() == [2.0, 2.0]
+    assert sx.evolve(sx.as_map(make()), jnp.ones(2), steps=1).final.tolist() == [2.0, 2.0]
+
+
+def test_one_function_is_itself_whatever_it_counts_and_a_wrapper_is_another():
+    count = 0
+
+    def counting(x):
+        nonlocal count
+        count += 1
+        return x / 2
+
+    first = by_content(counting)
+    counting(1.0)
+    assert by_content(counting) is first
+
+    @functools.wraps(counting)
+    def doubled(x):
+        return 2 * counting(x)
+
+    assert by_content(doubled)(3.0) == 3.0 and by_content(doubled) != first
 
 
 def test_the_second_call_compiles_nothing_though_all_of_it_is_written_anew():

@@ -25,12 +25,18 @@ import numpy as np
 from jax.core import Tracer
 
 _DEEPEST = 12
+# Where a function holds what was made of it: itself, if nothing was.
+_HELD = "__separatrix_by_content__"
 _SMALL_BYTES = 1 << 16
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), np.generic, np.dtype)
 
 
 class ByContent:
-    """A function, equal to every function of equal content."""
+    """A function, equal to every function of equal content.
+
+    The content is that of the moment when it was made. It is looked at again wherever the function is traced. If a global or
+    a list has changed in between, the program is of other content, and from then on this is equal to itself alone.
+    """
 
     def __init__(self, function: Any, content: Any):
         self.__wrapped__ = function
@@ -40,10 +46,12 @@ class ByContent:
         self.__signature__ = inspect.signature(function)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        if not isinstance(self._content, _Same) and _content_of(self.__wrapped__) != self._content:
+            self._content = _Same(self)
         return self.__wrapped__(*arguments, **keywords)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ByContent) and (self is other or self._content == other._content)
+        return self is other or (isinstance(other, ByContent) and self._content == other._content)
 
     def __hash__(self) -> int:
         return self._hash
@@ -70,13 +78,33 @@ class _Unknown(Exception):
 
 
 def by_content(function: Any) -> Any:
-    """Return the function as one that is equal by content; as it is where that cannot be told."""
-    if not isinstance(function, types.FunctionType | types.MethodType):
+    """Return the function as one that is equal by content; as it is where that cannot be told. One function gives one."""
+    if isinstance(function, types.MethodType):
+        return _made(function)
+    if not isinstance(function, types.FunctionType):
         return function
+    made = function.__dict__.get(_HELD)
+    # A wrapper takes over what its function holds.
+    if getattr(made, "__wrapped__", made) is not function:
+        made = _made(function)
+        function.__dict__[_HELD] = made
+    return made
+
+
+def _made(function: Any) -> Any:
+    content = _content_of(function)
     try:
-        return ByContent(function, _of(function, ()))
-    except (_Unknown, ValueError, TypeError, RecursionError):
+        return function if content is None else ByContent(function, content)
+    except (ValueError, TypeError):
         return function
+
+
+def _content_of(function: Any) -> Any:
+    """What a function is made of now; None where that cannot be told."""
+    try:
+        return _of(function, ())
+    except (_Unknown, ValueError, TypeError, RecursionError):
+        return None
 
 
 def _of_function(function: types.FunctionType, above: tuple[Any, ...]) -> Any:
