@@ -7,6 +7,7 @@ mutated      a checkpoint changed by accident (bits, cuts, zeros, splices, inser
 refused      the disk refuses at each open, write, sync, rename and remove in turn; a full disk; a read-only folder
 raced        two processes take one run, new or left by a dead one
 held up      a checkpoint of 100 MB: how long it keeps the computation from going on
+resumed      trainings of every kind, killed and taken up again: the same bytes as without
 """
 
 import argparse
@@ -25,11 +26,12 @@ from _children import CHILDREN
 from _kills import EVERY, NAMES, NUMBERS, Board, kill_once, race
 from _mutants import ACCIDENTS, Watch, forgeries
 from _refusals import full_disk, read_only, refuse_each
+from _resumes import resumed
 from _table import report
 
 from separatrix.training.run import Run, StorageError, load_tree
 
-KILLS, MUTANTS, RACES = 1000, 10_000, 100
+KILLS, MUTANTS, RACES, RESUMES = 1000, 10_000, 100, 100
 
 
 def killed(folder: Path, count: int) -> list[list[Any]]:
@@ -200,7 +202,7 @@ def main() -> None:
     begun = time.perf_counter()
     try:
         rows = [*killed(folder, KILLS // share), *mutated(folder, MUTANTS // share), *refused(folder)]
-        rows += [*raced(folder, max(4, RACES // share)), *held_up(folder, 7)]
+        rows += [*raced(folder, max(4, RACES // share)), *held_up(folder, 7), *resumed(folder, RESUMES // share)]
     finally:
         shutil.rmtree(folder)
     notes = (

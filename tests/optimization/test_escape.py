@@ -9,7 +9,7 @@ import scipy.integrate
 import scipy.linalg
 
 import separatrix as sx
-from separatrix.optimization.stochastic.escape import Absorbing, Watched
+from separatrix.optimization.stochastic.escape import Absorbing, WatchedMap
 
 KEY = jax.random.key(0)
 
@@ -114,7 +114,7 @@ def test_the_bridge_counts_crossings_within_a_step():
     margin = lambda x: 1.0 - x**2
     bridged = sx.escape_times(motion, jnp.array(0.0), margin, steps=400, step_size=h, key=KEY, members=members)
     naive = Absorbing(sx.discretize(motion, sx.EulerMaruyama(), h), margin, None)
-    starts = Watched(jnp.zeros(members), jnp.ones(members, bool), jnp.zeros(members, int))
+    starts = WatchedMap(jnp.zeros(members), jnp.ones(members, bool), jnp.zeros(members, int))
     late = h * float(jnp.mean(sx.ensemble(naive, starts, steps=400, key=KEY, save="last").final.steps))
     assert abs(bridged.mean - 1.0) < 3 * bridged.error + h
     # Overshoot of a Gaussian walk, -zeta(1/2)/sqrt(2 pi) = 0.5826 steps, on both sides.

@@ -1,7 +1,7 @@
-"""A program of its own: trains into run folders, for a test that kills it. `python _resumed.py FOLDER PAUSE`.
+"""A program of its own: trains into run folders, for a test that kills it. `python _resumed.py FOLDER PAUSE [NAME ...]`.
 
-Trains all cases at once, each in FOLDER/NAME, prints a line at each look and one with a digest when a case is done; PAUSE
-slows each look down, so that there is time to kill.
+Trains all cases at once, or those that are named, each in FOLDER/NAME. Prints a line at each look, and one with a digest if
+a case is done. PAUSE slows each look down, so that there is time to kill.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +56,41 @@ CASES = {
 }  # fmt: skip
 
 
+def sde():
+    """Langevin dynamics: the noise of each step is the key's."""
+    return {"objective": loss, "optimizer": lambda objective: sx.SGLD(objective, 1e-3, 1e-4), "initial": start()}
+
+
+def recurrent():
+    """A language model on symbols."""
+    symbols = np.random.default_rng(1).integers(0, 3, (200, 9))
+    model = sx.LanguageModel(sx.Elman(3, 8, key=KEY), key=jax.random.key(1))
+    return {"objective": sx.bits_per_symbol, "optimizer": optax.adam(1e-2), "initial": model, "data": symbols}
+
+
+def gan():
+    """Two networks, each with its own optimiser."""
+    points = np.random.default_rng(2).normal(2.0, 0.5, (200, 1)).astype(np.float32)
+    one, other = jax.random.split(KEY)
+    networks = (
+        eqx.nn.Linear(1, 1, key=one, dtype=jnp.float32),
+        eqx.nn.MLP(1, "scalar", 8, 1, jnp.tanh, key=other, dtype=jnp.float32),
+    )
+    players = sx.Players(optax.adam(5e-3), scheme="alternating")
+    return {"objective": sx.GAN(latent_size=1, penalty=1.0), "optimizer": players, "initial": networks, "data": points}
+
+
+def diffusion():
+    """A score learned by denoising."""
+    points = np.random.default_rng(3).normal(size=(200, 2)).astype(np.float32)
+    network = sx.ScoreMLP(2, width=8, key=KEY)
+    matching = sx.DenoisingScoreMatching(sx.VP())
+    return {"objective": matching, "optimizer": optax.adam(1e-3), "initial": network, "data": points, "average": 0.9}
+
+
+FAMILIES = {"sde": sde, "recurrent": recurrent, "gan": gan, "diffusion": diffusion}
+
+
 def say(line):
     """One line, whole, also where several threads speak."""
     os.write(1, f"{line}\n".encode())
@@ -62,18 +98,20 @@ def say(line):
 
 def train(name, folder, pause=0.0):
     """One case, into a folder of its name."""
-    options = dict(CASES[name])
     x, y = data(folder)
     held = sx.read_npy(x, mmap=name == "mapped"), sx.read_npy(y, mmap=name == "mapped")
+    plain = {"objective": loss, "initial": start(), "data": held}
+    if name in CASES:
+        options = plain | CASES[name] | {"metrics": {"size": lambda model: jnp.sum(model["w"] ** 2)}}
+    else:
+        options = {"data": held, "steps": 60, "batch_size": 50, "every": 6} | FAMILIES[name]()
 
     def look(step, model, metrics):
         say(f"at {name} {step}")
         time.sleep(pause)
 
-    return sx.fit(
-        loss, options.pop("optimizer"), held, initial=start(), key=KEY, run=folder / name, save_every=5, callback=look,
-        metrics={"size": lambda model: jnp.sum(model["w"] ** 2)}, **options,
-    )  # fmt: skip
+    given = [options.pop(part) for part in ("objective", "optimizer", "data")]
+    return sx.fit(*given, key=KEY, run=folder / name, save_every=5, callback=look, **options)
 
 
 def digest(fit):
@@ -83,9 +121,10 @@ def digest(fit):
 
 
 if __name__ == "__main__":
-    where, seconds = pathlib.Path(sys.argv[1]), float(sys.argv[2])
-    with ThreadPoolExecutor(len(CASES)) as pool:
+    where, seconds, names = pathlib.Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:] or list(CASES)
+    data(where)
+    with ThreadPoolExecutor(len(names)) as pool:
         # All at once: one kill then kills them all, each at an instant of its own.
-        found = {name: pool.submit(train, name, where, seconds) for name in CASES}
+        found = {name: pool.submit(train, name, where, seconds) for name in names}
         for name, future in found.items():
             say(f"done {name} {digest(future.result())}")

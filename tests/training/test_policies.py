@@ -198,11 +198,6 @@ REFUSED = {
         TypeError,
         "validation in a run that is being traced",
     ),
-    "a monitor with a callback": (
-        lambda: fitted(monitor=sx.StabilityMonitor(), callback=print),
-        ValueError,
-        "a monitor with callback",
-    ),
 }
 
 

@@ -18,49 +18,61 @@ from separatrix.training.run import OtherRun, Run, RunLocked, StorageError
 
 PROGRAM = Path(__file__).with_name("_resumed.py")
 CASES = ("full", "epochs", "adam", "mapped", "rolling")
+FAMILIES = ("sde", "recurrent", "gan", "diffusion")
 KEY = jax.random.key(0)
 NUMBERS = jnp.array([1.0, 3.0, 8.0, 4.0, 2.0])
 
 
-def started(folder, pause):
-    command = [sys.executable, str(PROGRAM), str(folder), str(pause)]
+def started(folder, pause, names):
+    command = [sys.executable, str(PROGRAM), str(folder), str(pause), *names]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def digests(folder):
-    with started(folder, 0) as program:
+def digests(folder, names):
+    with started(folder, 0, names) as program:
         told, errors = program.communicate(timeout=240)
     found = dict(line.split()[1:] for line in told.splitlines() if line.startswith("done"))
-    assert sorted(found) == sorted(CASES), errors[-2000:]
+    assert sorted(found) == sorted(names), errors[-2000:]
     return found
 
 
-def killed(folder, looks):
+def killed(folder, looks, names):
     """Kill the program after so many looks; return how many of its runs were under way."""
-    with started(folder, 0.1) as program:
+    with started(folder, 0.1, names) as program:
         lines = [program.stdout.readline() for _ in range(looks)]
         program.send_signal(signal.SIGKILL)
         errors = program.communicate(timeout=60)[1]
     assert all(lines), errors[-2000:]
-    return sum(Run.open(folder / name).status == "killed" for name in CASES if (folder / name / "run.json").exists())
+    return sum(Run.open(folder / name).status == "killed" for name in names if (folder / name / "run.json").exists())
+
+
+def check_kills(tmp_path, names, looks):
+    """Train in one folder to the end, and in another under three kills: the same bytes, and nothing left over."""
+    folders = tmp_path / "whole", tmp_path / "killed"
+    for folder in folders:
+        folder.mkdir()
+    whole = digests(folders[0], names)
+    kills = [killed(folders[1], look, names) for look in looks]
+    assert sum(kills) >= 2 * len(names), kills
+    assert digests(folders[1], names) == whole
+    for name in names:
+        run, other = (Run.open(folder / name) for folder in folders[::-1])
+        np.testing.assert_array_equal(run.steps, other.steps)
+        np.testing.assert_array_equal(run.metrics["loss"], other.metrics["loss"])
+        assert run.status == "finished" and not list(run.path.rglob("*.tmp"))
 
 
 def test_ten_kills_change_no_bit(tmp_path):
     """Full batch, shuffled epochs, Adam with average and validation, data on disk, ways back: five runs in a process."""
     instants = random.Random(5)
-    folders = tmp_path / "whole", tmp_path / "killed"
-    for folder in folders:
-        folder.mkdir()
-    whole = digests(folders[0])
-    kills = [killed(folders[1], instants.randint(8, 14)) for _ in range(3)]
-    assert sum(kills) >= 10, kills
-    assert digests(folders[1]) == whole
-    for name in CASES:
-        run, other = (Run.open(folder / name) for folder in folders[::-1])
-        np.testing.assert_array_equal(run.steps, other.steps)
-        np.testing.assert_array_equal(run.metrics["loss"], other.metrics["loss"])
-        assert run.status == "finished" and not list(run.path.rglob("*.tmp"))
+    check_kills(tmp_path, CASES, [instants.randint(8, 14) for _ in range(3)])
+
+
+@pytest.mark.slow
+def test_kills_of_every_family_change_no_bit(tmp_path):
+    """Langevin dynamics, a language model, a GAN, and a score with an average: four runs in a process."""
+    check_kills(tmp_path, FAMILIES, (7, 9, 11))
 
 
 def spread(centre, numbers):

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from separatrix._tree import where
 from separatrix._types import State
 from separatrix.evolution._adaptive_step import RUNNING, Carry, Control, Span, advance, init_carry
-from separatrix.evolution._event import Watched, locate, not_yet, watch
+from separatrix.evolution._event import WatchedEvent, locate, not_yet, watch
 from separatrix.evolution._stepper import Step, Stepper
 from separatrix.systems.trajectory import OutcomeKind
 
 
-class Plan(NamedTuple):
+class LoopPlan(NamedTuple):
     """What does not change along a solve: the method, the controller, the interval, the times of the rows, the event.
 
     `event` is None or g(t, x) on the loop's own states, `kept` how many steps a gradient or dense output has room for.
@@ -57,7 +57,7 @@ class Recorder(NamedTuple):
 NOTHING = Recorder(lambda carry, step: (), lambda record, carry, step: record)
 
 
-def integrate(field: Any, x: State, plan: Plan, recorder: Recorder = NOTHING) -> Solved:
+def integrate(field: Any, x: State, plan: LoopPlan, recorder: Recorder = NOTHING) -> Solved:
     """Run from t0 to t1, or to the event."""
     start = init_carry(field, plan.stepper, plan.control, x, plan.span)
     count = plan.save_times.shape[0]
@@ -87,7 +87,7 @@ def integrate(field: Any, x: State, plan: Plan, recorder: Recorder = NOTHING) ->
     return Solved(carry, _blank(rows, good), record, stepped_to)
 
 
-def _at_event(carry: Carry, plan: Plan, seen: Watched) -> Carry:
+def _at_event(carry: Carry, plan: LoopPlan, seen: WatchedEvent) -> Carry:
     """The end of a solve moved back to its event."""
     happened = carry.code == int(OutcomeKind.EVENT)
     # Nobody looks where nothing happened: a step of size one keeps the interpolant from dividing by zero.
@@ -98,7 +98,7 @@ def _at_event(carry: Carry, plan: Plan, seen: Watched) -> Carry:
     return carry._replace(x=x, t=jnp.where(happened, at, carry.t))
 
 
-def _fill(rows: State, filled: Any, plan: Plan, step: Step, reached: Any) -> tuple[State, Any]:
+def _fill(rows: State, filled: Any, plan: LoopPlan, step: Step, reached: Any) -> tuple[State, Any]:
     """Write the rows whose times lie in an accepted step."""
     count = plan.save_times.shape[0]
 

@@ -16,27 +16,27 @@ import jax.numpy as jnp
 
 from separatrix._tree import add, dot, scale
 from separatrix._types import State
-from separatrix.evolution._adaptive_loop import Plan, Solved, integrate
+from separatrix.evolution._adaptive_loop import LoopPlan, Solved, integrate
 from separatrix.evolution._adaptive_step import Span
 from separatrix.evolution._replay import bars_of, blank_if
 from separatrix.evolution._stepper import parameters_and_rest
 
 
 @eqx.filter_custom_vjp
-def solve_continuous(traced: tuple[Any, State, Any, Any, Any], plan: Plan) -> Solved:
+def solve_continuous(traced: tuple[Any, State, Any, Any, Any], plan: LoopPlan) -> Solved:
     """`integrate`, with its gradient by the continuous adjoint. `traced` is (field, x, t0, t1, save_times)."""
     field, x, t0, t1, save_times = traced
     return integrate(field, x, plan._replace(span=Span(t0, t1, plan.span.max_steps), save_times=save_times))
 
 
 @solve_continuous.def_fwd
-def _forward(perturbed: Any, traced: Any, plan: Plan) -> Any:
+def _forward(perturbed: Any, traced: Any, plan: LoopPlan) -> Any:
     solved = solve_continuous(traced, plan)
     return solved, solved
 
 
 @solve_continuous.def_bwd
-def _backward(solved: Solved, cotangent: Any, perturbed: Any, traced: Any, plan: Plan) -> Any:
+def _backward(solved: Solved, cotangent: Any, perturbed: Any, traced: Any, plan: LoopPlan) -> Any:
     field, x, t0, t1, save_times = traced
     parameters, rest = parameters_and_rest(field)
     (bars, broken), slope = bars_of(cotangent, solved, plan), plan.stepper.slope

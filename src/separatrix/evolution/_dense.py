@@ -10,7 +10,7 @@ from separatrix._tree import poison
 from separatrix._types import State
 from separatrix.evolution._adaptive_loop import Recorder, Solved
 from separatrix.evolution._adaptive_step import Carry
-from separatrix.evolution._form import Form
+from separatrix.evolution._form import StateForm
 from separatrix.evolution._stepper import Step, Stepper
 
 
@@ -25,7 +25,7 @@ class Interpolation(eqx.Module):
     count: Any
     first: Any
     last: Any
-    form: Form
+    form: StateForm
 
     def __call__(self, t: Any) -> State:
         t = jnp.asarray(t, self.starts.dtype)
@@ -60,7 +60,7 @@ def dense_recorder(capacity: int) -> Recorder:
     return Recorder(empty, write)
 
 
-def interpolation(solved: Solved, stepper: Stepper, first: Any, form: Form) -> Interpolation:
+def interpolation(solved: Solved, stepper: Stepper, first: Any, form: StateForm) -> Interpolation:
     """The dense output of a solve that was recorded."""
     (starts, sizes), states, _, inside = solved.record
     count = jnp.maximum(solved.carry.accepted, 1)

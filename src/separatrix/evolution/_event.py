@@ -30,7 +30,7 @@ _SAMPLES = 9
 Condition = Callable[[Any, Any], Any]
 
 
-class Event(eqx.Module):
+class EventRule(eqx.Module):
     """g as a real function of (t, x): a boolean one is -1 where it is False and 1 where it is True."""
 
     function: Function
@@ -44,7 +44,7 @@ class Event(eqx.Module):
         return jnp.asarray(value, jnp.result_type(t))
 
 
-def as_event(function: Any, t: Any, x: State) -> Event:
+def as_event(function: Any, t: Any, x: State) -> EventRule:
     """Read g(x) or g(t, x), which returns one real number or one boolean.
 
     **Raises:** `TypeError` or `ValueError` for anything else.
@@ -65,10 +65,10 @@ def as_event(function: Any, t: Any, x: State) -> Event:
             explain("evolve: event", f"a function that returns {dtype}{list(shape)}",
                     "one real number that changes sign, or one boolean", "Return for example x[0].")
         )  # fmt: skip
-    return Event(held, takes_time, bool(dtype == jnp.bool_))
+    return EventRule(held, takes_time, bool(dtype == jnp.bool_))
 
 
-class Watched(NamedTuple):
+class WatchedEvent(NamedTuple):
     """The step in which an event comes true, and the two times between which it does."""
 
     step: Step
@@ -76,12 +76,12 @@ class Watched(NamedTuple):
     high: Any
 
 
-def not_yet(step: Any, t: Any) -> Watched:
+def not_yet(step: Any, t: Any) -> WatchedEvent:
     """Room for the step of an event, given the shapes of a step."""
-    return Watched(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), step), t, t)
+    return WatchedEvent(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), step), t, t)
 
 
-def watch(event: Any, stepper: Stepper, step: Step, code: Any, is_first: Any) -> tuple[Watched, Any]:
+def watch(event: Any, stepper: Stepper, step: Step, code: Any, is_first: Any) -> tuple[WatchedEvent, Any]:
     """See whether an event comes true in an accepted step; a value that is not a number ends the solve as broken."""
     times = step.t + step.step_size * jnp.linspace(0.0, 1.0, _SAMPLES).astype(step.t.dtype)
     values = jax.vmap(lambda t: event(t, stepper.interpolate(step, t)))(times)
@@ -96,10 +96,10 @@ def watch(event: Any, stepper: Stepper, step: Step, code: Any, is_first: Any) ->
     broke = step.accepted & unknown.any() & ~happened
     code = jnp.where(broke, int(OutcomeKind.NON_FINITE), code)
     code = jnp.where(happened, int(OutcomeKind.EVENT), code).astype(jnp.int32)
-    return Watched(step, times[place], times[place + 1]), code
+    return WatchedEvent(step, times[place], times[place + 1]), code
 
 
-def locate(event: Any, stepper: Stepper, seen: Watched) -> Any:
+def locate(event: Any, stepper: Stepper, seen: WatchedEvent) -> Any:
     """The time of the event, by bisection."""
     step = seen.step
     left = event(seen.low, stepper.interpolate(step, seen.low))

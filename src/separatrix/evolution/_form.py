@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from separatrix._types import State
 
 
-class Form(eqx.Module):
+class StateForm(eqx.Module):
     """How a tree of several leaves of one dtype is laid out as a vector; any other tree stays as it is."""
 
     structure: Any = eqx.field(static=True)
@@ -34,8 +34,8 @@ class Form(eqx.Module):
         return jax.tree.unflatten(self.structure, leaves)
 
 
-def form_of(state: State) -> Form:
+def form_of(state: State) -> StateForm:
     """The form of a state."""
     leaves, structure = jax.tree.flatten(state)
     one_dtype = len({leaf.dtype for leaf in leaves}) == 1
-    return Form(structure, tuple(leaf.shape for leaf in leaves) if one_dtype and len(leaves) > 1 else ())
+    return StateForm(structure, tuple(leaf.shape for leaf in leaves) if one_dtype and len(leaves) > 1 else ())

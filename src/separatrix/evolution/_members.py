@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from separatrix._tree import where
 from separatrix._types import Function, State
-from separatrix.evolution._adaptive_loop import Plan
+from separatrix.evolution._adaptive_loop import LoopPlan
 from separatrix.evolution._adaptive_step import RUNNING, Carry, Span, advance, init_carry
 from separatrix.evolution._compaction import Loop, run_compacted
 from separatrix.evolution._replay import solve
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     times: tuple[Any, Any, Any]
 
 
-def solve_members(batch: Batch, plan: Plan) -> tuple[Carry, State]:
+def solve_members(batch: Batch, plan: LoopPlan) -> tuple[Carry, State]:
     """Solve every member; return their final carries and their rows (members, times, ...), NaN past a break."""
     count = plan.save_times.shape[0]
 
@@ -71,24 +71,24 @@ def solve_members(batch: Batch, plan: Plan) -> tuple[Carry, State]:
     return members.carry, rows
 
 
-def _timed(batch: Batch, plan: Plan) -> Plan:
+def _timed(batch: Batch, plan: LoopPlan) -> LoopPlan:
     t0, t1, save_times = batch.times
     return plan._replace(span=Span(t0, t1, plan.span.max_steps), save_times=save_times)
 
 
 @eqx.filter_custom_vjp
-def solve_members_by_replay(batch: Batch, plan: Plan) -> tuple[Carry, State]:
+def solve_members_by_replay(batch: Batch, plan: LoopPlan) -> tuple[Carry, State]:
     """`solve_members`, whose gradient replays the members' steps, all members in step with the longest."""
     return solve_members(batch, _timed(batch, plan))
 
 
 @solve_members_by_replay.def_fwd
-def _forward(perturbed: Any, batch: Batch, plan: Plan) -> Any:
+def _forward(perturbed: Any, batch: Batch, plan: LoopPlan) -> Any:
     return solve_members(batch, _timed(batch, plan)), None
 
 
 @solve_members_by_replay.def_bwd
-def _backward(residuals: None, cotangent: Any, perturbed: Any, batch: Batch, plan: Plan) -> Any:
+def _backward(residuals: None, cotangent: Any, perturbed: Any, batch: Batch, plan: LoopPlan) -> Any:
     moving, still = eqx.partition(batch, eqx.is_inexact_array)
 
     def lockstep(moving: Any) -> Any:
@@ -105,7 +105,7 @@ def _backward(residuals: None, cotangent: Any, perturbed: Any, batch: Batch, pla
     return pull(jax.tree.map(fill, out, (cotangent[0].x, cotangent[1])))[0]
 
 
-def _begin(field: MemberField, plan: Plan, x: State) -> Member:
+def _begin(field: MemberField, plan: LoopPlan, x: State) -> Member:
     carry = init_carry(field, plan.stepper, plan.control, x, plan.span)
     none, before = jnp.zeros((), jnp.int32), jnp.full_like(plan.span.t0, -jnp.inf)
     if plan.save_times.shape[0] == 0:
@@ -115,11 +115,11 @@ def _begin(field: MemberField, plan: Plan, x: State) -> Member:
     return Member(carry, nothing, before, none)
 
 
-def _tried(field: MemberField, plan: Plan, carry: Carry) -> tuple[Carry, Step]:
+def _tried(field: MemberField, plan: LoopPlan, carry: Carry) -> tuple[Carry, Step]:
     return advance(field, plan.stepper, plan.control, plan.span, carry)
 
 
-def _advance(field: MemberField, plan: Plan, member: Member) -> tuple[Member, Any]:
+def _advance(field: MemberField, plan: LoopPlan, member: Member) -> tuple[Member, Any]:
     """One step, unless rows of the last one wait to be written; then up to a turn's worth of rows."""
     carry, step = _tried(field, plan, member.carry)
     free = (member.carry.code == RUNNING) & _clear(plan, member)
@@ -139,7 +139,7 @@ def _retire(member: Member) -> Member:
     return member._replace(carry=member.carry._replace(code=ended), reached=jnp.full_like(member.reached, -jnp.inf))
 
 
-def _clear(plan: Plan, member: Member) -> Any:
+def _clear(plan: LoopPlan, member: Member) -> Any:
     """Whether all rows inside the last accepted step are written."""
     count = plan.save_times.shape[0]
     if count == 0:
@@ -147,7 +147,7 @@ def _clear(plan: Plan, member: Member) -> Any:
     return (member.cursor >= count) | (plan.save_times[jnp.minimum(member.cursor, count - 1)] > member.reached)
 
 
-def _due(plan: Plan, step: Step, reached: Any, cursor: Any) -> tuple[Any, Any]:
+def _due(plan: LoopPlan, step: Step, reached: Any, cursor: Any) -> tuple[Any, Any]:
     """The next row, and (numbers, values) of those to write now; a number past the last stands for none."""
     count = plan.save_times.shape[0]
     places = cursor + jnp.arange(-(-count // _TURNS), dtype=cursor.dtype)

@@ -20,7 +20,7 @@ from separatrix.calculus.discretize import discretize
 from separatrix.calculus.methods import RK4, EulerMaruyama, Method
 from separatrix.evolution import checks as check
 from separatrix.evolution._adaptive_step import Control, control_of
-from separatrix.evolution._event import Event, as_event
+from separatrix.evolution._event import EventRule, as_event
 from separatrix.evolution._tolerances import tolerances
 from separatrix.evolution.flows import Solve
 from separatrix.evolution.grid import fixed_grid
@@ -125,7 +125,7 @@ class Plan:
     times: Any = None
     saved: Any = None
     control: Control | None = None
-    event: Event | None = None
+    event: EventRule | None = None
     how: Solve | None = None
 
 

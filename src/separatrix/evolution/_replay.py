@@ -18,31 +18,31 @@ import jax.numpy as jnp
 
 from separatrix._tree import add, all_finite, dot, scale
 from separatrix._types import State
-from separatrix.evolution._adaptive_loop import Plan, Solved, integrate
+from separatrix.evolution._adaptive_loop import LoopPlan, Solved, integrate
 from separatrix.evolution._adaptive_step import RUNNING, Carry, Span, advance
 from separatrix.evolution._dense import dense_recorder
 from separatrix.evolution._room import Kept, exponent, kept_of, load, make_room, place_of, thinning_recorder
 from separatrix.evolution._stepper import ExplicitPair, parameters_and_rest
-from separatrix.evolution._transpose import Place, Pull, no_pull_inside, pull_at, transpose_step
+from separatrix.evolution._transpose import Pull, StagePlace, no_pull_inside, pull_at, transpose_step
 
 # A stretch that is taken again may differ from the first time by rounding, and so by a step.
 _SPARE = 8
 
 
 @eqx.filter_custom_vjp
-def solve(traced: tuple[Any, State, Any, Any, Any], plan: Plan) -> Solved:
+def solve(traced: tuple[Any, State, Any, Any, Any], plan: LoopPlan) -> Solved:
     """`integrate`, with its gradient by replay. `traced` is (field, x, t0, t1, save_times)."""
     return _run(traced, plan, keeps=False)[0]
 
 
 @solve.def_fwd
-def _solve_forward(perturbed: Any, traced: Any, plan: Plan) -> Any:
+def _solve_forward(perturbed: Any, traced: Any, plan: LoopPlan) -> Any:
     solved, kept = _run(traced, plan, keeps=True)
     return solved, (kept, solved)
 
 
 @solve.def_bwd
-def _solve_backward(residuals: Any, cotangent: Any, perturbed: Any, traced: Any, plan: Plan) -> Any:
+def _solve_backward(residuals: Any, cotangent: Any, perturbed: Any, traced: Any, plan: LoopPlan) -> Any:
     kept, solved = residuals
     field, x, t0, t1, save_times = traced
     plan, slope = _with_span(plan, traced), plan.stepper.slope
@@ -56,12 +56,12 @@ def _solve_backward(residuals: Any, cotangent: Any, perturbed: Any, traced: Any,
     return gradient, costate, t0_bar, t1_bar, times_bar
 
 
-def _with_span(plan: Plan, traced: Any) -> Plan:
+def _with_span(plan: LoopPlan, traced: Any) -> LoopPlan:
     _, _, t0, t1, save_times = traced
     return plan._replace(span=Span(t0, t1, plan.span.max_steps), save_times=save_times)
 
 
-def _run(traced: Any, plan: Plan, *, keeps: bool) -> tuple[Solved, Any]:
+def _run(traced: Any, plan: LoopPlan, *, keeps: bool) -> tuple[Solved, Any]:
     """Solve, keeping every step for dense output, some of them for a gradient, or none."""
     field, x, *_ = traced
     plan = _with_span(plan, traced)
@@ -76,7 +76,7 @@ def _run(traced: Any, plan: Plan, *, keeps: bool) -> tuple[Solved, Any]:
     return solved._replace(record=()), solved.record
 
 
-def _has_memory(plan: Plan) -> bool:
+def _has_memory(plan: LoopPlan) -> bool:
     """What a pair carries is f(t, x), which is found again."""
     return not isinstance(plan.stepper, ExplicitPair)
 
@@ -90,7 +90,7 @@ class Bars(NamedTuple):
     inside: Any
 
 
-def bars_of(cotangent: Any, solved: Solved, plan: Plan) -> tuple[Bars, Any]:
+def bars_of(cotangent: Any, solved: Solved, plan: LoopPlan) -> tuple[Bars, Any]:
     """The cotangents of a solve, and whether any of them is not finite: then all are zero, and the gradient is to be NaN.
 
     The cotangents of a solve that broke are infinite, and the equations inside an implicit step would not take them.
@@ -119,7 +119,7 @@ def _filled(cotangents: Any, like: Any) -> Any:
     return jax.tree.map(fill, like, cotangents)
 
 
-def _sweep(field: Any, plan: Plan, kept: Kept, solved: Solved, bars: Bars) -> tuple[Any, State]:
+def _sweep(field: Any, plan: LoopPlan, kept: Kept, solved: Solved, bars: Bars) -> tuple[Any, State]:
     """(gradient of the parameters, costate at the start), stretch by stretch between kept steps."""
     room, steps = kept.times.shape[0], solved.carry.accepted
     p = exponent(jnp.maximum(steps - 1, 0), room)
@@ -151,7 +151,7 @@ class Carried(NamedTuple):
     gradient: Any
 
 
-def _capacity(plan: Plan) -> int:
+def _capacity(plan: LoopPlan) -> int:
     """The most steps between two kept ones."""
     if plan.dense or plan.span.max_steps <= plan.kept:
         return 1
@@ -161,7 +161,7 @@ def _capacity(plan: Plan) -> int:
     return stride + _SPARE
 
 
-def _take_again(field: Any, plan: Plan, start: Kept, end: Any, needed: Any) -> tuple[Kept, Any]:
+def _take_again(field: Any, plan: LoopPlan, start: Kept, end: Any, needed: Any) -> tuple[Kept, Any]:
     """The steps from a kept one up to the next, and how many; the kept one alone if all steps were kept."""
     capacity = _capacity(plan)
     taken = jax.tree.map(lambda room, leaf: room.at[0].set(leaf), make_room(start, capacity), start)
@@ -185,14 +185,14 @@ def _take_again(field: Any, plan: Plan, start: Kept, end: Any, needed: Any) -> t
     return taken, jnp.where(needed, carry.accepted, 1)
 
 
-def _back_through(field: Any, plan: Plan, solved: Solved, bars: Bars, stretch: Any, carried: Carried) -> Carried:
+def _back_through(field: Any, plan: LoopPlan, solved: Solved, bars: Bars, stretch: Any, carried: Carried) -> Carried:
     """Back through the steps of one stretch."""
     taken, count, first = stretch
 
     def back(loop: Any) -> Any:
         i, carried = loop
         times, x, memory = load(taken, i)
-        place = Place(times[0], x, times[1], memory)
+        place = StagePlace(times[0], x, times[1], memory)
         pull, left = _pulls(field, plan, solved, bars, (place, first + i), carried)
         pull, more = transpose_step(plan.stepper, field, place, carried.costate, pull)
         return i - 1, Carried(left, pull.state, pull.memory, add(carried.gradient, more))
@@ -200,7 +200,7 @@ def _back_through(field: Any, plan: Plan, solved: Solved, bars: Bars, stretch: A
     return jax.lax.while_loop(lambda loop: loop[0] >= 0, back, (count - 1, carried))[1]
 
 
-def _pulls(field: Any, plan: Plan, solved: Solved, bars: Bars, at: Any, carried: Carried) -> tuple[Pull, Any]:
+def _pulls(field: Any, plan: LoopPlan, solved: Solved, bars: Bars, at: Any, carried: Carried) -> tuple[Pull, Any]:
     """What dense output, an event and rows pull on the start of a step and on what is inside it; how many rows are left."""
     place, n = at
     # Without any of them nothing depends on the last stage of a pair, at the end of its step.
@@ -233,7 +233,7 @@ def _pulls(field: Any, plan: Plan, solved: Solved, bars: Bars, at: Any, carried:
     return pull, left
 
 
-def _into_start(field: Any, plan: Plan, first: Kept, carried: Carried) -> tuple[Any, State]:
+def _into_start(field: Any, plan: LoopPlan, first: Kept, carried: Carried) -> tuple[Any, State]:
     """What a method carries into the first step depends on the state and the parameters too."""
     if not jax.tree.leaves(carried.memory):
         return carried.gradient, carried.costate

@@ -131,7 +131,7 @@ class BySolver(Stepper):
         return None if isinstance(field, diffrax.MultiTerm) else field.vf(t, x, None)
 
     def along(self, velocity: Any) -> Any:
-        return diffrax.ODETerm(Velocity(velocity))
+        return diffrax.ODETerm(StepperVelocity(velocity))
 
     def attempt(self, field: Any, t: Any, x: State, h: Any, memory: Any) -> Attempt:
         end, error, inside, memory, result = self.solver.step(field, t, t + h, x, None, memory, made_jump=False)
@@ -143,7 +143,7 @@ class BySolver(Stepper):
         return path.evaluate(t)
 
 
-class Velocity(eqx.Module):
+class StepperVelocity(eqx.Module):
     """A velocity (t, x) as diffrax calls it."""
 
     field: Any

@@ -19,7 +19,7 @@ from separatrix._types import State
 from separatrix.evolution._stepper import BySolver, ExplicitPair, Step, parameters_and_rest, take_stages
 
 
-class Place(NamedTuple):
+class StagePlace(NamedTuple):
     """A step that was taken: where from, how far, and what the method carried there."""
 
     t: Any
@@ -36,7 +36,7 @@ class Pull(NamedTuple):
     inside: Any
 
 
-def no_pull_inside(stepper: Any, field: Any, place: Place, *, bare: bool) -> Any:
+def no_pull_inside(stepper: Any, field: Any, place: StagePlace, *, bare: bool) -> Any:
     """Zero cotangents of what the interpolant of a step needs: of a pair its stages, without the last if `bare`."""
     if isinstance(stepper, ExplicitPair):
         used = stepper.tableau.stages - bare
@@ -45,7 +45,7 @@ def no_pull_inside(stepper: Any, field: Any, place: Place, *, bare: bool) -> Any
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inside)
 
 
-def pull_at(stepper: Any, place: Place, time: Any, bar: State, pull: Pull) -> Pull:
+def pull_at(stepper: Any, place: StagePlace, time: Any, bar: State, pull: Pull) -> Pull:
     """Add the pull of a cotangent at a time inside a step. The interpolant is linear in what it is made of."""
     if isinstance(stepper, ExplicitPair):
         weights = jnp.stack(stepper.weights(place.t, place.step_size, time))
@@ -58,7 +58,7 @@ def pull_at(stepper: Any, place: Place, time: Any, bar: State, pull: Pull) -> Pu
     return pull._replace(inside=add(pull.inside, jax.vjp(value, pull.inside)[1](bar)[0]))
 
 
-def transpose_step(stepper: Any, field: Any, place: Place, costate: State, pull: Pull) -> tuple[Pull, Any]:
+def transpose_step(stepper: Any, field: Any, place: StagePlace, costate: State, pull: Pull) -> tuple[Pull, Any]:
     """(the pull on the start of a step, its part of the parameters' gradient)."""
     if isinstance(stepper, ExplicitPair):
         way = _through_rolled_stages if stepper.tableau.rolled else _through_stages
@@ -68,7 +68,7 @@ def transpose_step(stepper: Any, field: Any, place: Place, costate: State, pull:
 
 
 def _through_stages(
-    field: Any, stepper: ExplicitPair, place: Place, costate: State, on_stages: State
+    field: Any, stepper: ExplicitPair, place: StagePlace, costate: State, on_stages: State
 ) -> tuple[State, Any]:
     """The chain written out: the compiler sees that the evaluations that find the points are those that are transposed,
     and keeps one of each."""
@@ -87,7 +87,7 @@ def _through_stages(
 
 
 def _through_rolled_stages(
-    field: Any, stepper: ExplicitPair, place: Place, costate: State, on_stages: State
+    field: Any, stepper: ExplicitPair, place: StagePlace, costate: State, on_stages: State
 ) -> tuple[State, Any]:
     """The same by the transpose of the loop over stages, which holds the velocity once."""
     t, x, h, _ = place
@@ -103,7 +103,7 @@ def _through_rolled_stages(
     return state, gradient
 
 
-def _through_solver(field: Any, stepper: BySolver, place: Place, costate: State, pull: Pull) -> tuple[Pull, Any]:
+def _through_solver(field: Any, stepper: BySolver, place: StagePlace, costate: State, pull: Pull) -> tuple[Pull, Any]:
     t, x, h, memory = place
     parameters, rest = parameters_and_rest(field)
     moving, still = eqx.partition(memory, eqx.is_inexact_array)

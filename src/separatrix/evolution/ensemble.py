@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Function, Key, State
-from separatrix.evolution._adaptive_loop import Plan as Loop, Solved
+from separatrix.evolution._adaptive_loop import LoopPlan as Loop, Solved
 from separatrix.evolution._adaptive_step import Span
 from separatrix.evolution._form import form_of
 from separatrix.evolution._members import Batch, MemberField, solve_members, solve_members_by_replay

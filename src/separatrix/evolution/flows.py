@@ -20,15 +20,15 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import poison
 from separatrix._types import Function, Key, State
-from separatrix.evolution._adaptive_loop import NOTHING, Plan, Solved, integrate
+from separatrix.evolution._adaptive_loop import NOTHING, LoopPlan, Solved, integrate
 from separatrix.evolution._adaptive_step import Control, Span, escape_time
 from separatrix.evolution._backsolve import solve_continuous
 from separatrix.evolution._dense import dense_recorder, interpolation
-from separatrix.evolution._event import Event, follow_root
-from separatrix.evolution._form import Form, form_of
+from separatrix.evolution._event import EventRule, follow_root
+from separatrix.evolution._form import StateForm, form_of
 from separatrix.evolution._replay import solve
 from separatrix.evolution._rows import rows_of
-from separatrix.evolution._stepper import BySolver, ExplicitPair, Stepper, Velocity, with_tolerances
+from separatrix.evolution._stepper import BySolver, ExplicitPair, Stepper, StepperVelocity, with_tolerances
 from separatrix.evolution._stratonovich import stratonovich_drift
 from separatrix.evolution._tableau import can_run, tableau_of
 from separatrix.evolution.checks import check_field
@@ -54,12 +54,12 @@ class Solve(NamedTuple):
 
 @eqx.filter_jit
 def evolve_continuous(
-    system: Flow | SDE, state: State, times: Any, saved: Any, fn: Function, control: Control, event: Event | None,
+    system: Flow | SDE, state: State, times: Any, saved: Any, fn: Function, control: Control, event: EventRule | None,
     key: Key | None, how: Solve,
 ) -> Trajectory:  # fmt: skip
     """Run a flow or an SDE; `evolve` says what the arguments mean. Without times to save, the end alone is kept."""
     # The operator of a diffusion speaks of the state as it is; a velocity may see it as one array.
-    form = form_of(state) if isinstance(system, Flow) else Form(None, ())
+    form = form_of(state) if isinstance(system, Flow) else StateForm(None, ())
     x, span = form.flatten(state), Span(times[0], times[-1], how.max_steps)
     t0 = span.t0
     check_field(system, t0, state)
@@ -71,7 +71,7 @@ def evolve_continuous(
     _require_error(stepper, field, control, x, span)
     watched = None if event is None else _watched(event, form, t0, x)
     kept = room_for(how)
-    plan = Plan(stepper, control, span, saved, watched, kept, how.dense)
+    plan = LoopPlan(stepper, control, span, saved, watched, kept, how.dense)
     solved = _solved(field, x, plan, how)
     path = interpolation(solved, stepper, t0, form) if how.dense else None
     end = _end(solved, watched, velocity if isinstance(system, Flow) else None, form)
@@ -104,13 +104,13 @@ class Watched(eqx.Module):
         return self.condition(t, x)
 
 
-def _watched(event: Event, form: Form, t: Any, x: Any) -> Watched:
+def _watched(event: EventRule, form: StateForm, t: Any, x: Any) -> Watched:
     """The event, with all that it depends on in its leaves."""
     condition = eqx.filter_closure_convert(lambda t, x: event(t, form.restore(x)), t, x)
     return Watched(condition, event.boolean)
 
 
-def _solved(field: Any, x: Any, plan: Plan, how: Solve) -> Solved:
+def _solved(field: Any, x: Any, plan: LoopPlan, how: Solve) -> Solved:
     if how.gradient == "forward":
         return integrate(field, x, plan, dense_recorder(plan.kept) if how.dense else NOTHING)
     traced = (field, x, plan.span.t0, plan.span.t1, plan.save_times)
@@ -138,7 +138,7 @@ def names_forward_mode(what: str) -> Iterator[None]:
         raise TypeError(explain(f"{what}: gradient", got, expected, do)) from error
 
 
-def without_gradient(plan: Plan) -> Plan:
+def without_gradient(plan: LoopPlan) -> LoopPlan:
     """A plan as a rule for gradients may be handed it: what is differentiated goes another way."""
     return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, plan)
 
@@ -181,10 +181,12 @@ def _terms(sde: SDE, drift: Any, x: State, key: Any, span: Span, control: Contro
     spacing = (t1 - t0) * 2.0**-20 if control.first is None else 0.5 * jnp.asarray(control.first, t1.dtype)
     path = diffrax.VirtualBrownianTree(t0, t1, spacing, noise, key, levy_area=diffrax.SpaceTimeLevyArea)
     diffusion = eqx.filter_closure_convert(sde.diffusion, t0, x)
-    return diffrax.MultiTerm(diffrax.ODETerm(Velocity(drift)), diffrax.ControlTerm(Velocity(diffusion), path))
+    return diffrax.MultiTerm(
+        diffrax.ODETerm(StepperVelocity(drift)), diffrax.ControlTerm(StepperVelocity(diffusion), path)
+    )
 
 
-def _end(solved: Solved, event: Watched | None, velocity: Any, form: Form) -> tuple[Any, State]:
+def _end(solved: Solved, event: Watched | None, velocity: Any, form: StateForm) -> tuple[Any, State]:
     """(the time reached, the state there), those of an event with the derivatives of its root."""
     t, x = solved.carry.t, solved.carry.x
     if event is None:
@@ -196,7 +198,7 @@ def _end(solved: Solved, event: Watched | None, velocity: Any, form: Form) -> tu
 
 
 def read_trajectory(
-    solved: Solved, end: tuple[Any, State], saved: Any, fn: Function, form: Form, stepper: Stepper, path: Any
+    solved: Solved, end: tuple[Any, State], saved: Any, fn: Function, form: StateForm, stepper: Stepper, path: Any
 ) -> Trajectory:
     """Say what a solve gave."""
     carry, (t, last) = solved.carry, end

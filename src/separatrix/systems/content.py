@@ -34,8 +34,8 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), typ
 class ByContent:
     """A function, equal to every function of equal content.
 
-    The content is that of the moment when it was made. It is looked at again wherever the function is traced. If a global or
-    a list has changed in between, the program is of other content, and from then on this is equal to itself alone.
+    The content is that of the moment when it was made. It is looked at again wherever the function is traced. If a global
+    or a list has changed in between, the program is of other content, and from then on this is equal to itself alone.
     """
 
     def __init__(self, function: Any, content: Any):

@@ -49,7 +49,7 @@ class ChapterResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tour:
+class TourResult:
     """All results, and where the report lies."""
 
     results: tuple[ChapterResult, ...]
@@ -75,7 +75,7 @@ class Tour:
         return {"ok": self.ok, "report": str(self.report), "chapters": chapters}
 
 
-def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Say | None = None) -> Tour:
+def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Say | None = None) -> TourResult:
     """Run the tour and write `separatrix-tour.html`, anew after each chapter: what was finished is kept.
 
     **Arguments:**
@@ -84,7 +84,7 @@ def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Sa
     - `out`: folder of the report, made if missing.
     - `progress`: called as `progress(chapter, what)` as work goes on.
 
-    **Returns:** a `Tour` with `ok`, `report` and `to_dict()`.
+    **Returns:** a `TourResult` with `ok`, `report` and `to_dict()`.
 
     **Raises:** `ValueError` for a chapter that does not exist; `OSError` if the folder cannot be written to.
     """
@@ -105,7 +105,7 @@ def run(only: Sequence[str] | None = None, out: str | Path = "out", progress: Sa
         # An interrupt may come while the report is written: what was finished is kept.
         if written < len(results):
             write_whole(report, render(results, pending=names[len(results) :]))
-    return Tour(tuple(results), report)
+    return TourResult(tuple(results), report)
 
 
 def _ready(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.signature import accepts_key, as_pytree, positional_count
 from separatrix.training._course import CourseState, parameters_of, with_layers
 from separatrix.training._examples import check_batch_size, examples_of
-from separatrix.training._forms import Form, How
+from separatrix.training._forms import How, ModelForm
 from separatrix.training._losses import Losses
 from separatrix.training.sampled import OfModel, on_data
 from separatrix.training.supervised import Supervised
@@ -41,7 +41,7 @@ def require_trainable(initial: Any, parameters: State) -> None:
         raise ValueError(explain("fit: initial", got, "the model to start from", "Pass initial=model."))
 
 
-def bind(objective: Any, data: Any, batch_size: Any, form: Form, key: Any) -> Objective:
+def bind(objective: Any, data: Any, batch_size: Any, form: ModelForm, key: Any) -> Objective:
     """The objective as a function of the parameters alone."""
     bound = _bind(objective, data, batch_size, form)
     if form.layers is not None and not hasattr(bound, "form"):
@@ -55,7 +55,7 @@ def bind(objective: Any, data: Any, batch_size: Any, form: Form, key: Any) -> Ob
     return bound
 
 
-def _bind(objective: Any, data: Any, batch_size: Any, form: Form) -> Any:
+def _bind(objective: Any, data: Any, batch_size: Any, form: ModelForm) -> Any:
     if isinstance(objective, tuple | list):
         arguments, words = (1, "L(players)") if data is None else (2, "l(players, batch)")
         objective = Losses(objective, arguments, words)
@@ -88,13 +88,13 @@ def map_of(objective: Any, optimizer: Any) -> Any:
     return map
 
 
-class Measure(eqx.Module):
+class Metrics(eqx.Module):
     """All metrics of a state, as one function of it; a pytree, so that a second `fit` does not compile again."""
 
     objective: Any
     key: Any
     metrics: dict[str, Any]
-    form: Form
+    form: ModelForm
 
     def __call__(self, state: State) -> dict[str, Any]:
         parameters, layers = parameters_of(state), layers_of(state)
@@ -112,12 +112,12 @@ def layers_of(state: State) -> Any:
     return state.layers if isinstance(state, CourseState) else None
 
 
-def with_form(form: Form, layers: Any) -> Form:
+def with_form(form: ModelForm, layers: Any) -> ModelForm:
     """The form of a model whose layers carry this."""
     return form if layers is None else dataclasses.replace(form, layers=layers)
 
 
-def measure_of(objective: Objective, key: Any, metrics: Any, form: Form) -> Measure:
+def measure_of(objective: Objective, key: Any, metrics: Any, form: ModelForm) -> Metrics:
     """What is measured along a run: the loss on one batch, and the metrics of the user."""
     for name, function in _checked(metrics):
         if name == "loss":
@@ -127,7 +127,7 @@ def measure_of(objective: Objective, key: Any, metrics: Any, form: Form) -> Meas
             do = "Pass a function of the model."
             raise TypeError(explain(f"fit: metrics[{name!r}]", type(function).__name__, "a function", do))
     fixed = None if key is None else jax.random.fold_in(key, METRIC_STREAM)
-    return Measure(objective, fixed, {name: as_pytree(f) for name, f in _checked(metrics)}, form)
+    return Metrics(objective, fixed, {name: as_pytree(f) for name, f in _checked(metrics)}, form)
 
 
 def _checked(metrics: Any) -> list[tuple[str, Any]]:

@@ -20,11 +20,11 @@ import numpy as np
 from separatrix._types import Function
 from separatrix.evolution.pieces import Piece, advance
 from separatrix.systems.trajectory import OutcomeKind
-from separatrix.training._binding import Measure, layers_of, with_form
+from separatrix.training._binding import Metrics, layers_of, with_form
 from separatrix.training._course import CourseState, parameters_of
 from separatrix.training._feeding import Feeder
-from separatrix.training._forms import Form
-from separatrix.training._keeping import Found, Keeper, rows_of_numpy
+from separatrix.training._forms import ModelForm
+from separatrix.training._keeping import FoundRun, Keeper, rows_of_numpy
 from separatrix.training._progress import Silent
 from separatrix.training._rows import Rows
 from separatrix.training._running import measured
@@ -49,8 +49,8 @@ class Trip:
     start: int
     end: int
     every: int
-    measure: Measure
-    form: Form
+    measure: Metrics
+    form: ModelForm
     divergence: str
     keeper: Keeper
     teller: Silent
@@ -112,7 +112,7 @@ class Driver:
             # Who asked the whole process to end is obeyed, now that its work is saved.
             signal.raise_signal(signal.SIGTERM)
 
-    def take_up(self, found: Found) -> None:
+    def take_up(self, found: FoundRun) -> None:
         """Go on from what a run folder holds."""
         row = rows_of_numpy(measured(self.trip.measure, found.state))
         self.state, self.n = found.state, found.step

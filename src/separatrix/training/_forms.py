@@ -32,7 +32,7 @@ else:
     from equinox import AbstractVar
 
 
-class Form(eqx.Module):
+class ModelForm(eqx.Module):
     """The part of a model that no optimiser moves, and how the model is put together from it."""
 
     layers: AbstractVar[Any]
@@ -50,7 +50,7 @@ class Form(eqx.Module):
         """Return what the layers carry on: from the model that was called, and what the loss returned beside the loss."""
 
 
-class PlainForm(Form):
+class PlainForm(ModelForm):
     """A tree whose floating-point arrays are trained; nothing is carried."""
 
     frozen: Frozen
@@ -66,7 +66,7 @@ class PlainForm(Form):
         return None
 
 
-class NnxForm(Form):
+class NnxForm(ModelForm):
     """A tree with modules of Flax NNX at some of its places; a graph, and what it carries, at each of these."""
 
     frozen: Frozen
@@ -94,7 +94,7 @@ class NnxForm(Form):
         return _with_keys_of(self.layers, left) if seeded else left
 
 
-class LinenForm(Form):
+class LinenForm(ModelForm):
     """A dictionary of collections of Flax linen; all but `params` are carried."""
 
     frozen: Frozen
@@ -114,7 +114,7 @@ class LinenForm(Form):
         return self.layers | dict(more)
 
 
-class EquinoxForm(Form):
+class EquinoxForm(ModelForm):
     """A tree with one `equinox.nn.State` in it, which is carried."""
 
     frozen: Frozen
@@ -135,7 +135,7 @@ class EquinoxForm(Form):
         return jax.tree.map(lambda old: more if _is_state(old) else None, self.layers, is_leaf=_is_state)
 
 
-def split(initial: Any, what: str) -> tuple[State, Form]:
+def split(initial: Any, what: str) -> tuple[State, ModelForm]:
     """Return the parameters of a model and the form of the rest.
 
     **Raises:** `TypeError` for layers with state that could not be carried.
@@ -154,7 +154,7 @@ def split(initial: Any, what: str) -> tuple[State, Form]:
     return parameters, PlainForm(freeze(rest))
 
 
-def _split_nnx(initial: Any, what: str) -> tuple[State, Form]:
+def _split_nnx(initial: Any, what: str) -> tuple[State, ModelForm]:
     nnx = _nnx()
     # What stands beside the modules has no state of its own.
     require_stateless(jax.tree.map(lambda leaf: None if _is_module(leaf) else leaf, initial, is_leaf=_is_module), what)
@@ -172,7 +172,7 @@ def _split_nnx(initial: Any, what: str) -> tuple[State, Form]:
     return structure.unflatten(parameters), NnxForm(freeze(rest), tuple(layers), tuple(graphs), structure)
 
 
-def _split_equinox(initial: Any) -> tuple[State, Form]:
+def _split_equinox(initial: Any) -> tuple[State, ModelForm]:
     def is_whole(node: Any) -> bool:
         return _is_state(node) or isinstance(node, eqx.nn.StateIndex)
 
@@ -188,7 +188,7 @@ def _split_equinox(initial: Any) -> tuple[State, Form]:
 
 
 def loss_and_layers(
-    form: Form, function: Function, parameters: State, batch: tuple[Any, ...], key: Key | None, how: "How"
+    form: ModelForm, function: Function, parameters: State, batch: tuple[Any, ...], key: Key | None, how: "How"
 ) -> tuple[Any, Any]:
     """(what a loss returns for these parameters, what the layers carry on)."""
     model = form.evaluated(parameters) if how.evaluating else form.model(parameters, key=key)

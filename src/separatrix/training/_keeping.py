@@ -19,7 +19,7 @@ from separatrix.training.run import OtherRun, Run, fingerprint
 _SECONDS = 5.0
 
 
-class Found(NamedTuple):
+class FoundRun(NamedTuple):
     """What a folder holds: the step of its checkpoint, state, rows, and the best so far with its place (None for none)."""
 
     step: int
@@ -42,7 +42,7 @@ class Keeper:
         """Steps between checkpoints, where that was said."""
         return self._every if self._run is not None else None
 
-    def found(self, like: Any, best_like: Any) -> Found | None:
+    def found(self, like: Any, best_like: Any) -> FoundRun | None:
         """Go back to the newest good checkpoint, its state in the form of a template; None where there is none."""
         run = self._run or self._done
         if run is None or not run.checkpoints:
@@ -56,7 +56,7 @@ class Keeper:
         best = run.load(best_like, at="best", step=step).tree if "best" in saved.tree else None
         happened = [event for event in run.events if event["event"] in ("skip", "roll_back") and event["step"] <= step]
         events = [{name: value for name, value in event.items() if name != "time"} for event in happened]
-        return Found(step, state, saved.tree["rows"], best, saved.tree.get("patience"), events)
+        return FoundRun(step, state, saved.tree["rows"], best, saved.tree.get("patience"), events)
 
     def log(self, step: int, metrics: dict[str, Any]) -> None:
         """Note what was measured."""

@@ -13,7 +13,7 @@ _SHARE = 0.01  # of the run between two plain lines
 def teller(progress: Any, steps: int) -> "Silent":
     """What `fit` tells of its progress: to a function, to the screen, or nobody."""
     if progress is True:
-        return Line(steps)
+        return ProgressLine(steps)
     return Called(progress, steps) if callable(progress) else Silent()
 
 
@@ -34,7 +34,7 @@ class Called(Silent):
         self._function(done, self._steps)
 
 
-class Line(Silent):
+class ProgressLine(Silent):
     """One line that is written over in a terminal, by rich; elsewhere a plain line for each hundredth."""
 
     def __init__(self, steps: int) -> None:

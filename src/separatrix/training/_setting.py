@@ -23,7 +23,7 @@ from separatrix.training._binding import (
 from separatrix.training._course import Course
 from separatrix.training._examples import check_batch_size, drawn, examples_of
 from separatrix.training._feeding import examples_at, is_on_disk, lengths_on_disk
-from separatrix.training._forms import Form, split
+from separatrix.training._forms import ModelForm, split
 from separatrix.training._guard import alone, guarded, objective_of
 from separatrix.training._validation import Validation, held_out
 from separatrix.training.monitored import stride_of
@@ -192,7 +192,7 @@ def _batches(asked: Setting, count: int) -> Batches:
     return Batches(asked.key, count, int(size), draw, asked.last_batch == "drop")
 
 
-def _bound(asked: Setting, form: Form) -> Any:
+def _bound(asked: Setting, form: ModelForm) -> Any:
     """The objective on its data; on one fixed batch where the data stay on disk."""
     if asked.on_disk is None:
         return bind(asked.objective, asked.data, asked.batch_size, form, asked.key)
@@ -205,7 +205,7 @@ def _bound(asked: Setting, form: Form) -> Any:
     return bind(asked.objective, examples_at(asked.on_disk, places), None, form, asked.key)
 
 
-def _course(asked: Setting, map: Any, form: Form) -> Any:
+def _course(asked: Setting, map: Any, form: ModelForm) -> Any:
     """The map that runs: the guarded one, alone where nothing is carried beside it."""
     chooses = asked.batches is not None and (
         asked.on_disk is not None or (asked.draw == "epochs" and asked.batch_size is not None)

@@ -22,7 +22,7 @@ import jax
 from separatrix._errors import Diverged, explain
 from separatrix._types import Checked, Function
 from separatrix.systems.trajectory import Outcome, OutcomeKind, outcome
-from separatrix.training._binding import Measure as Measure, map_of as map_of
+from separatrix.training._binding import Metrics as Metrics, map_of as map_of
 from separatrix.training._course import parameters_of as parameters_of
 from separatrix.training._setting import Setting, set_up
 from separatrix.training._stages import travel, watched_or_traced

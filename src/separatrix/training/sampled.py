@@ -16,7 +16,7 @@ from separatrix._types import Checked, Function, Key, State
 from separatrix.systems.objective import Objective
 from separatrix.systems.signature import accepts_key, as_pytree, freeze, positional_count
 from separatrix.training._examples import check_batch_size, draw, examples_of, taken
-from separatrix.training._forms import Form, How, PlainForm, loss_and_layers
+from separatrix.training._forms import How, ModelForm, PlainForm, loss_and_layers
 from separatrix.training._models import require_stateless
 
 
@@ -25,7 +25,7 @@ class Sampled(Objective):
 
     function: Function
     data: Any
-    form: Form
+    form: ModelForm
     how: How
     batch_size: int | None = eqx.field(static=True)
 
@@ -56,7 +56,7 @@ class OfModel(Objective):
     """L(model) as a function of the parameters of the model alone."""
 
     function: Function
-    form: Form
+    form: ModelForm
     how: How
 
     def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
@@ -97,7 +97,7 @@ def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = 
     return on_data(function, data, batch_size, PlainForm(freeze(rest)))
 
 
-def on_data(function: Function, data: Any, batch_size: int | None, form: Form) -> Sampled:
+def on_data(function: Function, data: Any, batch_size: int | None, form: ModelForm) -> Sampled:
     """A loss on data that was looked at, of a model of this form."""
     positional_count(function, (2,), "l(model, batch)")
     return Sampled(as_pytree(function), data, form, How(accepts_key(function)), batch_size)

@@ -185,7 +185,8 @@ def test_a_save_is_written_beside_and_waits_for_the_one_before(tmp_path):
         assert run.checkpoints == []
         threading.Timer(0.05, gate.set).start()
         run.save(2, {"x": np.ones(2000)})
-        assert run.checkpoints == [1]
+        # The first is written whole before the second begins, which may be done by now too.
+        assert run.checkpoints[:1] == [1]
     assert order == ["asked", "written", "written"]
     assert Run.open(run.path).checkpoints == [1, 2]
 

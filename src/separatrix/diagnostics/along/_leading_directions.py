@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from separatrix.diagnostics.along._transport import Sweep, start_of
+from separatrix.diagnostics.along._transport import BackwardSweep, start_of
 from separatrix.evolution import evolve
 from separatrix.linear.log_svd import log_svd
 
@@ -88,5 +88,5 @@ def leading(transports: tuple[Any, Any], steps: int, basis: Array, block: int, w
 def _swept(transport: Any, steps: int, rows: Array) -> tuple[Array, Array, Array]:
     """Orthonormal rows Q and diag(exp l) U with Q^T diag(exp l) U what became of the columns of rows^T."""
     start = start_of(rows, jnp.zeros_like(rows[0]), 0.0)
-    final: Any = evolve(Sweep(transport, steps), start, save="last").final
+    final: Any = evolve(BackwardSweep(transport, steps), start, save="last").final
     return final[0], final[1], final[2]

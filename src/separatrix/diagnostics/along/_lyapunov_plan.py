@@ -77,7 +77,7 @@ _ALL, _LEADING = 128, 20
 _VOLUME = 128
 
 
-class Plan(NamedTuple):
+class ExponentPlan(NamedTuple):
     """How a block steps, its first step and length of step in time; numbers of steps in a run and in its transient.
 
     `map` is a step of the state alone. `rates` are the fastest and the typical rate of a flow whose step is ours to choose.
@@ -145,7 +145,7 @@ def plan_of(
     start: Any,
     method: Any,
     key: Any,
-) -> tuple[State, Plan, int]:
+) -> tuple[State, ExponentPlan, int]:
     """Return the state as arrays, how the run goes, and how many exponents; refuse what cannot be run."""
     if not isinstance(system, Map | Flow | SDE):
         raise undefined("lyapunov_spectrum", system, "Map, Flow or SDE", "Make it one with as_map, as_flow or as_sde.")
@@ -165,7 +165,7 @@ def plan_of(
     return state, plan_continuous(system, state, size, count, **given, key=key), count
 
 
-def plan_map(map: Map, size: int, count: int, steps: Any, transient: Any, start: Any, key: Key | None) -> Plan:
+def plan_map(map: Map, size: int, count: int, steps: Any, transient: Any, start: Any, key: Key | None) -> ExponentPlan:
     """Plan a run of a map, from step `start`."""
     start = check_steps(start, "start")
     available = map.length - start if isinstance(map, FiniteMap) else None
@@ -176,7 +176,7 @@ def plan_map(map: Map, size: int, count: int, steps: Any, transient: Any, start:
         do = "Take fewer steps, or a longer record of inputs."
         raise ValueError(explain("lyapunov_spectrum: steps", steps, f"at most the {available} this map has", do))
     transient = None if transient is None else check_steps(transient, "transient")
-    return Plan(map, _block_of_map(map, size, count, key), start, 0.0, 1.0, steps, transient, False)
+    return ExponentPlan(map, _block_of_map(map, size, count, key), start, 0.0, 1.0, steps, transient, False)
 
 
 def _block_of_map(map: Map, size: int, count: int, key: Key | None) -> BlockOfMap:
@@ -195,7 +195,7 @@ def plan_continuous(
     transient: Any,
     method: Any,
     key: Key | None,
-) -> Plan:
+) -> ExponentPlan:
     """Plan a run of a flow or an SDE with a fixed step; what is not said is chosen from its fastest rate."""
     times = None if times is None else check_times(times)
     origin, span = (0.0, None) if times is None else (times[0], times[-1] - times[0])
@@ -205,7 +205,7 @@ def plan_continuous(
     found = None if given else _rates(system, state, origin, key)
     step_size, steps = _grid(size, count, span, steps, step_size, method, found)
     chosen = found if isinstance(system, Flow) else None
-    plan = Plan(
+    plan = ExponentPlan(
         discretize(system, method, step_size),
         BlockOfMap(discretize(system, method, step_size), NoVolume(), key),
         0,
@@ -223,7 +223,9 @@ def plan_continuous(
     return plan._replace(map=map, block=_block_of_map(map, size, count, key))
 
 
-def stepping(plan: Plan, flow: Flow, state: State, count: int, method: Any, step_size: Any, origin: Any) -> Plan:
+def stepping(
+    plan: ExponentPlan, flow: Flow, state: State, count: int, method: Any, step_size: Any, origin: Any
+) -> ExponentPlan:
     """A plan for a flow with a step of this size from this time on."""
     size = dimension_of(state)
     whole = count == size <= _VOLUME
@@ -239,7 +241,7 @@ def _number(value: Any, dtype: Any) -> Any:
     return jnp.asarray(value, dtype) if is_traced(value) else np.asarray(value, dtype)
 
 
-def fitting_step(plan: Plan, residual: float, error: float, largest: float) -> float:
+def fitting_step(plan: ExponentPlan, residual: float, error: float, largest: float) -> float:
     """The step at which the method misses by what the statistics leave unseen, from what was seen at the plan's step."""
     target = max(_OF_ERROR * error, _OF_LARGEST * largest)
     if not np.isfinite(residual) or not target > 0:
@@ -248,14 +250,14 @@ def fitting_step(plan: Plan, residual: float, error: float, largest: float) -> f
     return float(np.clip(part, _SHORTEST, 1.0)) * float(plan.step)
 
 
-def interval_of_flow(plan: Plan) -> int:
+def interval_of_flow(plan: ExponentPlan) -> int:
     """As many steps as part no two directions by more than a factor of a million."""
     if plan.rates is None:
         return _FLOW_INTERVAL
     return int(np.clip(_PARTED / (2 * plan.rates[1] * float(plan.step)), 1, _LONGEST))
 
 
-def parting(plan: Plan, exponents: Any) -> Plan:
+def parting(plan: ExponentPlan, exponents: Any) -> ExponentPlan:
     """The plan with the spread of exponents that were measured for the typical rate, which bounds it from above."""
     if plan.rates is None or not np.isfinite(exponents).all():
         return plan
@@ -269,17 +271,17 @@ def default_steps(size: int, count: int, most: int = _MOST) -> int:
     return int(np.clip(_PRODUCTS // (size * (count + 1)), _LEAST, most))
 
 
-def default_batches(plan: Plan) -> int:
+def default_batches(plan: ExponentPlan) -> int:
     """64 parts; of a short record as many as leave two steps to each."""
     return max(2, min(_BATCHES, (plan.steps - transient_of(plan)) // 2))
 
 
-def transient_of(plan: Plan) -> int:
+def transient_of(plan: ExponentPlan) -> int:
     """Steps that do not count: as said, or a ninth."""
     return plan.steps // _TRANSIENT if plan.transient is None else plan.transient
 
 
-def lay_out(plan: Plan, interval: int, batches: int) -> Layout:
+def lay_out(plan: ExponentPlan, interval: int, batches: int) -> Layout:
     """Divide a run; what does not fill whole batches lengthens the transient."""
     transient = transient_of(plan)
     share = (plan.steps - transient) // max(batches, 1)

@@ -9,15 +9,15 @@ import numpy as np
 
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import State
-from separatrix.diagnostics.along._lyapunov_plan import Layout, Plan, interval_of_flow
+from separatrix.diagnostics.along._lyapunov_plan import ExponentPlan, Layout, interval_of_flow
 from separatrix.diagnostics.along._tangent_block import (
-    Block,
     BlockOfFlow,
     BlockOfMap,
     NoVolume,
     Record,
-    Recurrence,
+    SameState,
     Stretching,
+    TangentBlock,
     first_block,
 )
 from separatrix.evolution import Save, evolve
@@ -32,7 +32,7 @@ _PROBE, _SETTLING = 48, 16
 _PERIODS = 64
 
 
-def run(plan: Plan, interval: int, borders: Any, first: Any) -> Any:
+def run(plan: ExponentPlan, interval: int, borders: Any, first: Any) -> Any:
     """Evolve a block over intervals; at the borders, sums are read from (block, sums)."""
     ends = plan.start + interval * np.asarray([borders[0], borders[-1]])
     save = Save(borders, Record(plan.volume, ends))
@@ -48,7 +48,7 @@ def run(plan: Plan, interval: int, borders: Any, first: Any) -> Any:
     return along(interval)
 
 
-def chosen_interval(plan: Plan, state: State, count: int) -> int:
+def chosen_interval(plan: ExponentPlan, state: State, count: int) -> int:
     """As many steps as part the fastest from the slowest row by a quarter of the digits, in the steps of a short orbit."""
     if plan.continuous or not isinstance(plan.block, BlockOfMap):
         return interval_of_flow(plan)
@@ -66,7 +66,7 @@ def chosen_interval(plan: Plan, state: State, count: int) -> int:
     return 1
 
 
-def period_of(plan: Plan, layout: Layout, block: Block) -> Any:
+def period_of(plan: ExponentPlan, layout: Layout, block: TangentBlock) -> Any:
     """The least period at which the orbit comes back to its last state exactly; 0 for none, or where it is not asked."""
     if isinstance(plan.block, BlockOfFlow):
         return jnp.asarray(block.resting).astype(int)
@@ -74,13 +74,13 @@ def period_of(plan: Plan, layout: Layout, block: Block) -> Any:
         return jnp.asarray(0)
     ahead = plan.start + layout.interval * int(layout.borders[-1])
     state = jax.lax.stop_gradient(block.state)
-    back = evolve(plan.map, state, steps=_PERIODS, start=ahead, save=Save("all", Recurrence(state)))
+    back = evolve(plan.map, state, steps=_PERIODS, start=ahead, save=Save("all", SameState(state)))
     xp: Any = jnp if is_traced(back) else np
     same = xp.asarray(back.states)[1:] == 1
     return jnp.asarray(xp.where(xp.any(same), xp.argmax(same) + 1, 0))
 
 
-def dated(outcome: Outcome, plan: Plan, interval: int) -> Outcome:
+def dated(outcome: Outcome, plan: ExponentPlan, interval: int) -> Outcome:
     """Return the outcome with its interval said as a step or a time."""
     if not is_traced(outcome) and bool(outcome.completed):
         return outcome

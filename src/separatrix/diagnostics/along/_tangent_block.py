@@ -33,7 +33,7 @@ from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 
 
-class Block(NamedTuple):
+class TangentBlock(NamedTuple):
     """The number of the next step, the state, perturbations as rows, and the sum for the volume.
 
     `resting`: whether the last steps left the state of a flow as it was, to the last bit.
@@ -120,7 +120,7 @@ class BlockOfFlow(eqx.Module):
     map: Map
     volume: NoVolume | Divergence
 
-    def many(self, block: Block, count: Any) -> Block:
+    def many(self, block: TangentBlock, count: Any) -> TangentBlock:
         """Return the block after some steps."""
         like = block.state
 
@@ -132,7 +132,7 @@ class BlockOfFlow(eqx.Module):
         rows = jnp.concatenate([as_vector(like)[None], block.directions])
         number, rows, volume = jax.lax.fori_loop(0, count, step, (block.number, rows, block.volume))
         resting = jnp.all(rows[0] == as_vector(like))
-        return Block(number, from_vector(rows[0], like), rows[1:], volume, resting)
+        return TangentBlock(number, from_vector(rows[0], like), rows[1:], volume, resting)
 
 
 class BlockOfMap(eqx.Module):
@@ -142,11 +142,11 @@ class BlockOfMap(eqx.Module):
     volume: NoVolume | LogDeterminant
     key: Key | None
 
-    def many(self, block: Block, count: Any) -> Block:
+    def many(self, block: TangentBlock, count: Any) -> TangentBlock:
         """Return the block after some steps."""
         return jax.lax.fori_loop(0, count, lambda _, block: self._step(block), block)
 
-    def _step(self, block: Block) -> Block:
+    def _step(self, block: TangentBlock) -> TangentBlock:
         number = block.number
         here = None if self.key is None else jax.random.fold_in(self.key, number)
 
@@ -172,7 +172,7 @@ class Stretching(Map):
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         block, sums = state
-        block = self.block.many(Block(*block), self.interval)
+        block = self.block.many(TangentBlock(*block), self.interval)
         directions, growth = orthonormalise(block.directions)
         sums = Sums(*sums).plus(jnp.append(growth, block.volume))
         return block._replace(directions=directions, volume=jnp.zeros_like(block.volume)), sums
@@ -211,7 +211,7 @@ class Record(eqx.Module):
         return sums.total.at[-1].add(jax.lax.cond(at_end, whole, lambda: jnp.zeros((), dtype)))
 
 
-class Recurrence(eqx.Module):
+class SameState(eqx.Module):
     """1 where a state is that one, to the last bit."""
 
     state: State
@@ -221,11 +221,11 @@ class Recurrence(eqx.Module):
         return jnp.stack(same).all().astype(jnp.int32)
 
 
-def first_block(state: State, count: int, start: Any) -> tuple[Block, Sums]:
+def first_block(state: State, count: int, start: Any) -> tuple[TangentBlock, Sums]:
     """A state with fixed perturbations that no symmetry or subspace is likely to hold, and sums of zero."""
     dtype = float_dtype(state)
     columns = np.linalg.qr(np.random.default_rng(0).standard_normal((dimension_of(state), count)))[0]
     zeros, zero = np.zeros(count + 1, dtype), np.zeros((), dtype)
     made = jax.device_put((np.asarray(start), columns.T.astype(dtype), zero, np.asarray(False), zeros, zeros))
     number, directions, volume, resting, total, lost = made
-    return Block(number, state, directions, volume, resting), Sums(total, lost)
+    return TangentBlock(number, state, directions, volume, resting), Sums(total, lost)

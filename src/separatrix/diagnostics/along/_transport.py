@@ -70,7 +70,7 @@ class LinearisedFlow(Flow):
         return _linear(image, as_vector(point), state, self.backward)
 
 
-class Sweep(FiniteMap):
+class BackwardSweep(FiniteMap):
     """(Q, l, U, v, ln |v|) carried on a step: a block kept orthonormal, and one vector kept at length 1."""
 
     transport: Any

@@ -26,7 +26,7 @@ from separatrix._errors import explain
 from separatrix._tree import is_traced
 from separatrix._types import Key, State, StepIndex
 from separatrix.diagnostics.along._lyapunov_plan import accurate_method, plan_of
-from separatrix.diagnostics.along._tangent_block import Block, BlockOfFlow, BlockOfMap, first_block
+from separatrix.diagnostics.along._tangent_block import BlockOfFlow, BlockOfMap, TangentBlock, first_block
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.evolution.checks import check_steps
@@ -100,7 +100,7 @@ class TriangularStep(Map):
     interval: Any
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        block = self.block.many(Block(*state[0]), self.interval)
+        block = self.block.many(TangentBlock(*state[0]), self.interval)
         directions, lower = triangular(block.directions)
         return block._replace(directions=directions), lower
 

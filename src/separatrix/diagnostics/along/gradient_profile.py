@@ -26,7 +26,7 @@ from separatrix._tree import is_traced, poison
 from separatrix._types import Key, State
 from separatrix.calculus.adjoint import AdjointFlow, adjoint
 from separatrix.diagnostics.along._leading_directions import BLOCKS, leading
-from separatrix.diagnostics.along._transport import FlowTransport, MapTransport, Sweep, start_of
+from separatrix.diagnostics.along._transport import BackwardSweep, FlowTransport, MapTransport, start_of
 from separatrix.diagnostics.applies import FORMED, SMALL
 from separatrix.diagnostics.checks import check_count, check_key, checked_state
 from separatrix.diagnostics.finding import Finding
@@ -272,7 +272,7 @@ _leading = eqx.filter_jit(leading)
 @eqx.filter_jit
 def _back(transport: Any, steps: int, start: Any, whole: bool) -> tuple[Array, Array, Array, Array]:
     """ln of singular values and of the mean square with its error, ln |v| after each step."""
-    path = evolve(Sweep(transport, steps), start, save=lambda state: (state[1], state[2], state[4]))
+    path = evolve(BackwardSweep(transport, steps), start, save=lambda state: (state[1], state[2], state[4]))
     logs, mix, norms = path.states
     return jax.vmap(log_singular_values)(logs, mix), *_mean_squares(logs, mix, whole), norms
 

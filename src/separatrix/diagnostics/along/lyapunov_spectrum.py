@@ -24,12 +24,11 @@ from jaxtyping import Array, Float, Int
 
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Key, State
-from separatrix.diagnostics.along._batch_means import errors_of, standard_error
-from separatrix.diagnostics.along._exponent_sums import dimension, entropy, of, settled, sound
+from separatrix.diagnostics.along._exponent_fields import fields_of
 from separatrix.diagnostics.along._fastest_rate import fastest_rate
 from separatrix.diagnostics.along._lyapunov_cautions import cautions_of
 from separatrix.diagnostics.along._lyapunov_plan import (
-    Plan,
+    ExponentPlan,
     default_batches,
     fitting_step,
     interval_of_flow,
@@ -40,7 +39,7 @@ from separatrix.diagnostics.along._lyapunov_plan import (
     transient_of,
 )
 from separatrix.diagnostics.along._lyapunov_run import chosen_interval, dated, period_of, run
-from separatrix.diagnostics.along._tangent_block import Block, NoVolume, Sums, first_block
+from separatrix.diagnostics.along._tangent_block import NoVolume, Sums, TangentBlock, first_block
 from separatrix.diagnostics.applies import FORMED, SMALL, is_autonomous
 from separatrix.diagnostics.checks import checked_state
 from separatrix.diagnostics.finding import Finding
@@ -195,7 +194,7 @@ def lyapunov_spectrum(
 
 
 def _at_a_fitting_step(
-    plan: Plan, flow: Flow, state: State, count: int, batches: Any, interval: Any
+    plan: ExponentPlan, flow: Flow, state: State, count: int, batches: Any, interval: Any
 ) -> LyapunovSpectrum:
     """The transient at the longest step, which tells the error of the method; what counts at the step that this allows.
 
@@ -232,8 +231,16 @@ def _spread(found: LyapunovSpectrum) -> float:
 
 
 def _counted(
-    plan: Plan, flow: Flow, state: State, count: int, step: float, span: float, origin: Any, batches: Any, interval: Any
-) -> Plan:
+    plan: ExponentPlan,
+    flow: Flow,
+    state: State,
+    count: int,
+    step: float,
+    span: float,
+    origin: Any,
+    batches: Any,
+    interval: Any,
+) -> ExponentPlan:
     """The plan of a span without a transient, in whole batches of steps of this size or a little shorter."""
     shorter = plan._replace(step=step, transient=0)
     batches = _BATCHES if batches is None else batches
@@ -248,14 +255,14 @@ def _restarted(first: Any) -> Any:
     """A block at step 0 of another clock, with sums of zero."""
     block, sums = first
     zeros = jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype)), Sums(*sums))
-    return Block(*block)._replace(number=jax.device_put(np.asarray(0))), zeros
+    return TangentBlock(*block)._replace(number=jax.device_put(np.asarray(0))), zeros
 
 
-def _measured(plan: Plan, first: Any, batches: Any, interval: Any) -> LyapunovSpectrum:
+def _measured(plan: ExponentPlan, first: Any, batches: Any, interval: Any) -> LyapunovSpectrum:
     return _measure(plan, first, batches, interval)[0]
 
 
-def _measure(plan: Plan, first: Any, batches: Any, interval: Any) -> tuple[LyapunovSpectrum, Any]:
+def _measure(plan: ExponentPlan, first: Any, batches: Any, interval: Any) -> tuple[LyapunovSpectrum, Any]:
     """Run a plan and read the exponents; with the block at its end."""
     state = first[0].state
     count = first[0].directions.shape[0]
@@ -265,7 +272,7 @@ def _measure(plan: Plan, first: Any, batches: Any, interval: Any) -> tuple[Lyapu
     record = run(plan, layout.interval, layout.borders, first)
     step = _number(plan.step, float_dtype(state))
     outcome = dated(record.outcome, plan, layout.interval)
-    period = period_of(plan, layout, Block(*record.last[0]))
+    period = period_of(plan, layout, TangentBlock(*record.last[0]))
     lengths = (layout.interval * layout.length, layout.counted)
     traits = (dimension_of(state), layout.interval, not isinstance(plan.volume, NoVolume), plan.continuous)
     return _summary(record.states, step, outcome, period, *lengths, *traits), record.last
@@ -277,62 +284,15 @@ def _number(value: Any, dtype: Any) -> Any:
 
 def _summary(sums: Any, step: Any, outcome: Outcome, period: Any, length: int, counted: int, size: int, interval: int,
              measured: bool, in_time: bool) -> LyapunovSpectrum:  # fmt: skip
-    """Exponents and what follows from them, of sums at the borders of batches: logarithms, and the volume last."""
-    xp = of(sums, step)
-    # Few numbers: on the host, unless they are traced.
-    sums, step = (xp.asarray(value) for value in (sums, step))
-    duration = counted * step
-    rates = xp.diff(sums, axis=0).T / (length * step)
-    means = (sums[-1] - sums[0]) / duration
-    order = xp.argsort(-means[:-1])
-    exponents, batches = means[:-1][order], _fixed(rates[:-1][order])
-    fixed, duration_fixed = _fixed(exponents), _fixed(duration)
-    residual = xp.sum(fixed) - _fixed(means[-1]) if measured else xp.full((), np.nan, step.dtype)
-    errors = _errors(batches, fixed, residual, duration_fixed, counted)
-    values = settled(fixed, errors)
-    (kaplan_yorke, along), (bound, positive) = dimension(values, size), entropy(values, size)
-    derived = errors_of(xp.stack([along, positive]), batches)
-    fields = {
-        "exponents": exponents,
-        "standard_errors": errors,
-        "batches": batches,
-        "sum_residual": residual,
-        "kaplan_yorke": kaplan_yorke,
-        "kaplan_yorke_error": derived[0],
-        "entropy_bound": bound,
-        "entropy_error": derived[1],
-        "duration": duration,
-        "step_size": step,
-    }
-    if xp is np:
-        fields = jax.device_put({name: np.asarray(value, step.dtype) for name, value in fields.items()})
-    else:
-        fields |= {"exponents": sound(exponents, fixed[0] - 2 * errors[0])}
-        fields = {name: jnp.asarray(value) for name, value in fields.items()}
     return LyapunovSpectrum(
-        **fields,
+        **fields_of(sums, step, length, counted, size, measured),
         period=period,
         outcome=outcome,
         size=size,
         interval=interval,
         unit="unit of time" if in_time else "step",
-        single_precision=jnp.finfo(step.dtype).bits < 64,
+        single_precision=jnp.finfo(jnp.result_type(step)).bits < 64,
     )
-
-
-def _fixed(value: Any) -> Any:
-    return jax.lax.stop_gradient(value) if is_traced(value) else value
-
-
-def _errors(batches: Any, exponents: Any, residual: Any, duration: Any, steps: int) -> Any:
-    """Batch means, and two errors that batches do not tell: of the method in its step, and of growth as a power of time.
-
-    Over N steps t^2 grows by 2 ln N nats: an exponent that makes no more of a run is not told from zero.
-    """
-    xp = of(batches, exponents, duration)
-    errors = xp.hypot(standard_error(batches), xp.where(xp.isnan(residual), 0.0, residual))
-    algebraic = xp.abs(exponents) * duration < 2 * float(np.log(steps))
-    return xp.where(algebraic, xp.maximum(errors, xp.abs(exponents)), errors)
 
 
 def _applies(system: Any, state: State, key: Key | None = None) -> bool:

@@ -14,11 +14,11 @@ from jaxtyping import Array
 
 from separatrix._tree import dot, norm
 from separatrix._types import State
-from separatrix.diagnostics.curvature._products import Task
+from separatrix.diagnostics.curvature._products import CurvatureTask
 from separatrix.linear.lanczos import Pairs, Wanted, errors_of, resumed, rounding, unit
 
 
-def follow(task: Task, start: State, sign: Any, wanted: Wanted) -> tuple[Pairs, Array]:
+def follow(task: CurvatureTask, start: State, sign: Any, wanted: Wanted) -> tuple[Pairs, Array]:
     """The largest pair of sign times the matrix from a vector near it, and |grad L|."""
     length = norm(start)
     sound = (length > 0) & jnp.isfinite(length)

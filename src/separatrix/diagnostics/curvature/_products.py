@@ -24,7 +24,7 @@ from separatrix.systems.signature import as_pytree
 MATRICES = ("hessian", "gauss_newton")
 
 
-class Task(eqx.Module):
+class CurvatureTask(eqx.Module):
     """An objective at parameters: all that its curvature depends on, as a tree of arrays."""
 
     objective: Any
@@ -130,7 +130,7 @@ class Composite(Objective):
         return self.outputs, self.outer
 
 
-def task_of(what: str, objective: Any, parameters: Any, key: Any, matrix: str, preconditioner: Any) -> Task:
+def task_of(what: str, objective: Any, parameters: Any, key: Any, matrix: str, preconditioner: Any) -> CurvatureTask:
     """Check what was passed, and put it together."""
     if matrix not in MATRICES:
         raise ValueError(
@@ -138,7 +138,7 @@ def task_of(what: str, objective: Any, parameters: Any, key: Any, matrix: str, p
         )
     objective = _objective(what, objective, matrix)
     parameters = asarrays(parameters)
-    task = Task(objective, parameters, _metric(what, preconditioner, parameters), key, matrix)
+    task = CurvatureTask(objective, parameters, _metric(what, preconditioner, parameters), key, matrix)
     value = jax.eval_shape(_plain(objective, key), parameters)
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         got = f"an objective of {getattr(value, 'dtype', type(value).__name__)}{list(getattr(value, 'shape', ()))}"

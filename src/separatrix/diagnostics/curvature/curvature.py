@@ -18,7 +18,7 @@ from separatrix._errors import explain
 from separatrix._types import State
 from separatrix.diagnostics.checks import check_count
 from separatrix.diagnostics.curvature._follow import follow
-from separatrix.diagnostics.curvature._products import Task, task_of
+from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.lanczos import Pairs, Wanted, leading
 
@@ -177,7 +177,7 @@ def curvature(
 
 @eqx.filter_jit
 def _search(
-    task: Task, start: Any, sign: Any, numbers: Any, count: int, kept: int, room: int
+    task: CurvatureTask, start: Any, sign: Any, numbers: Any, count: int, kept: int, room: int
 ) -> tuple[Pairs, State, Array]:
     """Pairs of sign times the matrix, their vectors as trees, and |grad L|; compiled once whatever tol and the end."""
     tol, limit, gap = numbers
@@ -201,7 +201,7 @@ def _search(
     return pairs, jax.vmap(task.from_coordinates)(pairs.vectors), jnp.linalg.norm(gradient)
 
 
-def _vectors(start: Any, task: Task, kept: int) -> State:
+def _vectors(start: Any, task: CurvatureTask, kept: int) -> State:
     """Vectors to start from: a tree of the parameters' form with a leading axis."""
     tree = start.vectors if isinstance(start, Curvature) else start
     shapes = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves(tree)]

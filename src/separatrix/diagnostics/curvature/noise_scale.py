@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.curvature._products import Task, task_of
+from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 
 
@@ -103,7 +103,7 @@ def noise_scale(
 
 
 @eqx.filter_jit
-def _noise_scale(task: Task, count: int, size: int) -> NoiseScale:
+def _noise_scale(task: CurvatureTask, count: int, size: int) -> NoiseScale:
     def gradient(key: Any) -> Array:
         return eqx.tree_at(lambda t: t.key, task, key).gradient()
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.curvature._products import Task, task_of
+from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.lanczos import tridiagonal
 
@@ -138,7 +138,7 @@ def spectral_density(
 
 
 @eqx.filter_jit
-def _density(task: Task, key: Any, probes: int, steps: int, width: Any) -> SpectralDensity:
+def _density(task: CurvatureTask, key: Any, probes: int, steps: int, width: Any) -> SpectralDensity:
     multiply, gradient = task.products()
 
     def quadrature(z: Array) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.curvature._products import Task, task_of
+from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 
 _METHODS = ("hutch++", "hutchinson")
@@ -110,7 +110,7 @@ def trace(
 
 
 @eqx.filter_jit
-def _trace(task: Task, key: Any, sketch: int, samples: int) -> Trace:
+def _trace(task: CurvatureTask, key: Any, sketch: int, samples: int) -> Trace:
     multiply, gradient = task.products()
     many = lambda rows: jax.lax.map(multiply, rows)  # noqa: E731
     first, second = jax.random.split(key)

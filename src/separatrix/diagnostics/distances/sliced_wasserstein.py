@@ -101,22 +101,22 @@ def _all(pair: Samples, toward: Key, shuffled: Key, order: int, projections: int
     return value, sampling, slicing, null
 
 
-class Line(NamedTuple):
+class Projection(NamedTuple):
     """The pooled points along a direction, sorted, and where each came from."""
 
     values: Any
     origin: Any
 
 
-def _projected(pair: Samples, key: Key, count: int) -> Line:
+def _projected(pair: Samples, key: Key, count: int) -> Projection:
     size, dtype = pair.pooled.shape[1], pair.pooled.dtype
     drawn = jax.random.normal(key, (count, size), dtype)
     along = (drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True)) @ pair.pooled.T  # (L, N)
     origin = jnp.argsort(along, axis=1)
-    return Line(jnp.take_along_axis(along, origin, axis=1), origin)
+    return Projection(jnp.take_along_axis(along, origin, axis=1), origin)
 
 
-def _parted(pair: Samples, line: Line, first: Any) -> tuple[Any, Any]:
+def _parted(pair: Samples, line: Projection, first: Any) -> tuple[Any, Any]:
     """The sorted values of the first sample, then those of the second, and the place of each pooled one among them.
 
     Counting along the sorted pool parts it into two sorted halves without another sort.
@@ -131,13 +131,13 @@ def _pairs(pair: Samples, values: Any) -> tuple[Any, Any, Matching]:
     return values[: pair.n][match.x], values[pair.n :][match.y], match
 
 
-def _cost(pair: Samples, line: Line, first: Any, order: int) -> Any:
+def _cost(pair: Samples, line: Projection, first: Any, order: int) -> Any:
     """W_p^p in one direction."""
     x, y, match = _pairs(pair, _parted(pair, line, first)[0])
     return jnp.asarray(match.weight, x.dtype) @ jnp.abs(x - y) ** order
 
 
-def _cost_and_potential(pair: Samples, line: Line, first: Any, order: int) -> tuple[Any, Any]:
+def _cost_and_potential(pair: Samples, line: Projection, first: Any, order: int) -> tuple[Any, Any]:
     """W_p^p, and phi(x_i), psi(y_j) of all pooled points in their own order."""
     values, place = _parted(pair, line, first)
     x, y, match = _pairs(pair, values)

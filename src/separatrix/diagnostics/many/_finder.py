@@ -108,7 +108,7 @@ class Journey:
             return np.linalg.norm(points - np.asarray(self.finder.centre), axis=1)
 
 
-class Found(NamedTuple):
+class FoundAttractors(NamedTuple):
     """Fates, a finder that knows the attractors, how many spans each start took, and how the search ended.
 
     `unsearched`: why no more attractors were looked for, "" where nothing stopped it; `steady`: who escaped by growth.
@@ -121,7 +121,7 @@ class Found(NamedTuple):
     steady: np.ndarray
 
 
-def search(finder: Finder, points: np.ndarray) -> Found:
+def search(finder: Finder, points: np.ndarray) -> FoundAttractors:
     """Run all starts, and find what attracts them on the way."""
     journey, known, why = Journey(finder, points, np.arange(len(points)), 0), _Known(finder, [], [], []), ""
     for begin, left, tails in journey.spans():
@@ -141,7 +141,7 @@ def search(finder: Finder, points: np.ndarray) -> Found:
                 journey.fates[left[open_[near]]] = len(known.attractors) - 1
     open_ = journey.fates == UNSETTLED
     fates = journey.ended()
-    return Found(fates, known.knowing(), journey.turns, why, open_ & (fates == ESCAPED))
+    return FoundAttractors(fates, known.knowing(), journey.turns, why, open_ & (fates == ESCAPED))
 
 
 class _Known(NamedTuple):

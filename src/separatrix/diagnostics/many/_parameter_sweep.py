@@ -99,7 +99,7 @@ class Crossings(eqx.Module):
         return jnp.stack([y(x), slope(x), *jax.jvp(e, (x,), (flow(x),))])
 
 
-class Sweep(Map):
+class ParameterSweep(Map):
     """(x, points) -> (where it ends at the next value, its points): each value from where and when the one before ended."""
 
     record: Any
@@ -125,7 +125,7 @@ def follow(record: Any, values: Float[Array, " P"], max_period: int, tol: Any) -
     """The same, each value from the end of the one before."""
     empty = jnp.zeros((record.keep, 2), as_vector(record.state).dtype)
     start = (record.state, empty, jnp.zeros((record.keep, 2), bool), jnp.asarray(False))
-    path = evolve(Sweep(record, values), start, steps=len(values), save=lambda state: state[1:])
+    path = evolve(ParameterSweep(record, values), start, steps=len(values), save=lambda state: state[1:])
     points, missing, diverged = jax.tree.map(lambda leaf: leaf[1:], path.states)
     return _read(jnp.where(missing, jnp.nan, points), diverged, max_period, tol)
 

@@ -26,7 +26,7 @@ _MAX_STEPS = 200_000
 _FINER = 16
 
 
-class Measure(NamedTuple):
+class ErrorMeasure(NamedTuple):
     """How errors of random methods are taken: norm of a difference, exact solution, observable, weak or strong."""
 
     norm: Any
@@ -87,7 +87,7 @@ def _repeated(path: Any, count: int) -> Any:
 
 
 def errors_along_paths(
-    sde: SDE, method: SDEMethod, state: Any, clock: Clock, measure: Measure, key: Any, samples: int
+    sde: SDE, method: SDEMethod, state: Any, clock: Clock, measure: ErrorMeasure, key: Any, samples: int
 ) -> tuple[Any, Any]:
     """Contributions (samples, K), |x_h - x|^2 or f(x_h) - f(x) along the direction of its mean; and their floor (K,)."""
     finer = 1 if measure.exact is not None else _FINER
@@ -109,7 +109,7 @@ def errors_along_paths(
 
 
 @eqx.filter_jit
-def _gaps(path: OnePath, state: Any, end: Any, ticks: int, measure: Measure, keys: Any) -> tuple[Any, Any]:
+def _gaps(path: OnePath, state: Any, end: Any, ticks: int, measure: ErrorMeasure, keys: Any) -> tuple[Any, Any]:
     """Squared distances (samples, K), or differences of the observable (samples, K, m); and the size of the truth."""
 
     def one(key: Any) -> tuple[Any, Any]:
@@ -122,13 +122,13 @@ def _gaps(path: OnePath, state: Any, end: Any, ticks: int, measure: Measure, key
     return jax.vmap(one)(keys)
 
 
-def _gap(measure: Measure, state: Any, truth: Any) -> Any:
+def _gap(measure: ErrorMeasure, state: Any, truth: Any) -> Any:
     if not measure.weak:
         return measure.norm(subtract(state, truth)) ** 2
     return _observed(measure, state) - _observed(measure, truth)
 
 
-def _observed(measure: Measure, state: Any) -> Any:
+def _observed(measure: ErrorMeasure, state: Any) -> Any:
     return ravel_pytree(state if measure.observable is None else measure.observable(state))[0]
 
 

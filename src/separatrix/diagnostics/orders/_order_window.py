@@ -19,7 +19,7 @@ ABOVE_FLOOR = 30.0
 AGREEMENT = 0.1
 
 
-class Line(NamedTuple):
+class FittedLine(NamedTuple):
     """Local slopes (K - 1,), the window (K,), the weights (K,) with order = sum_i w_i ln e_i, and the fit."""
 
     slopes: Any
@@ -35,14 +35,14 @@ def local_slopes(step_sizes: Any, errors: Any) -> Any:
     return (y[:-1] - y[1:]) / (x[:-1] - x[1:])
 
 
-def fit(step_sizes: Any, errors: Any, floor: Any, slope_errors: Any) -> Line:
+def fit(step_sizes: Any, errors: Any, floor: Any, slope_errors: Any) -> FittedLine:
     """Find the window and the line; step sizes fall, `floor` (K,) and `slope_errors` (K - 1,) as measured."""
     slopes = local_slopes(step_sizes, errors)
     good = jnp.isfinite(errors) & (errors > 0) & (errors > ABOVE_FLOOR * floor)
     pairs = _run_from_the_finest(good[:-1] & good[1:], slopes, slope_errors)
     window = jnp.append(pairs, False) | jnp.append(jnp.zeros(1, bool), pairs)
     weights, order, residual = _line(jnp.log(step_sizes), jnp.log(jnp.where(good, errors, 1.0)), window)
-    return Line(slopes, window, weights, order, residual)
+    return FittedLine(slopes, window, weights, order, residual)
 
 
 def _run_from_the_finest(usable: Any, slopes: Any, slope_errors: Any) -> Any:

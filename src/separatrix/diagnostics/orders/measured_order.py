@@ -30,7 +30,7 @@ from separatrix.calculus.modified import Modified
 from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.checks import check_count, check_key, check_number, checked_state
 from separatrix.diagnostics.orders._expected import strong_order_on
-from separatrix.diagnostics.orders._order_errors import Measure, errors_along_a_flow, errors_along_paths
+from separatrix.diagnostics.orders._order_errors import ErrorMeasure, errors_along_a_flow, errors_along_paths
 from separatrix.diagnostics.orders._order_runs import Clock, common_clock
 from separatrix.diagnostics.orders._order_search import search
 from separatrix.diagnostics.orders._order_window import ABOVE_FLOOR, fit
@@ -179,7 +179,7 @@ def measured_order(
     clock = common_clock(span / (first * 2.0 ** np.arange(halvings + 1)) if free else step_sizes, span)
     if isinstance(flow, SDE):
         method = _sde_method(discretization, kind, key, samples)
-        gauge = Measure(norm or euclidean, exact, observable if kind == "weak" else None, kind == "weak")
+        gauge = ErrorMeasure(norm or euclidean, exact, observable if kind == "weak" else None, kind == "weak")
         stated = strong_order_on(method, flow, state, span) if kind == "strong" else method.weak_order
         sampled, floor = errors_along_paths(flow, method, state, clock, gauge, key, samples)
         return _from_samples(clock.step_sizes, sampled, floor, str(kind), float(stated))

@@ -37,7 +37,7 @@ _MIXES = 1e-3
 _SMALL, _BENDS = 1.7e-4, 0.1
 
 
-class Linear(NamedTuple):
+class LinearProbe(NamedTuple):
     """Of the linear response: the edge e, the growth kappa past it, and the drift G(1)/R."""
 
     edge: float
@@ -97,7 +97,7 @@ def edge_ratio(transformation: Any) -> float:
     return linear_response(transformation).edge
 
 
-def linear_response(transformation: Any) -> Linear:
+def linear_response(transformation: Any) -> LinearProbe:
     """Edge, growth past it and drift of an optax transformation; errors as of `edge_ratio`."""
     x = jnp.ones(1)
     try:
@@ -114,7 +114,7 @@ def linear_response(transformation: Any) -> Linear:
         got = f"an update in which {100 * mixing:.2g} % of a parameter's response goes to others"
         do = "It has no diagonal metric, so no edge to compare with: watch plain curvature(...) instead."
         raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do))
-    return found if bend < _BENDS else Linear(np.nan, np.nan, np.nan)
+    return found if bend < _BENDS else LinearProbe(np.nan, np.nan, np.nan)
 
 
 def _beyond_elementwise(transformation: Any) -> tuple[float, float]:
@@ -142,7 +142,7 @@ def _beyond_elementwise(transformation: Any) -> tuple[float, float]:
     return float(mixed / own), float(np.linalg.norm(gap) / np.linalg.norm(linear))
 
 
-def _alternating(transformation: Any, inner: Any, x: Array) -> Linear:
+def _alternating(transformation: Any, inner: Any, x: Array) -> LinearProbe:
     """2 R/G(-1), kappa and G(1)/R from the linearisation (A, B, C, R) of the update at a frozen state."""
     arrays, structure = jax.tree.flatten(inner)
     moving = [i for i, leaf in enumerate(arrays) if is_inexact(leaf)]
@@ -168,8 +168,8 @@ def _alternating(transformation: Any, inner: Any, x: Array) -> Linear:
     # What only adds up (Adagrad's squares) is not driven, so that least squares leave it out.
     resting = np.linalg.lstsq(one - matrix, forcing, rcond=None)[0] if len(matrix) else forcing
     if not total or not direct:
-        return Linear(np.nan, np.nan, np.nan)
-    return Linear(2 * direct / total, 2 / (1 + 2 * slope / total), (direct + float(reading @ resting)) / direct)
+        return LinearProbe(np.nan, np.nan, np.nan)
+    return LinearProbe(2 * direct / total, 2 / (1 + 2 * slope / total), (direct + float(reading @ resting)) / direct)
 
 
 def _state_space(push: Any, moments: list[Any], zero: Array) -> tuple[Any, Any, Any]:

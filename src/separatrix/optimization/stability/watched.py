@@ -16,7 +16,7 @@ from separatrix._tree import dot, subtract
 from separatrix._types import Function, Key, State
 from separatrix.optimization.methods.descent import GradientDescent
 from separatrix.optimization.stability.edges import preconditioner, stability_edge
-from separatrix.optimization.stability.response import Linear, linear_response, response, update_of
+from separatrix.optimization.stability.response import LinearProbe, linear_response, response, update_of
 from separatrix.systems.from_optax import OptaxMap
 from separatrix.systems.objective import Objective
 from separatrix.training.fit import parameters_of
@@ -96,7 +96,7 @@ class OfTransformation(eqx.Module):
     """Metric and edge of an optax transformation."""
 
     transformation: Any = eqx.field(static=True)
-    linear: Linear = eqx.field(static=True)
+    linear: LinearProbe = eqx.field(static=True)
 
     @property
     def edge(self) -> float:
@@ -130,10 +130,10 @@ class OfMap(eqx.Module):
     edge: float = eqx.field(static=True, default=2.0)
 
     @property
-    def linear(self) -> Linear:
+    def linear(self) -> LinearProbe:
         """Growth and drift are known of gradient descent alone."""
         known = isinstance(self.map, GradientDescent)
-        return Linear(self.edge, 2.0, 1.0) if known else Linear(self.edge, float("nan"), float("nan"))
+        return LinearProbe(self.edge, 2.0, 1.0) if known else LinearProbe(self.edge, float("nan"), float("nan"))
 
     def metric(self, inner: Any, parameters: State) -> State:
         """d times the largest stable curvature over 2, so that the edge is 2."""

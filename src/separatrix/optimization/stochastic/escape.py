@@ -76,7 +76,7 @@ class EscapeTimes(Result):
         return tuple(found)
 
 
-class Watched(NamedTuple):
+class WatchedMap(NamedTuple):
     """A state, whether it is still inside, and for how many steps it has been."""
 
     state: Any
@@ -98,7 +98,7 @@ class Absorbing(Map):
         if self.bridge is not None:
             inside = inside & ~self.crossed(n, state.state, after, crossing)
         steps = state.steps + state.inside.astype(state.steps.dtype)
-        return Watched(where(state.inside, after, state.state), inside, steps)
+        return WatchedMap(where(state.inside, after, state.state), inside, steps)
 
     def crossed(self, n: StepIndex, before: State, after: State, key: Key) -> Any:
         """Draw whether a Brownian bridge between two states inside has been outside."""
@@ -160,7 +160,7 @@ def escape_times(
     if members < 2:
         raise ValueError(explain("escape_times: members", members, "at least 2", "A mean with an error needs several."))
     absorbing = Absorbing(map, as_pytree(margin), system if isinstance(system, SDE) else None)
-    start = Watched(jax.tree.map(jnp.asarray, state), inside, jnp.zeros((), jnp.int32))
+    start = WatchedMap(jax.tree.map(jnp.asarray, state), inside, jnp.zeros((), jnp.int32))
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (members, *leaf.shape)), start)
     trajectory = ensemble(absorbing, starts, steps=steps, key=key, save="last")
     final = trajectory.last

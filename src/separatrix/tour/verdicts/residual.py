@@ -18,7 +18,7 @@ from separatrix.tour.chapter import Check, Section, source
 from separatrix.tour.verdicts.told import evidence, told
 
 
-class Block(eqx.Module):
+class VerdictBlock(eqx.Module):
     """x -> x + h layer(x)."""
 
     layer: Any
@@ -32,7 +32,7 @@ def _diagnose_depth(layers, start):
     """Plain layers and the same in residual blocks; a residual net of them; three blocks of a decay too fast for them."""
     h = 1 / (len(layers) - 1)
     plain = sx.from_layers(layers)
-    blocks = sx.from_layers([Block(layer, h) for layer in layers])
+    blocks = sx.from_layers([VerdictBlock(layer, h) for layer in layers])
     net = sx.ResNet(sx.AlongDepth(layers), step_size=h)
     coarse = sx.ResNet(lambda x: -4.0 * x, step_size=1 / 3)
     return {

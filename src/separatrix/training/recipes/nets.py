@@ -42,7 +42,7 @@ class Convolution(eqx.Module):
         return found[0] + self.bias[None, None, :]
 
 
-class Block(eqx.Module):
+class ConvBlock(eqx.Module):
     """h + V * gelu(U * norm(h)); V starts at zero, so that the block starts as the identity."""
 
     first: Convolution
@@ -84,13 +84,13 @@ class ConvNet(eqx.Module):
     """
 
     stem: Convolution
-    blocks: tuple[Block, ...]
+    blocks: tuple[ConvBlock, ...]
     readout: eqx.nn.Linear
 
     def __init__(self, channels: int, outputs: int, width: int, depth: int, *, key: Key):
         keys = jax.random.split(key, depth + 2)
         self.stem = Convolution(channels, width, key=keys[0])
-        self.blocks = tuple(Block(width, key=one) for one in keys[2:])
+        self.blocks = tuple(ConvBlock(width, key=one) for one in keys[2:])
         self.readout = eqx.nn.Linear(width, outputs, dtype=jnp.float32, key=keys[1])
 
     def __call__(self, picture: Float[Array, "height width *channels"]) -> Float[Array, " outputs"]:

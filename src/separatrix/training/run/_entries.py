@@ -26,7 +26,7 @@ EMPTY: dict[str, Any] = {"None": None, "dict": {}, "list": [], "tuple": ()}
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One leaf: its path, its kind, the name of its dtype, implementation or type, and what that kind needs."""
 
     path: Path
@@ -54,12 +54,12 @@ class Entry:
         return fields | {"path": [list(step) if isinstance(step, tuple) else step for step in self.path]}
 
     @staticmethod
-    def from_json(fields: Any, tensors: dict[str, Tensor]) -> "Entry":
+    def from_json(fields: Any, tensors: dict[str, Tensor]) -> "TensorEntry":
         """The entry of a manifest, all of it checked.
 
         **Raises:** an exception of any kind where something is not as `to_json` writes it.
         """
-        entry = Entry(**(fields | {"path": path_of(fields["path"]), "shape": tuple(fields.get("shape", ()))}))
+        entry = TensorEntry(**(fields | {"path": path_of(fields["path"]), "shape": tuple(fields.get("shape", ()))}))
         if (
             not all(isinstance(word, str) for word in (entry.of, entry.text, entry.tensor))
             or type(entry.weak) is not bool
@@ -72,18 +72,18 @@ class Entry:
         return entry
 
 
-def _right_array(entry: Entry, tensors: dict[str, Tensor]) -> bool:
+def _right_array(entry: TensorEntry, tensors: dict[str, Tensor]) -> bool:
     tensor = tensors[entry.tensor]
     return (tensor.dtype, tensor.shape) == (entry.of, entry.shape)
 
 
-def _right_key(entry: Entry, tensors: dict[str, Tensor]) -> bool:
+def _right_key(entry: TensorEntry, tensors: dict[str, Tensor]) -> bool:
     tensor = tensors[entry.tensor]
     words = {"threefry2x32": 2, "rbg": 4, "unsafe_rbg": 4}[entry.of]
     return (tensor.dtype, tensor.shape) == ("uint32", (*entry.shape, words))
 
 
-def value_of(entry: Entry, _: Any = None) -> Any:
+def value_of(entry: TensorEntry, _: Any = None) -> Any:
     """The Python value of an entry."""
     match entry.of:
         case "bool":

@@ -7,7 +7,7 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix.training.run._container import Container, read_words
-from separatrix.training.run._entries import EMPTY, Entry, Path, nested, path_of, shown, value_of
+from separatrix.training.run._entries import EMPTY, Path, TensorEntry, nested, path_of, shown, value_of
 from separatrix.training.run._trees import entry_of, leaves_of, put_together, static_of
 from separatrix.training.run.errors import OtherModel, StorageError
 
@@ -19,13 +19,13 @@ class TreeFile:
         self.container, self.path = container, container.path
         with read_words(container.path):
             told = container.manifest[part]
-            listed = [Entry.from_json(fields, container.tensors) for fields in told["entries"]]
+            listed = [TensorEntry.from_json(fields, container.tensors) for fields in told["entries"]]
             self.entries = {entry.path: entry for entry in listed}
             self.static = {path_of(path): str(text) for path, text in told["static"]}
             if len(self.entries) != len(listed):
                 raise ValueError("two leaves of one path")
 
-    def below(self, at: Path) -> dict[Path, Entry]:
+    def below(self, at: Path) -> dict[Path, TensorEntry]:
         """Entries below a path, by their paths from there on.
 
         **Raises:** `OtherModel` where there is none.
@@ -76,7 +76,7 @@ class TreeFile:
             if before != told:
                 self._refuse((*at, *path), before, told, "Pass the model that was saved, or force=True.")
 
-    def _compare(self, saved: Entry, wanted: Entry, force: bool) -> None:
+    def _compare(self, saved: TensorEntry, wanted: TensorEntry, force: bool) -> None:
         """Refuse a leaf that is not what the template has at its place; functions may differ where forced."""
         functions = saved.kind == wanted.kind == "given"
         if str(saved) != str(wanted) and not (force and functions):
@@ -87,7 +87,7 @@ class TreeFile:
         where = f"{self.path}: {shown(path)}"
         raise OtherModel(explain(where, f"{saved[:80]} in the file", f"{wanted[:80]}, as in the template", do))
 
-    def _leaf(self, entry: Entry, like: Any) -> Any:
+    def _leaf(self, entry: TensorEntry, like: Any) -> Any:
         """A leaf as the template has it: NumPy for NumPy, JAX for JAX, on the template's device."""
         if entry.kind in ("given", "empty"):
             return like
@@ -98,7 +98,7 @@ class TreeFile:
             return array[()] if isinstance(like, np.generic) else array
         return _keys(entry, array) if entry.kind == "key" else self._placed(entry, array, like)
 
-    def _placed(self, entry: Entry, array: np.ndarray, like: Any) -> Any:
+    def _placed(self, entry: TensorEntry, array: np.ndarray, like: Any) -> Any:
         import jax
 
         placed = jax.device_put(array, like.sharding) if getattr(like, "committed", False) else jax.numpy.asarray(array)
@@ -108,7 +108,7 @@ class TreeFile:
             raise StorageError(explain(where, f"{array.dtype}", "what JAX holds without 64 bits", do))
         return _weak(placed) if entry.weak else placed
 
-    def _free(self, entry: Entry) -> Any:
+    def _free(self, entry: TensorEntry) -> Any:
         if entry.kind in ("given", "empty"):
             return None if entry.kind == "given" else copy.copy(EMPTY[entry.of])
         if entry.kind == "value":
@@ -117,7 +117,7 @@ class TreeFile:
         return _keys(entry, array) if entry.kind == "key" else array
 
 
-def _keys(entry: Entry, data: np.ndarray) -> Any:
+def _keys(entry: TensorEntry, data: np.ndarray) -> Any:
     import jax
 
     return jax.random.wrap_key_data(jax.numpy.asarray(data), impl=entry.of)

@@ -9,7 +9,7 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix.training.run._container import storable
-from separatrix.training.run._entries import EMPTY, KEYS, SCALARS, Entry, Path, Step, shown, text_of
+from separatrix.training.run._entries import EMPTY, KEYS, SCALARS, Path, Step, TensorEntry, shown, text_of
 
 _ABSENT = object()
 
@@ -18,7 +18,7 @@ _ABSENT = object()
 class Flat:
     """Entries of the manifest, the array of each tensor, and what modules hold beside their leaves, as [path, text]."""
 
-    entries: list[Entry]
+    entries: list[TensorEntry]
     arrays: dict[str, Any]
     static: list[tuple[Path, str]]
 
@@ -58,25 +58,27 @@ def put_together(like: Any, leaves: list[Any]) -> Any:
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like, is_leaf=_is_empty), leaves)
 
 
-def entry_of(path: Path, leaf: Any, where: str) -> tuple[Entry, Any]:
+def entry_of(path: Path, leaf: Any, where: str) -> tuple[TensorEntry, Any]:
     """What the manifest says of a leaf, and the array of its numbers (None where it has none)."""
     if isinstance(leaf, np.ndarray | np.generic):
         return _array_entry(path, leaf, where), np.asarray(leaf)
     if _is_empty(leaf):
-        return Entry(path, "empty", next(name for name, empty in EMPTY.items() if isinstance(leaf, type(empty)))), None
+        return TensorEntry(
+            path, "empty", next(name for name, empty in EMPTY.items() if isinstance(leaf, type(empty)))
+        ), None
     if type(leaf) in SCALARS.values():
-        return Entry(path, "value", type(leaf).__name__, text=text_of(leaf)), None
+        return TensorEntry(path, "value", type(leaf).__name__, text=text_of(leaf)), None
     import jax
 
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return _jax_entry(path, leaf, where)
     if callable(leaf):
-        return Entry(path, "given", _named(leaf)), None
+        return TensorEntry(path, "given", _named(leaf)), None
     expected = "arrays, random keys, None, bool, int, float, complex, str, functions, and trees of these"
     raise TypeError(explain(where, type(leaf).__name__, expected, "Make it an array or a static field of its module."))
 
 
-def _jax_entry(path: Path, leaf: Any, where: str) -> tuple[Entry, Any]:
+def _jax_entry(path: Path, leaf: Any, where: str) -> tuple[TensorEntry, Any]:
     """An array of JAX, or its shape and dtype alone in a template."""
     import jax
 
@@ -94,7 +96,7 @@ def _jax_entry(path: Path, leaf: Any, where: str) -> tuple[Entry, Any]:
     if implementation is None:
         raise TypeError(explain(where, str(leaf.dtype), f"keys of {', '.join(KEYS)}", "Make another key."))
     data = jax.random.key_data(leaf) if isinstance(leaf, jax.Array) else leaf
-    return Entry(path, "key", implementation, tuple(leaf.shape)), data
+    return TensorEntry(path, "key", implementation, tuple(leaf.shape)), data
 
 
 @functools.cache
@@ -104,11 +106,11 @@ def _key_dtypes() -> dict[str, Any]:
     return {name: jax.random.key(0, impl=name).dtype for name in KEYS}
 
 
-def _array_entry(path: Path, array: Any, where: str) -> Entry:
+def _array_entry(path: Path, array: Any, where: str) -> TensorEntry:
     if not storable(array.dtype):
         do = "Convert it to numbers of such a dtype, or keep it out of the tree."
         raise TypeError(explain(where, f"dtype {array.dtype}", "bool, integers, floats or complex numbers of JAX", do))
-    return Entry(path, "array", np.dtype(array.dtype).name, tuple(array.shape))
+    return TensorEntry(path, "array", np.dtype(array.dtype).name, tuple(array.shape))
 
 
 def static_of(tree: Any) -> list[tuple[Path, str]]:
