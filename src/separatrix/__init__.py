@@ -4,6 +4,7 @@ Public names are loaded on first use, so that the command line answers without i
 """
 
 import importlib
+import threading
 from typing import Any
 
 __version__ = "0.1.0"
@@ -96,13 +97,19 @@ def load_families() -> None:
         importlib.import_module(f"separatrix.{family}")
 
 
+# Two threads that import two of our packages at once could wait for each other.
+_LOCK = threading.RLock()
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
+        with _LOCK:
+            value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
     if name in _SUBMODULES:
-        return importlib.import_module(f"separatrix.{name}")
+        with _LOCK:
+            return importlib.import_module(f"separatrix.{name}")
     raise AttributeError(f"module 'separatrix' has no attribute {name!r}")
 
 
