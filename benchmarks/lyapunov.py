@@ -123,8 +123,7 @@ def ring_rows() -> list[list[Any]]:
     flow, start = entry.build(), 8.0 + np.sin(np.arange(40.0))
 
     def call() -> Any:
-        given = {"times": (0.0, LONG), "step_size": 0.04, "transient": 0.0, "batches": 8}
-        return sx.lyapunov_spectrum(flow, jnp.asarray(start), **given).exponents
+        return sx.lyapunov_spectrum(flow, jnp.asarray(start), times=(0.0, LONG)).exponents
 
     fns = {"separatrix": call, "jitcode": with_jitcode(ring_symbols, start, LONG, 0.16)}
     fns = {name: fn for name, fn in fns.items() if fn is not None}
