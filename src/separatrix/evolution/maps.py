@@ -1,9 +1,8 @@
 r"""The loop over maps: x[n+1] = F(n, x[n]), n = start, ..., start + steps - 1.
 
-One scan advances; a state that stops being finite freezes the orbit at its last good state, so that the outcome can
-say when it broke. Called with concrete values, the scan runs in chunks with the host at their borders: progress, an
-early stop, and rows leaving the scan, at constant memory however long the orbit. Under `jit`, `grad` or `vmap` the
-same scan runs whole.
+A state that stops being finite freezes the orbit at its last good state, so that the outcome can say when it broke. Called
+with concrete values, a loop of traced length runs in chunks with the host at their borders: progress, an early stop, and
+rows that leave it, at constant memory however long the orbit. Under `jit`, `grad` or `vmap` one scan runs whole.
 """
 
 import functools
