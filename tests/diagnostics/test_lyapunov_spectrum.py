@@ -375,3 +375,12 @@ class TestMisuse:
             sx.lyapunov_spectrum(LORENZ, jnp.ones(3), times=(0.0, 1.0), step_size=2.0)
         with pytest.raises(ValueError, match="under jit or vmap"):
             jax.jit(lambda x: sx.lyapunov_spectrum(LORENZ, x).exponents)(jnp.ones(3))
+
+
+def test_of_a_flow_the_number_of_steps_or_the_time_is_kept_as_it_was_said():
+    # Batches are whole: of 20,000 steps less a ninth no more than one interval a batch is left over.
+    counted = sx.lyapunov_spectrum(LORENZ, jnp.ones(3), steps=20_000)
+    number = float(counted.duration / counted.step_size)
+    assert 20_000 * 8 / 9 - 64 * counted.interval <= number <= 20_000 * 8 / 9 + 1
+    timed = sx.lyapunov_spectrum(LORENZ, jnp.ones(3), times=(0.0, 100.0))
+    assert float(timed.duration) == pytest.approx(100.0 * 8 / 9, rel=2e-3)

@@ -190,15 +190,16 @@ def lyapunov_spectrum(
     state, plan, count = plan_of(system, state, count, key=key, method=method, **given)
     if plan.rates is None:
         return _measured(plan, first_block(state, count, plan.start), batches, interval)
-    return _at_a_fitting_step(plan, system, state, count, batches, interval)
+    return _at_a_fitting_step(plan, system, state, count, batches, interval, steps is not None)
 
 
 def _at_a_fitting_step(
-    plan: ExponentPlan, flow: Flow, state: State, count: int, batches: Any, interval: Any
+    plan: ExponentPlan, flow: Flow, state: State, count: int, batches: Any, interval: Any, said: bool
 ) -> LyapunovSpectrum:
     """The transient at the longest step, which tells the error of the method; what counts at the step that this allows.
 
-    If faster parts of the orbit come later, the step is halved until the method errs less than the statistics.
+    If faster parts of the orbit come later, the step is halved until the method errs less than the statistics. A number of
+    steps that was said stays, and the time that they span is what follows from it.
     """
     transient = transient_of(plan)
     span = (plan.steps - transient) * float(plan.step)
@@ -216,7 +217,12 @@ def _at_a_fitting_step(
     step = fitting_step(plan, residual, error, largest)
     halvings = 0
     while True:
-        counted = _counted(plan, flow, state, count, step / 2**halvings, span, origin, batches, interval)
+        size = step / 2**halvings
+        if said:
+            kept = plan._replace(step=size, steps=plan.steps - transient, transient=0)
+            counted = stepping(kept, flow, state, count, plan.method, size, origin)
+        else:
+            counted = _counted(plan, flow, state, count, size, span, origin, batches, interval)
         found = _measured(counted, _restarted(first), batches, interval)
         least = max(_spread(found), _RESOLVED * float(np.max(np.abs(found.exponents))))
         if not abs(float(found.sum_residual)) > least or halvings == _HALVINGS:
