@@ -110,7 +110,7 @@ SEARCHES = {
 
 def main() -> None:
     objective = problem()
-    descent = sx.GradientDescent(objective, STEP_SIZE)
+    descent = sx.optimization.GradientDescent(objective, STEP_SIZE)
     train = eqx.filter_jit(lambda p: sx.evolve(descent, p, steps=STEPS, save="last").final)
     gradient = eqx.filter_jit(jax.grad(lambda p: objective(p)))
     parameters, exact = objective.initial, None

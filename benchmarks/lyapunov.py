@@ -143,7 +143,7 @@ def ring_rows() -> list[list[Any]]:
 
 
 def network_rows(size: int = 512) -> list[list[Any]]:
-    network = sx.random_network(size, 1.5, key=jax.random.key(0))
+    network = sx.recurrent.random_network(size, 1.5, key=jax.random.key(0))
     start = jax.random.normal(jax.random.key(1), (size,))
     matrix = 1.5 * network.weight
 

@@ -82,7 +82,7 @@ def main() -> None:
     @jax.jit
     def ours(rates: Any, starts: Any) -> Any:
         def one(rate: Any, begin: Any) -> Any:
-            return sx.evolve(sx.GradientDescent(objective, rate), begin, steps=STEPS, save="last").final
+            return sx.evolve(sx.optimization.GradientDescent(objective, rate), begin, steps=STEPS, save="last").final
 
         return jax.vmap(one)(rates, starts)
 

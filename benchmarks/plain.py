@@ -123,7 +123,7 @@ def cases() -> dict[str, tuple[dict[str, Any], Any]]:
         },
         lambda: sx.lyapunov_spectrum(ring_flow, ring_start, times=(0.0, 100.0)),
     )
-    network = sx.random_network(512, 1.5, key=jax.random.key(0))
+    network = sx.recurrent.random_network(512, 1.5, key=jax.random.key(0))
     hidden = jax.random.normal(jax.random.key(1), (512,))
 
     def network_step(x: Any) -> Any:

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024)
     size = parser.parse_args().size
     objective, begin = network()
-    bowl = sx.Quadratic(jnp.array([1.0, 4.0], jnp.float32))
+    bowl = sx.optimization.Quadratic(jnp.array([1.0, 4.0], jnp.float32))
     planes = {
         "network": (lambda a, b: LayerwiseDescent(objective, [a, b]), begin, np.geomspace(1.0, 1e3, size), 100),
         "quadratic": (
@@ -60,7 +60,7 @@ def main() -> None:
     }  # fmt: skip
     rows = []
     for name, (build, start, values, steps) in planes.items():
-        found = sx.trainability(build, start, first=values, second=values, steps=steps)
+        found = sx.optimization.trainability(build, start, first=values, second=values, steps=steps)
         if name == "network":
             picture(found)
         border = sx.boundary_dimension(found.trained)

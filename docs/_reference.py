@@ -7,21 +7,30 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import separatrix
 from separatrix import catalogue
 
+MODULES = tuple(
+    f"separatrix.{room}"
+    for room in (
+        "systems", "calculus", "calculus.methods", "evolution", "diagnostics", "optimization", "games", "recurrent",
+        "residual", "diffusion", "training", "data",
+    )
+)  # fmt: skip
+
 
 def write_reference(folder: Path) -> None:
     """Write all pages; one that has not changed keeps its time, so that it is not built again."""
     folder.mkdir(exist_ok=True)
-    modules = {name: names for name, names in separatrix._PUBLIC.items() if names}
-    pages = {name.replace(".", "-"): _module_page(name, names) for name, names in modules.items()}
+    pages = {name.replace(".", "-"): _module_page(name) for name in MODULES}
     listed = "\n".join(pages)
     pages["catalogue"] = _catalogue_page()
     pages["index"] = (
-        "# Reference\n\nEvery public name, as `import separatrix as sx` gives it.\n\n"
+        "# Reference\n\nEvery public name, with the prefix it has after `import separatrix as sx`: nouns, verbs, methods "
+        "and questions are flat, all else is in its family or room.\n\n"
         f"```{{toctree}}\n:maxdepth: 2\n\n{listed}\ncatalogue\n```\n"
     )
     for name, text in pages.items():
@@ -30,14 +39,27 @@ def write_reference(folder: Path) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def _module_page(module: str, names: tuple[str, ...]) -> str:
+def _module_page(module: str) -> str:
     home = importlib.import_module(module)
     opening = _body(inspect.getdoc(home) or "")
-    entries = "\n\n".join(_entry(name, getattr(home, name)) for name in sorted(names, key=str.lower))
-    return f"# {module.removeprefix('separatrix.')}\n\n{opening}\n\n{entries}\n"
+    room = module.removeprefix("separatrix.")
+    flat = set(separatrix.__all__)
+    names = public_names(home)
+    prefixes = {name: "sx" if name in flat else f"sx.{room}" for name in names}
+    entries = "\n\n".join(_entry(name, prefixes[name], getattr(home, name)) for name in sorted(names, key=str.lower))
+    return f"# {room}\n\n{opening}\n\n{entries}\n"
 
 
-def _entry(name: str, value: Any) -> str:
+def public_names(module: ModuleType) -> list[str]:
+    """The classes and functions that a package shows."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", "").startswith("separatrix")
+    ]
+
+
+def _entry(name: str, prefix: str, value: Any) -> str:
     text = _body(inspect.getdoc(value) or "")
     methods = [
         f"- `{method}{_signature(function)}`: {(inspect.getdoc(function) or '').splitlines()[0]}"
@@ -45,7 +67,7 @@ def _entry(name: str, value: Any) -> str:
         if inspect.isclass(value) and not method.startswith("_") and inspect.isfunction(function) and function.__doc__
     ] if inspect.isclass(value) else []  # fmt: skip
     listing = "\n\n**Methods:**\n\n" + "\n".join(methods) if methods else ""
-    return f"## `{name}`\n\n```python\nsx.{name}{_signature(value)}\n```\n\n{text}{listing}"
+    return f"## `{name}`\n\n```python\n{prefix}.{name}{_signature(value)}\n```\n\n{text}{listing}"
 
 
 def _signature(value: Any) -> str:

@@ -321,7 +321,7 @@ def test_heavy_ball_without_friction_is_symplectic_euler():
 
     learning_rate = 0.04
     q, w = STATE
-    ball = sx.HeavyBall(objective, learning_rate, 1.0).step(0, sx.PhasePoint(q, w))
+    ball = sx.optimization.HeavyBall(objective, learning_rate, 1.0).step(0, sx.optimization.PhasePoint(q, w))
     kick = sx.as_flow(lambda state: (state[1], -jax.grad(objective)(state[0])))
     assert_trees_close(tuple(ball), sx.discretize(kick, sx.SymplecticEuler(), learning_rate**0.5).step(0, (q, w)))
 

@@ -9,7 +9,7 @@ import pytest
 import separatrix as sx
 
 FLOW, SDE = sx.as_flow(lambda x: -x), sx.as_sde(lambda x: -x, lambda x: 0.5)
-BOWL = sx.Quadratic(1.0)
+BOWL = sx.optimization.Quadratic(1.0)
 NAN, INF = float("nan"), float("inf")
 
 
@@ -74,7 +74,7 @@ def test_a_grid_takes_methods_of_its_kind():
 
 @pytest.mark.parametrize("order", [-1, True])
 def test_orders_are_whole(order):
-    descent = sx.GradientDescent(BOWL, 0.1)
+    descent = sx.optimization.GradientDescent(BOWL, 0.1)
     with pytest.raises(ValueError, match="modified: order"):
         sx.modified(descent, order)
     with pytest.raises(ValueError, match="diffusion_limit: order"):
@@ -84,25 +84,25 @@ def test_orders_are_whole(order):
 @pytest.mark.parametrize("samples", [1, True])
 def test_samples_are_counted(samples):
     with pytest.raises(ValueError, match="diffusion_limit: samples"):
-        sx.diffusion_limit(sx.GradientDescent(BOWL, 0.1), key=jax.random.key(0), samples=samples)
+        sx.diffusion_limit(sx.optimization.GradientDescent(BOWL, 0.1), key=jax.random.key(0), samples=samples)
 
 
 RATES = {
-    "GradientDescent: step_size": lambda rate: sx.GradientDescent(BOWL, rate),
-    "HeavyBall: learning_rate": lambda rate: sx.HeavyBall(BOWL, rate, 0.9),
-    "Nesterov: learning_rate": lambda rate: sx.Nesterov(BOWL, rate),
-    "Newton: step_size": lambda rate: sx.Newton(BOWL, rate),
-    "GaussNewton: step_size": lambda rate: sx.GaussNewton(lambda p: p, rate),
-    "NaturalGradient: step_size": lambda rate: sx.NaturalGradient(BOWL, lambda p, v: v, rate),
-    "ElasticAveraging: step_size": lambda rate: sx.ElasticAveraging(BOWL, rate, 1.0, 2),
-    "LocalDescent: learning_rate": lambda rate: sx.LocalDescent(BOWL, rate, 2, 2),
-    "Downpour: step_size": lambda rate: sx.Downpour(BOWL, rate, 2),
-    "DelayedDescent: step_size": lambda rate: sx.DelayedDescent(BOWL, rate, 1),
-    "StaleDescent: step_size": lambda rate: sx.StaleDescent(BOWL, rate, 1),
-    "DelayCompensatedDescent: step_size": lambda rate: sx.DelayCompensatedDescent(BOWL, rate, 1, 0.1),
-    "CentralFlow: step_size": lambda rate: sx.CentralFlow(BOWL, rate),
-    "Adam: learning_rate": lambda rate: sx.Adam(BOWL, rate),
-    "SGLD: step_size": lambda rate: sx.SGLD(BOWL, rate, 1.0),
+    "GradientDescent: step_size": lambda rate: sx.optimization.GradientDescent(BOWL, rate),
+    "HeavyBall: learning_rate": lambda rate: sx.optimization.HeavyBall(BOWL, rate, 0.9),
+    "Nesterov: learning_rate": lambda rate: sx.optimization.Nesterov(BOWL, rate),
+    "Newton: step_size": lambda rate: sx.optimization.Newton(BOWL, rate),
+    "GaussNewton: step_size": lambda rate: sx.optimization.GaussNewton(lambda p: p, rate),
+    "NaturalGradient: step_size": lambda rate: sx.optimization.NaturalGradient(BOWL, lambda p, v: v, rate),
+    "ElasticAveraging: step_size": lambda rate: sx.optimization.ElasticAveraging(BOWL, rate, 1.0, 2),
+    "LocalDescent: learning_rate": lambda rate: sx.optimization.LocalDescent(BOWL, rate, 2, 2),
+    "Downpour: step_size": lambda rate: sx.optimization.Downpour(BOWL, rate, 2),
+    "DelayedDescent: step_size": lambda rate: sx.optimization.DelayedDescent(BOWL, rate, 1),
+    "StaleDescent: step_size": lambda rate: sx.optimization.StaleDescent(BOWL, rate, 1),
+    "DelayCompensatedDescent: step_size": lambda rate: sx.optimization.DelayCompensatedDescent(BOWL, rate, 1, 0.1),
+    "CentralFlow: step_size": lambda rate: sx.optimization.CentralFlow(BOWL, rate),
+    "Adam: learning_rate": lambda rate: sx.optimization.Adam(BOWL, rate),
+    "SGLD: step_size": lambda rate: sx.optimization.SGLD(BOWL, rate, 1.0),
 }
 
 
@@ -116,19 +116,25 @@ def test_rates_are_above_zero(name):
 
 
 OTHERS = {
-    "HeavyBall: momentum": (lambda value: sx.HeavyBall(BOWL, 0.1, value), (2.0, -0.1, NAN)),
-    "Nesterov: momentum": (lambda value: sx.Nesterov(BOWL, 0.1, value), (2.0, -0.1, NAN)),
-    "ElasticAveraging: attraction": (lambda value: sx.ElasticAveraging(BOWL, 0.1, value, 2), (-1.0, NAN, INF)),
-    "DelayCompensatedDescent: strength": (lambda value: sx.DelayCompensatedDescent(BOWL, 0.1, 1, value), (-1.0, NAN)),
-    "CentralFlow: resolution": (lambda value: sx.CentralFlow(BOWL, 0.1, value), (0.0, -1.0, NAN)),
-    "CentralFlow: tol": (lambda value: sx.CentralFlow(BOWL, 0.1, tol=value), (0.0, NAN)),
-    "Newton: damping": (lambda value: sx.Newton(BOWL, damping=value), (-1.0, NAN)),
-    "Adam: eps": (lambda value: sx.Adam(BOWL, 0.1, eps=value), (-1e-8, NAN)),
-    "Adam: b1": (lambda value: sx.Adam(BOWL, 0.1, b1=value), (1.0, -0.1, NAN)),
-    "AdamW: weight_decay": (lambda value: sx.AdamW(BOWL, 0.1, weight_decay=value), (-0.1, NAN)),
-    "Lion: weight_decay": (lambda value: sx.Lion(BOWL, 0.1, weight_decay=value), (-0.1, NAN)),
-    "Adagrad: initial_accumulator": (lambda value: sx.Adagrad(BOWL, 0.1, value), (-0.1, NAN)),
-    "RMSprop: eps": (lambda value: sx.RMSprop(BOWL, 0.1, eps=value), (-0.1, NAN)),
+    "HeavyBall: momentum": (lambda value: sx.optimization.HeavyBall(BOWL, 0.1, value), (2.0, -0.1, NAN)),
+    "Nesterov: momentum": (lambda value: sx.optimization.Nesterov(BOWL, 0.1, value), (2.0, -0.1, NAN)),
+    "ElasticAveraging: attraction": (
+        lambda value: sx.optimization.ElasticAveraging(BOWL, 0.1, value, 2),
+        (-1.0, NAN, INF),
+    ),
+    "DelayCompensatedDescent: strength": (
+        lambda value: sx.optimization.DelayCompensatedDescent(BOWL, 0.1, 1, value),
+        (-1.0, NAN),
+    ),
+    "CentralFlow: resolution": (lambda value: sx.optimization.CentralFlow(BOWL, 0.1, value), (0.0, -1.0, NAN)),
+    "CentralFlow: tol": (lambda value: sx.optimization.CentralFlow(BOWL, 0.1, tol=value), (0.0, NAN)),
+    "Newton: damping": (lambda value: sx.optimization.Newton(BOWL, damping=value), (-1.0, NAN)),
+    "Adam: eps": (lambda value: sx.optimization.Adam(BOWL, 0.1, eps=value), (-1e-8, NAN)),
+    "Adam: b1": (lambda value: sx.optimization.Adam(BOWL, 0.1, b1=value), (1.0, -0.1, NAN)),
+    "AdamW: weight_decay": (lambda value: sx.optimization.AdamW(BOWL, 0.1, weight_decay=value), (-0.1, NAN)),
+    "Lion: weight_decay": (lambda value: sx.optimization.Lion(BOWL, 0.1, weight_decay=value), (-0.1, NAN)),
+    "Adagrad: initial_accumulator": (lambda value: sx.optimization.Adagrad(BOWL, 0.1, value), (-0.1, NAN)),
+    "RMSprop: eps": (lambda value: sx.optimization.RMSprop(BOWL, 0.1, eps=value), (-0.1, NAN)),
 }
 
 

@@ -58,9 +58,9 @@ def test_other_starts_are_asked_of_the_same_basins(wells):
 
 
 def test_descent_on_himmelblau_finds_its_four_minima_and_shares_with_honest_errors():
-    descent = sx.GradientDescent(sx.Himmelblau(), 0.01)
+    descent = sx.optimization.GradientDescent(sx.optimization.Himmelblau(), 0.01)
     found = sx.basins(descent, region=square(5.0), resolution=24, steps=600)
-    minima = sx.Himmelblau().minimizers
+    minima = sx.optimization.Himmelblau().minimizers
     distances = np.linalg.norm(np.asarray(found.attractors)[:, None] - minima[None], axis=2)
     assert np.asarray(found.attractors).shape == (4, 2) and np.all(distances.min(axis=1) < 1e-10)
     assert set(found.kinds) == {"fixed point"} and np.all(found.attracting) and found.cautions == ()
@@ -235,8 +235,8 @@ def test_the_edge_of_a_random_map_is_tracked_on_one_noise():
 
 
 def test_states_may_be_pytrees_and_regions_planes_in_them():
-    ball = sx.HeavyBall(sx.DoubleWell(), 0.1, 0.8)
-    embed = lambda p: sx.PhasePoint(p[:1], p[1:])
+    ball = sx.optimization.HeavyBall(sx.optimization.DoubleWell(), 0.1, 0.8)
+    embed = lambda p: sx.optimization.PhasePoint(p[:1], p[1:])
     found = sx.basins(ball, region=square(1.5), resolution=12, embed=embed)
     states = jax.vmap(embed)(found.points)
     again = sx.basins(ball, states)

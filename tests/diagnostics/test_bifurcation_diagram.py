@@ -57,10 +57,10 @@ def test_a_symmetric_observable_does_not_hide_a_two_cycle():
 
 
 def test_descent_past_its_edge_diverges_on_a_bowl_and_alternates_in_a_well():
-    bowl = sx.GradientDescent(sx.Quadratic(4.0), 0.1)
+    bowl = sx.optimization.GradientDescent(sx.optimization.Quadratic(4.0), 0.1)
     found = sx.bifurcation_diagram(bowl, "step_size", jnp.array([0.3, 0.49, 0.51, 0.8]), jnp.array([1.0]))
     assert found.periods.tolist() == [1, 1, -1, -1]
-    well = sx.GradientDescent(sx.DoubleWell(), 0.1)
+    well = sx.optimization.GradientDescent(sx.optimization.DoubleWell(), 0.1)
     branch = sx.continuation(well, "step_size", jnp.array([1.0]), bounds=(0.05, 2.0))
     (flip,) = branch.special
     edge = float(flip.parameter)
@@ -166,7 +166,7 @@ def test_rossler_doubles_as_a_solver_with_events_says():
     # The first doubling lies between 2.5 and 3.5 by the diagram, and is a multiplier -1 of the cycle by continuation.
     guess = run.y_events[0][-1]
     settled = sx.evolve(
-        sx.at_parameter(rossler, "c", 2.5), jnp.asarray(guess), times=(0.0, 400.0), rtol=1e-9, atol=1e-9
+        sx.diagnostics.at_parameter(rossler, "c", 2.5), jnp.asarray(guess), times=(0.0, 400.0), rtol=1e-9, atol=1e-9
     )
     branch = sx.continuation(
         rossler, "c", settled.final, value=2.5, period=5.75, bounds=(2.3, 3.5), steps_per_period=800
@@ -200,35 +200,44 @@ def test_float32_keeps_its_dtype_and_is_told():
 
 
 def test_a_parameter_is_a_leaf_by_name_by_path_or_by_function():
-    ball = sx.HeavyBall(sx.Quadratic(jnp.array([1.0, 2.0])), 0.25, 0.9)
+    ball = sx.optimization.HeavyBall(sx.optimization.Quadratic(jnp.array([1.0, 2.0])), 0.25, 0.9)
     for name in ("friction", lambda system: system.friction):
-        assert float(sx.at_parameter(ball, name, 0.5).friction) == 0.5
-    changed = sx.at_parameter(ball, "objective.curvature", jnp.array([3.0, 4.0]))
+        assert float(sx.diagnostics.at_parameter(ball, name, 0.5).friction) == 0.5
+    changed = sx.diagnostics.at_parameter(ball, "objective.curvature", jnp.array([3.0, 4.0]))
     assert changed.objective.curvature.tolist() == [3.0, 4.0] and float(changed.step_size) == 0.5
-    assert float(sx.at_parameter(LOGISTIC, "function.r", 2.0).step(0, 0.5)) == 0.5
-    assert float(sx.at_parameter(lambda h: sx.GradientDescent(sx.Quadratic(1.0), h), "h", 0.25).step_size) == 0.25
+    assert float(sx.diagnostics.at_parameter(LOGISTIC, "function.r", 2.0).step(0, 0.5)) == 0.5
+    assert (
+        float(
+            sx.diagnostics.at_parameter(
+                lambda h: sx.optimization.GradientDescent(sx.optimization.Quadratic(1.0), h), "h", 0.25
+            ).step_size
+        )
+        == 0.25
+    )
     # A weakly typed leaf takes the dtype of the state; a strong one keeps its own.
-    assert sx.at_parameter(LOGISTIC, "r", 2.0).step(0, jnp.array(0.5, jnp.float32)).dtype == jnp.float32
-    half = sx.at_parameter(LOGISTIC, "r", jnp.array(2.0, jnp.float32))
-    assert sx.at_parameter(half, "r", 3.0).function.r.dtype == jnp.float32
+    assert sx.diagnostics.at_parameter(LOGISTIC, "r", 2.0).step(0, jnp.array(0.5, jnp.float32)).dtype == jnp.float32
+    half = sx.diagnostics.at_parameter(LOGISTIC, "r", jnp.array(2.0, jnp.float32))
+    assert sx.diagnostics.at_parameter(half, "r", 3.0).function.r.dtype == jnp.float32
     # It is a pytree like any other: the derivative in the parameter.
-    slope = jax.grad(lambda r: sx.at_parameter(LOGISTIC, "r", r).step(0, 0.25))(2.0)
+    slope = jax.grad(lambda r: sx.diagnostics.at_parameter(LOGISTIC, "r", r).step(0, 0.25))(2.0)
     assert float(slope) == 0.25 * 0.75
 
 
 def test_misuse_is_told():
     two = sx.compose(sx.as_map(Logistic(2.0)), sx.as_map(Logistic(3.0)))
     with pytest.raises(ValueError, match="several leaves have"):
-        sx.at_parameter(two, "r", 1.0)
+        sx.diagnostics.at_parameter(two, "r", 1.0)
     with pytest.raises(ValueError, match="this one has none: its numbers are in closures"):
-        sx.at_parameter(sx.as_map(lambda x: 2.0 * x), "r", 1.0)
+        sx.diagnostics.at_parameter(sx.as_map(lambda x: 2.0 * x), "r", 1.0)
     with pytest.raises(ValueError, match=r"got shape \(\), expected \(2,\)"):
-        sx.at_parameter(sx.GradientDescent(sx.Quadratic(jnp.ones(2)), 0.1), "curvature", 1.0)
+        sx.diagnostics.at_parameter(
+            sx.optimization.GradientDescent(sx.optimization.Quadratic(jnp.ones(2)), 0.1), "curvature", 1.0
+        )
     with pytest.raises(ValueError, match=r"an array of shape \(2,\), expected one number"):
-        descent = sx.GradientDescent(sx.Quadratic(jnp.ones(2)), 0.1)
+        descent = sx.optimization.GradientDescent(sx.optimization.Quadratic(jnp.ones(2)), 0.1)
         sx.bifurcation_diagram(descent, "curvature", jnp.ones(3), jnp.ones(2))
     with pytest.raises(TypeError, match="a system or a function of one number"):
-        sx.at_parameter(3.0, "r", 1.0)
+        sx.diagnostics.at_parameter(3.0, "r", 1.0)
     with pytest.raises(ValueError, match="expected a vector"):
         sx.bifurcation_diagram(LOGISTIC, "r", 3.0, jnp.array(0.3))
     with pytest.raises(ValueError, match="keep >= 2 max_period"):

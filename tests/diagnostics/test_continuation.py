@@ -204,7 +204,7 @@ def test_lorenz_has_a_pitchfork_and_a_subcritical_hopf_point():
 def test_an_optimiser_meets_its_edge_as_a_period_doubling():
     # Curvature 2 at the minimum of the double well; heavy ball in the convention of PyTorch is stable for eta l < 2 + 2b.
     def ball(eta):
-        return sx.HeavyBall(sx.DoubleWell(), eta, 0.9)
+        return sx.optimization.HeavyBall(sx.optimization.DoubleWell(), eta, 0.9)
 
     start = ball(0.5).init(jnp.array([1.0]))
     branch = sx.continuation(ball, "learning rate", start, value=0.5, bounds=(0.1, 2.5))
@@ -215,7 +215,7 @@ def test_an_optimiser_meets_its_edge_as_a_period_doubling():
 def test_the_two_cycle_of_descent_in_a_double_well_is_its_closed_form():
     # Of a cycle x, y of x - h (x^3 - x): xy = 1/h and x^2 + y^2 = 1 + 1/h, so that its multiplier is 9 - 2 (1 + h)^2:
     # born at h = 1, superstable at 3/sqrt 2 - 1, lost at sqrt 5 - 1.
-    well = sx.GradientDescent(sx.DoubleWell(), 0.9)
+    well = sx.optimization.GradientDescent(sx.optimization.DoubleWell(), 0.9)
     branch = sx.continuation(well, "step_size", jnp.array([1.0]), bounds=(0.5, 1.4))
     cycle = sx.continuation(well, "step_size", sx.switch_branch(branch, 0), bounds=(0.5, 1.4))
     h = np.asarray(cycle.parameters)

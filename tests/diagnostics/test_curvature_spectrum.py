@@ -26,7 +26,7 @@ KEYS = jax.random.split(jax.random.key(7), 200)
 
 @pytest.mark.parametrize("method", ["hutchinson", "hutch++"])
 def test_error_bars_of_the_trace_cover(method):
-    found = jax.vmap(lambda key: sx.trace(BOWL, X, key, 36, method=method))(KEYS)
+    found = jax.vmap(lambda key: sx.diagnostics.trace(BOWL, X, key, 36, method=method))(KEYS)
     z = np.asarray((found.value - SPECTRUM.sum()) / found.standard_error)
     # Two standard errors of a mean of 12 or 36 cover 93 to 95 of 100; the mean of 200 z's is 0 within 3/sqrt(200).
     assert (np.abs(z) < 2).mean() > 0.9 and abs(z.mean()) < 0.25
@@ -35,16 +35,16 @@ def test_error_bars_of_the_trace_cover(method):
 
 def test_hutchinson_has_the_variance_it_should_and_hutch_plus_plus_a_smaller_one():
     # Of signs: 2 (|A|_F^2 - sum A_ii^2) for each probe.
-    plain = jax.vmap(lambda key: sx.trace(BOWL, X, key, 36, method="hutchinson").value)(KEYS)
+    plain = jax.vmap(lambda key: sx.diagnostics.trace(BOWL, X, key, 36, method="hutchinson").value)(KEYS)
     variance = 2 * ((SPECTRUM**2).sum() - (np.diag(BOWL.matrix) ** 2).sum()) / 36
     # A variance from 200 is good to a tenth: three of those.
     assert np.var(plain) == pytest.approx(variance, rel=0.3)
-    better = jax.vmap(lambda key: sx.trace(BOWL, X, key, 36).value)(KEYS)
+    better = jax.vmap(lambda key: sx.diagnostics.trace(BOWL, X, key, 36).value)(KEYS)
     assert np.var(better) < 0.1 * variance
 
 
 def test_a_sketch_of_the_whole_space_is_exact():
-    found = sx.trace(lambda x: x[0] ** 2 - 3 * x[1] ** 2 + x[0] * x[1], jnp.ones(2), jax.random.key(0), 6)
+    found = sx.diagnostics.trace(lambda x: x[0] ** 2 - 3 * x[1] ** 2 + x[0] * x[1], jnp.ones(2), jax.random.key(0), 6)
     assert float(found.value) == pytest.approx(-4.0, abs=1e-12) and float(found.standard_error) == 0.0
 
 
@@ -120,9 +120,9 @@ def test_noise_that_drowns_the_signal_is_told():
 def test_misuse_is_told():
     bowl = lambda x: jnp.sum(x**2)
     with pytest.raises(ValueError, match=r"hutch\+\+, hutchinson"):
-        sx.trace(bowl, jnp.ones(3), KEYS[0], method="exact")
+        sx.diagnostics.trace(bowl, jnp.ones(3), KEYS[0], method="exact")
     with pytest.raises(ValueError, match="at least 6"):
-        sx.trace(bowl, jnp.ones(3), KEYS[0], 3)
+        sx.diagnostics.trace(bowl, jnp.ones(3), KEYS[0], 3)
     with pytest.raises(ValueError, match="at least 1"):
         sx.spectral_density(bowl, jnp.ones(3), KEYS[0], 0)
     with pytest.raises(ValueError, match="how many examples a key draws"):
@@ -135,7 +135,7 @@ def test_figures_show_what_was_found():
     density = sx.spectral_density(BOWL, X, KEYS[0], 4, 12)
     line = sx.plotting.plot(density).axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), np.maximum(density.density, 1e-6 * density.density.max()))
-    found = sx.trace(BOWL, X, KEYS[0], 36)
+    found = sx.diagnostics.trace(BOWL, X, KEYS[0], 36)
     assert sx.plotting.plot(found).axes[0].patches[1].get_height() == pytest.approx(float(found.value))
     scale = sx.noise_scale(noisy(5)[0], jnp.full(6, 2.0), KEYS[0], 40)
     assert "noise scale" in sx.plotting.plot(scale).axes[0].get_title()

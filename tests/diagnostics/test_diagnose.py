@@ -14,7 +14,7 @@ from separatrix.diagnostics import QUESTIONS
 
 
 def descent(step_size):
-    return sx.GradientDescent(sx.Quadratic(jnp.array([1.0, 4.0])), step_size)
+    return sx.optimization.GradientDescent(sx.optimization.Quadratic(jnp.array([1.0, 4.0])), step_size)
 
 
 def test_descent_below_and_past_its_edge():
@@ -71,8 +71,8 @@ def test_chaos_is_found_with_its_exponent():
 
 
 def test_a_field_that_only_turns_is_found():
-    game = sx.Bilinear(1.0)
-    for system in (sx.field(game), sx.SimultaneousDescent(game, 0.1)):
+    game = sx.games.Bilinear(1.0)
+    for system in (sx.games.field(game), sx.games.SimultaneousDescent(game, 0.1)):
         found = sx.diagnose(system, (jnp.array(0.0), jnp.array(0.0)), questions=["field_split"])
         assert found.broken[0].evidence == pytest.approx(1.0, abs=1e-12)
         assert "spiral outward" in found.broken[0].cause
@@ -108,7 +108,7 @@ def test_a_gradient_that_vanishes_is_found_in_a_net_and_not_in_an_optimiser():
 
 @pytest.mark.slow
 def test_points_of_rest_are_counted_by_name():
-    well = sx.limit(sx.GradientDescent(sx.DoubleWell(), 0.1))
+    well = sx.limit(sx.optimization.GradientDescent(sx.optimization.DoubleWell(), 0.1))
     found = sx.diagnose(well, jnp.array([0.1]), questions=["fixed_points"])
     # Of the minima at -1 and 1 the second lies in [-0.9, 1.1]; the maximum at 0 does not count.
     assert found.sound and found.findings[0].evidence == 1
@@ -127,19 +127,19 @@ def test_what_is_asked_unasked():
     def asked(system, state):
         return {q.name for q in QUESTIONS.values() if q.applies(system, state)} - {"survival", "linear_stability"}
 
-    quadratic, pair = sx.Quadratic(jnp.array([1.0, 4.0])), jnp.ones(2)
-    ball = sx.HeavyBall(quadratic, 0.01, 0.9)
-    game, players = sx.Bilinear(1.0), (jnp.array(0.0), jnp.array(0.0))
+    quadratic, pair = sx.optimization.Quadratic(jnp.array([1.0, 4.0])), jnp.ones(2)
+    ball = sx.optimization.HeavyBall(quadratic, 0.01, 0.9)
+    game, players = sx.games.Bilinear(1.0), (jnp.array(0.0), jnp.array(0.0))
     every = {"lyapunov_spectrum", "field_split", "gradient_profile"}
     assert asked(descent(0.1), pair) == every
     # Not Euler's steps: what their field does says nothing of them.
     assert asked(ball, ball.init(0.0 * pair)) == every - {"field_split"}
-    assert asked(sx.AlternatingDescent(game, 0.1), players) == every - {"field_split"}
-    assert asked(sx.SimultaneousDescent(game, 0.1), players) == every
+    assert asked(sx.games.AlternatingDescent(game, 0.1), players) == every - {"field_split"}
+    assert asked(sx.games.SimultaneousDescent(game, 0.1), players) == every
     # One coordinate cannot turn; float32 shadows no orbit; exponents of a law that changes are none.
     assert asked(sx.as_flow(lambda x: -x), jnp.ones(1)) == {"lyapunov_spectrum"}
     assert asked(descent(0.1), pair.astype(jnp.float32)) == every - {"lyapunov_spectrum"}
-    assert asked(sx.VP(), pair) == {"field_split"}
+    assert asked(sx.diffusion.VP(), pair) == {"field_split"}
     assert asked(sx.as_flow(lambda t, x: -t * x), pair) == {"field_split"}
     assert asked(halving(20), pair) == {"gradient_profile"}
 
@@ -178,7 +178,7 @@ def test_a_family_adds_its_findings():
 
     @sx.diagnostics.examine.register
     def _(system: Own, state, *, at=0, key=None):
-        return [sx.Finding("own", 3.0, "<", 2.0, "too large", "Halve it.")]
+        return [sx.diagnostics.Finding("own", 3.0, "<", 2.0, "too large", "Halve it.")]
 
     found = sx.diagnose(Own(), jnp.ones(1), questions=[])
     assert [str(finding) for finding in found.broken] == ["own: 3, must be < 2. Too large. Halve it."]
@@ -189,11 +189,11 @@ def test_a_family_adds_its_findings():
     [("<", 1.0, False), ("<=", 1.0, True), (">", 1.0, False), (">=", 1.0, True), (">=", np.nan, False)],
 )
 def test_relations(relation, evidence, holds):
-    finding = sx.Finding("x", evidence, relation, 1.0, severity="caution")
+    finding = sx.diagnostics.Finding("x", evidence, relation, 1.0, severity="caution")
     assert finding.holds is holds and finding.known is not bool(np.isnan(evidence))
     assert finding.status == ("not known" if np.isnan(evidence) else "holds" if holds else "caution")
     # NaN as a threshold decides nothing either.
-    assert sx.Finding("x", 1.0, relation, np.nan).status == "not known"
+    assert sx.diagnostics.Finding("x", 1.0, relation, np.nan).status == "not known"
 
 
 # A verdict needs an answer, and names what would change it
@@ -262,8 +262,8 @@ def test_numbers_that_are_not_known_decide_nothing():
 
     @sx.diagnostics.examine.register
     def _(system: Half, state, *, at=0, key=None):
-        known = [sx.Finding("b", 1.0, "<", 2.0)] if at else []
-        return [sx.Finding("a", np.nan, "<", 2.0, "it broke", "Mend it."), *known]
+        known = [sx.diagnostics.Finding("b", 1.0, "<", 2.0)] if at else []
+        return [sx.diagnostics.Finding("a", np.nan, "<", 2.0, "it broke", "Mend it."), *known]
 
     alone, beside = (sx.diagnose(Half(), jnp.ones(1), questions=[], at=at) for at in (0, 1))
     assert alone.verdict == "not examined; but a: not known (it broke)" and alone.exit_code == 1
@@ -307,7 +307,7 @@ def test_a_turning_field_names_the_step_size_at_which_euler_leaves():
 
 
 def test_blocks_that_do_nothing_are_examined():
-    found = sx.diagnose(sx.ResNet(lambda x: 0 * x, 0.25), jnp.ones(2), questions=["survival"])
+    found = sx.diagnose(sx.residual.ResNet(lambda x: 0 * x, 0.25), jnp.ones(2), questions=["survival"])
     assert found.sound and [finding.evidence for finding in found.findings] == [4.0 * 50, 0.0, 0.0]
 
 
@@ -324,9 +324,9 @@ def test_a_state_of_whole_numbers_is_asked_what_it_can_be():
 
 def test_misuse_is_told():
     with pytest.raises(ValueError, match=r"'severe', expected one of \"broken\", \"caution\""):
-        sx.Finding("x", 1.0, "<", 2.0, severity="severe")
+        sx.diagnostics.Finding("x", 1.0, "<", 2.0, severity="severe")
     with pytest.raises(ValueError, match="relation"):
-        sx.Finding("x", 1.0, "==", 2.0)
+        sx.diagnostics.Finding("x", 1.0, "==", 2.0)
     with pytest.raises(ValueError, match=r"'stability', expected one of: survival, linear_stability"):
         sx.diagnose(descent(0.1), jnp.zeros(2), questions=["stability"])
     with pytest.raises(TypeError, match="as_map, as_flow or as_sde"):
@@ -356,7 +356,7 @@ def test_command_line_takes_a_system_of_ones_own(capsys, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "own_system.py").write_text(
         "import jax.numpy as jnp, separatrix as sx\n"
-        "def build():\n    return sx.GradientDescent(sx.Quadratic(1.0), 2.5), jnp.zeros(1)\n"
+        "def build():\n    return sx.optimization.GradientDescent(sx.optimization.Quadratic(1.0), 2.5), jnp.zeros(1)\n"
         "nothing = 3\n"
     )
     assert main(["diagnose", "own_system:build", "--question", "linear_stability"]) == 0

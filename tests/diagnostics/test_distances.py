@@ -10,7 +10,7 @@ import scipy.special
 import scipy.stats
 
 import separatrix as sx
-from separatrix.diagnostics.distances import KINDS, _samples
+from separatrix.diagnostics.samples import KINDS, _samples
 
 DEVIATIONS = 4.0
 SEED = 11
@@ -307,7 +307,7 @@ def test_error_of_frechet_is_that_of_two_normal_laws_in_one_dimension():
 
 def test_principal_features_are_centred_and_uncorrelated_with_falling_spread():
     data = np.random.default_rng(1).standard_normal((400, 6)) @ np.diag([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) + 7.0
-    features = sx.principal_features(data, 4)(data)
+    features = sx.diagnostics.principal_features(data, 4)(data)
     top = np.linalg.eigvalsh(np.cov(data, rowvar=False))[::-1][:4]
     np.testing.assert_allclose(np.cov(features, rowvar=False), np.diag(top), atol=1e-10)
     np.testing.assert_allclose(features.mean(axis=0), 0.0, atol=1e-10)
@@ -322,7 +322,9 @@ def test_frechet_of_known_moments_in_named_features():
     means, spreads = np.array([1.0, -2.0, 0.5]), np.array([0.5, 2.0, 3.0])
     found = sx.frechet_distance(means + spreads * white, white, key=KEY, features=lambda x: 2 * x, permutations=0)
     assert float(found.value) == pytest.approx(4 * (np.sum(means**2) + np.sum((spreads - 1) ** 2)), rel=1e-8)
-    named = sx.frechet_distance(white, white + 1, key=KEY, features=sx.principal_features(white, 2), permutations=0)
+    named = sx.frechet_distance(
+        white, white + 1, key=KEY, features=sx.diagnostics.principal_features(white, 2), permutations=0
+    )
     assert "2 principal components" in str(named)
 
 
@@ -381,7 +383,7 @@ def test_misuse_is_told():
     with pytest.raises(ValueError, match="some of sliced_wasserstein_1"):
         sx.distances(x, y, key=KEY, kinds=("wasserstein",))
     with pytest.raises(ValueError, match="at most 3"):
-        sx.principal_features(x, 5)
+        sx.diagnostics.principal_features(x, 5)
 
 
 BAD = {
@@ -440,9 +442,9 @@ def test_counts_and_settings_out_of_range_are_told():
     with pytest.raises(ValueError, match="projections\n  got 0"):
         sx.sliced_wasserstein(x, y, key=KEY, projections=0)
     with pytest.raises(ValueError, match=r"reference\[0, 0\]\n  got nan"):
-        sx.principal_features(np.full((5, 2), np.nan), 1)
+        sx.diagnostics.principal_features(np.full((5, 2), np.nan), 1)
     with pytest.raises(ValueError, match="points of 2 numbers, expected 3"):
-        sx.principal_features(x, 1)(y[:, :2])
+        sx.diagnostics.principal_features(x, 1)(y[:, :2])
 
 
 def test_figures_show_the_value_beside_permuted_labels():

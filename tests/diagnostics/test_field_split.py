@@ -12,24 +12,31 @@ KEY = jax.random.key(0)
 
 
 def test_a_bilinear_game_only_turns_and_descent_only_falls():
-    game = sx.field_split(sx.field(sx.Bilinear(jnp.array([[1.0, 2.0], [0.0, 3.0]]))), (jnp.ones(2), jnp.ones(2)))
+    game = sx.field_split(
+        sx.games.field(sx.games.Bilinear(jnp.array([[1.0, 2.0], [0.0, 3.0]]))), (jnp.ones(2), jnp.ones(2))
+    )
     # A = ((0, -M), (M^T, 0)): |A|^2 = 2 |M|^2.
     assert float(game.index) == 1.0 and float(game.antisymmetric) == 2 * 14.0 and not game.conservative
-    fall = sx.field_split(sx.GradientDescent(sx.Himmelblau(), 0.1), jnp.array([1.0, -2.0]), key=KEY, radii=(0.1, 1.0))
+    fall = sx.field_split(
+        sx.optimization.GradientDescent(sx.optimization.Himmelblau(), 0.1),
+        jnp.array([1.0, -2.0]),
+        key=KEY,
+        radii=(0.1, 1.0),
+    )
     assert float(fall.index) < 1e-28 and fall.conservative and fall.cautions == ()
     assert np.all(np.abs(fall.circulations) <= fall.circulation_errors)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.3, 2.0])
 def test_dirac_gan_with_its_penalty(penalty):
-    found = sx.field_split(sx.field(sx.DiracGAN(penalty)), asarrays((0.0, 0.0)))
+    found = sx.field_split(sx.games.field(sx.games.DiracGAN(penalty)), asarrays((0.0, 0.0)))
     assert float(found.index) == pytest.approx(0.5 / (0.5 + penalty**2), abs=1e-14)
     assert float(found.divergence) == pytest.approx(-penalty, abs=1e-15)
 
 
 def test_consensus_adds_a_fall_to_the_turn():
     # v - g grad |v|^2/2 on x y: J = ((-g, -1), (1, -g)).
-    consensus = sx.ConsensusDescent(sx.Bilinear(1.0), 0.1, strength=0.5)
+    consensus = sx.games.ConsensusDescent(sx.games.Bilinear(1.0), 0.1, strength=0.5)
     found = sx.field_split(consensus, asarrays((1.0, 0.5)))
     assert float(found.index) == pytest.approx(1 / (1 + 0.25), abs=1e-14)
 
@@ -131,10 +138,10 @@ def test_helmholtz_on_a_box_returns_what_was_put_in():
 
 
 def test_helmholtz_of_a_gradient_and_of_a_game():
-    descent = sx.GradientDescent(sx.Himmelblau(), 0.1)
+    descent = sx.optimization.GradientDescent(sx.optimization.Himmelblau(), 0.1)
     assert float(sx.helmholtz(descent, ((-5.0, -5.0), (5.0, 5.0)), resolution=12).shares[1]) < 1e-24
     game = sx.helmholtz(
-        sx.field(sx.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=12
+        sx.games.field(sx.games.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=12
     )
     assert float(game.shares[0]) < 1e-24
 
@@ -175,11 +182,11 @@ def test_misuse_is_told():
 
 
 def test_figures_show_the_index_and_every_part():
-    found = sx.field_split(sx.field(sx.DiracGAN(1.0)), asarrays((0.0, 0.0)))
+    found = sx.field_split(sx.games.field(sx.games.DiracGAN(1.0)), asarrays((0.0, 0.0)))
     bars = sx.plotting.plot(found).axes[0].patches
     np.testing.assert_allclose([bar.get_height() for bar in bars], [2 / 3, 1 / 3], atol=1e-12)
     parts = sx.helmholtz(
-        sx.field(sx.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=10
+        sx.games.field(sx.games.Bilinear(1.0)), ((-1.0, -1.0), (1.0, 1.0)), like=asarrays((0.0, 0.0)), resolution=10
     )
     assert [axes.get_title().split(":")[0] for axes in sx.plotting.plot(parts).axes] == [
         "gradient",

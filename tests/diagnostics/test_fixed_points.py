@@ -50,7 +50,7 @@ def himmelblau_by_elimination():
 
 
 def test_all_nine_critical_points_of_himmelblau_as_fixed_points_of_descent():
-    found = sx.fixed_points(sx.GradientDescent(sx.Himmelblau(), 0.01), region=box(-6.0, 6.0))
+    found = sx.fixed_points(sx.optimization.GradientDescent(sx.optimization.Himmelblau(), 0.01), region=box(-6.0, 6.0))
     truth = himmelblau_by_elimination()
     assert len(truth) == 9
     points, kinds, spectra = by_place(found)
@@ -115,8 +115,15 @@ def test_centre_and_saddle_of_the_pendulum_and_what_lies_outside_is_left_out():
 @pytest.mark.parametrize(
     ("system", "low", "high", "truth", "kind", "spectrum"),
     [
-        (sx.field(sx.DiracGAN(0.5)), (-1.0, -1.0), (1.0, 1.0), [0, 0], "stable focus", -0.25 + 1j * np.sqrt(3) / 4),
-        (sx.field(sx.Bilinear()), (-1.0, -1.0), (1.0, 1.0), [0, 0], "centre", 1j),
+        (
+            sx.games.field(sx.games.DiracGAN(0.5)),
+            (-1.0, -1.0),
+            (1.0, 1.0),
+            [0, 0],
+            "stable focus",
+            -0.25 + 1j * np.sqrt(3) / 4,
+        ),
+        (sx.games.field(sx.games.Bilinear()), (-1.0, -1.0), (1.0, 1.0), [0, 0], "centre", 1j),
         (sx.catalogue.entry("lotka-volterra").build(), *box(0.5, 6.0), [3.0, 1.5], "centre", 1j * np.sqrt(4.5)),
     ],
     ids=["dirac", "bilinear", "lotka-volterra"],
@@ -153,7 +160,7 @@ def test_a_thousand_units_without_a_matrix():
 def test_rest_of_a_random_network_of_a_thousand_units_past_its_edge():
     # At 0 the Jacobian is g J: full, far from normal, eigenvalues on a disc of radius g > 1 that holds 1, where Newton's
     # linear systems are worst conditioned.
-    network = sx.random_network(1000, 1.5, key=jax.random.key(0))
+    network = sx.recurrent.random_network(1000, 1.5, key=jax.random.key(0))
     found = sx.fixed_points(network, 1e-3 * jax.random.normal(jax.random.key(1), (1, 1000)), count=2)
     assert float(found.residuals.max()) < 1e-10
     np.testing.assert_allclose(found.coordinates, np.zeros((1, 1000)), atol=1e-8)

@@ -84,7 +84,7 @@ def test_a_gradient_that_comes_back_has_not_vanished():
 
 
 def test_a_costate_is_the_gradient_of_the_loss():
-    cell = sx.Elman(3, 8, key=jax.random.key(0))
+    cell = sx.recurrent.Elman(3, 8, key=jax.random.key(0))
     driven = sx.from_cell(cell, jax.random.normal(jax.random.key(1), (5, 3)))
     start = 0.3 * jnp.ones(8)
     loss = lambda x: jnp.sum(jnp.sin(x))

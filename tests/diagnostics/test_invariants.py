@@ -110,7 +110,7 @@ def test_an_event_is_an_end():
 
 
 def test_volume_of_heavy_ball_contracts_by_its_momentum_a_coordinate():
-    ball = sx.HeavyBall(sx.Himmelblau(), learning_rate=1e-3, momentum=0.9)
+    ball = sx.optimization.HeavyBall(sx.optimization.Himmelblau(), learning_rate=1e-3, momentum=0.9)
     path = sx.evolve(ball, ball.init(jnp.array([1.0, 2.0])), steps=50)
     found = sx.volume_drift(ball, path)
     # d = 2: (1 - a h)^2 = 0.81 a step; the limit contracts by exp(-2 a h).
@@ -139,7 +139,7 @@ def test_symplectic_conformal_and_neither():
     # Euler: J = 1 + h A with A Hamiltonian, so J^T O J - O = h^2 A^T O A, of order h^2.
     steps = [sx.symplecticity(sx.discretize(well, sx.Euler(), h), state).defect for h in (0.1, 0.05)]
     assert float(steps[0] / steps[1]) == pytest.approx(4.0, rel=1e-9)
-    ball = sx.HeavyBall(sx.Himmelblau(), learning_rate=1e-3, momentum=0.9)
+    ball = sx.optimization.HeavyBall(sx.optimization.Himmelblau(), learning_rate=1e-3, momentum=0.9)
     found = sx.symplecticity(ball, ball.init(jnp.array([1.0, 2.0])))
     assert float(found.factor) == pytest.approx(0.9, abs=1e-14) and float(found.conformal_defect) < 1e-14
     assert float(found.determinant) == pytest.approx(0.81, abs=1e-13)
@@ -177,7 +177,7 @@ def test_misuse_is_told():
         sx.invariants(run(oscillator(), sx.Euler(), 2), energy)
     with pytest.raises(ValueError, match=r"jax\.vmap"):
         sx.invariants(jax.vmap(lambda q: run_from(q))(jnp.ones(3)), energy)
-    descent = sx.GradientDescent(sx.Quadratic(1.0), 0.1)
+    descent = sx.optimization.GradientDescent(sx.optimization.Quadratic(1.0), 0.1)
     with pytest.raises(ValueError, match=r"one step of 0\.1 between rows"):
         sx.volume_drift(descent, sx.evolve(descent, jnp.ones(2), steps=20, save=2))
     with pytest.raises(ValueError, match="two equal halves"):

@@ -21,7 +21,7 @@ def linear_flow(matrix):
 
 def test_spectrum_of_the_dirac_gan_at_rest_is_the_closed_form():
     gamma = 0.5
-    found = sx.linear_stability(sx.field(sx.DiracGAN(gamma)), asarrays((0.0, 0.0)))
+    found = sx.linear_stability(sx.games.field(sx.games.DiracGAN(gamma)), asarrays((0.0, 0.0)))
     root = np.emath.sqrt(gamma**2 / 4 - 1 / 4)
     np.testing.assert_allclose(found.spectrum, [-gamma / 2 + root, -gamma / 2 - root], atol=1e-12)
     assert found.verdict == "stable"
@@ -31,9 +31,9 @@ def test_spectrum_of_the_dirac_gan_at_rest_is_the_closed_form():
     ("system", "verdict", "radius"),
     [
         # Momentum 0.9 on curvature l: multipliers are the roots of z^2 - (1.9 - h l) z + 0.9, stable for h l < 3.8.
-        (sx.HeavyBall(sx.Quadratic(1.0), 3.7, 0.9), "stable", np.sqrt(0.9)),
-        (sx.HeavyBall(sx.Quadratic(1.0), 3.9, 0.9), "unstable", None),
-        (sx.HeavyBall(sx.Quadratic(1.0), 0.5, 1.0), "neutral", 1.0),
+        (sx.optimization.HeavyBall(sx.optimization.Quadratic(1.0), 3.7, 0.9), "stable", np.sqrt(0.9)),
+        (sx.optimization.HeavyBall(sx.optimization.Quadratic(1.0), 3.9, 0.9), "unstable", None),
+        (sx.optimization.HeavyBall(sx.optimization.Quadratic(1.0), 0.5, 1.0), "neutral", 1.0),
     ],
 )
 def test_heavy_ball_is_stable_below_its_edge(system, verdict, radius):
@@ -245,10 +245,10 @@ def test_a_game_on_a_sample_takes_the_key_it_asks_for():
     game = sx.sampled(lambda p, b, *, key: (jnp.mean(b) * p[0] * p[1] + 0 * jax.random.normal(key),
                                             -jnp.mean(b) * p[0] * p[1]), data, batch_size=1, model=players)  # fmt: skip
     with pytest.raises(TypeError):
-        sx.linear_stability(sx.field(game), players)
+        sx.linear_stability(sx.games.field(game), players)
     turned = set()
     for seed in range(8):
-        for system in (sx.field(game), sx.limit(sx.SimultaneousDescent(game, 0.1))):
+        for system in (sx.games.field(game), sx.limit(sx.games.SimultaneousDescent(game, 0.1))):
             found = sx.linear_stability(system, players, key=jax.random.key(seed))
             turned.add(round(float(found.spectrum[0].imag), 12))
     assert turned <= {1.0, 2.0, 3.0} and len(turned) > 1

@@ -194,7 +194,7 @@ class TestForms:
         import optax
 
         descent = optax.sgd(optax.constant_schedule(0.1), momentum=0.9)
-        map = sx.from_optax(sx.Quadratic(jnp.array([1.0, 2.0])), descent)
+        map = sx.from_optax(sx.optimization.Quadratic(jnp.array([1.0, 2.0])), descent)
         found = sx.lyapunov_spectrum(map, map.init(jnp.ones(2)), steps=3000, transient=500)
         # Roots of z^2 - (1.9 - 0.1 l) z + 0.9 are complex for both: every modulus is sqrt(0.9).
         np.testing.assert_allclose(found.exponents, 0.5 * np.log(0.9), atol=2e-3)

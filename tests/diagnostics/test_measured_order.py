@@ -86,7 +86,7 @@ def test_a_method_that_depends_on_time_sees_the_right_time():
 
 
 def test_gradient_descent_approaches_its_limit_at_one_and_its_modified_flow_at_two():
-    descent = sx.GradientDescent(sx.Rosenbrock(), 1e-3)
+    descent = sx.optimization.GradientDescent(sx.optimization.Rosenbrock(), 1e-3)
     start = jnp.array([-0.5, 0.5])
     for flow, order in ((sx.limit(descent), 1), (sx.modified(descent), 2)):
         found = sx.measured_order(descent, flow, start, end=0.5)
@@ -95,13 +95,13 @@ def test_gradient_descent_approaches_its_limit_at_one_and_its_modified_flow_at_t
 
 
 def test_heavy_ball_keeps_its_friction_while_the_step_falls():
-    ball = sx.HeavyBall(sx.Quadratic(1.0), learning_rate=0.01, momentum=0.9)
+    ball = sx.optimization.HeavyBall(sx.optimization.Quadratic(1.0), learning_rate=0.01, momentum=0.9)
     found = sx.measured_order(ball, sx.limit(ball), ball.init(jnp.array([1.0])), end=2.0)
     assert float(found.order) == pytest.approx(1.0, abs=0.1)
 
 
 def test_the_wrong_flow_has_no_order_and_is_told():
-    descent = sx.GradientDescent(sx.Quadratic(1.0), 0.1)
+    descent = sx.optimization.GradientDescent(sx.optimization.Quadratic(1.0), 0.1)
     other = sx.as_flow(lambda x: -1.01 * x)
     found = sx.measured_order(sx.Euler(), other, jnp.array([1.0]), exact=lambda t: jnp.exp(-t)[None])
     assert abs(float(found.slopes[-1])) < 0.5 and any("states order 1" in text for text in found.cautions)
@@ -113,7 +113,7 @@ def test_window_leaves_out_what_is_not_asymptotic_and_what_is_rounding():
     rng = np.random.default_rng(0)
     # Order 3 with a second term that rules above h = 1/4, over a floor of 1e-9 with unit scatter.
     errors = h**3 + 40 * h**6 + 1e-9 * np.abs(rng.standard_normal(12))
-    found = sx.fit_order(h, errors, floor=1e-9)
+    found = sx.diagnostics.fit_order(h, errors, floor=1e-9)
     window = np.asarray(found.window)
     assert not window[:3].any() and window[5:8].all() and not window[10:].any()
     assert float(found.order) == pytest.approx(3.0, abs=0.05)
@@ -124,7 +124,7 @@ def test_window_leaves_out_what_is_not_asymptotic_and_what_is_rounding():
 def test_order_of_errors_given_in_any_sequence_is_the_least_squares_slope():
     h = np.array([0.1, 0.4, 0.2, 0.05])
     errors = 2 * h**1.5 * np.exp(0.01 * np.array([1, -1, 1, -1]))
-    found = sx.fit_order(h, errors)
+    found = sx.diagnostics.fit_order(h, errors)
     line, covariance = np.polyfit(np.log(h), np.log(errors), 1, cov="unscaled")
     residual = np.log(errors) - np.polyval([*line], np.log(h))
     assert bool(jnp.all(found.window)) and float(found.order) == pytest.approx(line[0], rel=1e-12)
@@ -134,7 +134,7 @@ def test_order_of_errors_given_in_any_sequence_is_the_least_squares_slope():
 def test_error_of_the_order_from_errors_of_the_errors():
     """Independent 2 % errors on five halvings: var p = sum w^2 0.02^2 = 0.02^2/Sxx."""
     h = 0.5 ** np.arange(5.0)
-    found = sx.fit_order(h, h**2, errors_error=0.02 * h**2)
+    found = sx.diagnostics.fit_order(h, h**2, errors_error=0.02 * h**2)
     x = np.log(h)
     assert float(found.order_error) == pytest.approx(0.02 / np.sqrt(np.sum((x - x.mean()) ** 2)), rel=1e-12)
 
@@ -233,7 +233,7 @@ def test_a_run_that_blows_up_is_left_out_and_told():
 
 def test_steps_are_found_between_rounding_and_what_is_not_resolved():
     """At T/8 a slow field is exact to rounding under RK4, and a fast one is not resolved: others are taken unasked."""
-    slow = sx.NeuralODE(eqx.nn.MLP(2, 2, 8, 1, jax.nn.tanh, key=jax.random.key(0)))
+    slow = sx.residual.NeuralODE(eqx.nn.MLP(2, 2, 8, 1, jax.nn.tanh, key=jax.random.key(0)))
     fast = sx.as_flow(lambda x: 300 * jnp.stack([x[1], -x[0]]))
     for flow, start in ((slow, jnp.ones(2)), (fast, jnp.array([1.0, 0.0]))):
         found = sx.measured_order(sx.RK4(), flow, start)
@@ -293,7 +293,7 @@ def test_settings_out_of_range_are_told():
         sx.measured_order(sx.RK4(), flow, jnp.array([np.nan]))
     for sizes, words in (([0.1, 0.2, -0.4], "positive numbers"), ([0.1, 0.1, 0.2], "different ones")):
         with pytest.raises(ValueError, match=words):
-            sx.fit_order(sizes, [1.0, 2.0, 3.0])
+            sx.diagnostics.fit_order(sizes, [1.0, 2.0, 3.0])
 
 
 def test_misuse_is_told():
@@ -314,12 +314,12 @@ def test_misuse_is_told():
     with pytest.raises(TypeError, match="a method for an SDE"):
         sx.measured_order(sx.RK4(), GROWTH, start, kind="weak", key=jax.random.key(0))
     with pytest.raises(ValueError, match="three or more"):
-        sx.fit_order([0.1, 0.2], [1.0, 2.0])
+        sx.diagnostics.fit_order([0.1, 0.2], [1.0, 2.0])
 
 
 def test_the_figure_shows_every_error_and_the_fitted_line():
     h = 0.5 ** np.arange(6.0)
-    found = sx.fit_order(h, h**2 + 3 * h**5, stated=2.0)
+    found = sx.diagnostics.fit_order(h, h**2 + 3 * h**5, stated=2.0)
     axes = sx.plotting.plot(found).axes[0]
     points = np.concatenate([line.get_xdata() for line in axes.lines if line.get_marker() == "o"])
     assert set(np.round(points, 12)) == set(np.round(h, 12))

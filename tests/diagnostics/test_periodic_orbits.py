@@ -96,7 +96,7 @@ def lessard_cycle():
 def test_heavy_ball_with_the_best_tuning_for_quadratics_has_a_stable_cycle_of_three():
     exact = lessard_cycle()
     assert exact[0] > 2 and exact[1] < 1 and exact[2] < 1
-    ball = sx.HeavyBall(lessard, learning_rate=1 / 9, momentum=4 / 9)
+    ball = sx.optimization.HeavyBall(lessard, learning_rate=1 / 9, momentum=4 / 9)
     path = sx.evolve(ball, ball.init(jnp.array([3.3])), steps=60).states
     found = sx.periodic_orbits(ball, jax.tree.map(lambda leaf: leaf[-8:], path), period=3)
     assert found.periods.tolist() == [3] and found.kinds == ["stable cycle"] and int(found.failed) == 0

@@ -48,7 +48,7 @@ def test_heavy_ball_turns_as_its_multipliers_say():
     # z^2 - (1 + b - eta l) z + b = 0: z = sqrt(b) e^{i theta}, cos theta = (1 + b - eta l)/(2 sqrt b). Without friction
     # (b = 1) the orbit neither grows nor decays.
     eta, curvature = 0.3, 1.0
-    ball = sx.HeavyBall(sx.Quadratic(curvature), eta, 1.0)
+    ball = sx.optimization.HeavyBall(sx.optimization.Quadratic(curvature), eta, 1.0)
     start = ball.init(jnp.array([1.0]))
     found = sx.rotation_number(ball, start, steps=4000, angle=lambda s: jnp.arctan2(s.velocity[0], s.position[0]))
     theta = np.arccos((2 - eta * curvature) / 2)

@@ -14,7 +14,7 @@ def findings(process, state):
 
 @pytest.mark.parametrize("horizon", [1.0, 9.0, 81.0])
 def test_brownian_prior_from_unit_data(horizon):
-    divergence, missing = findings(sx.Brownian(horizon), jnp.array([1.0, -1.0]))
+    divergence, missing = findings(sx.diffusion.Brownian(horizon), jnp.array([1.0, -1.0]))
     # N(0, 1 + T) against N(0, T): (1/T - ln(1 + 1/T))/2 nats; the bound's term is 1/(2T). The reversal ends at T/(1 + T).
     assert divergence.evidence == pytest.approx(0.5 * (1 / horizon - np.log1p(1 / horizon)), rel=1e-12)
     assert f"at most {1 / (2 * horizon):.3g} of any" in divergence.name
@@ -22,7 +22,7 @@ def test_brownian_prior_from_unit_data(horizon):
     assert divergence.holds is (horizon > 1.0) and missing.holds is (horizon == 81.0)
 
 
-PROCESSES = {"VP": sx.VP(0.1, 2.0), "VE": sx.VE(0.1, 3.0), "Brownian": sx.Brownian(4.0)}
+PROCESSES = {"VP": sx.diffusion.VP(0.1, 2.0), "VE": sx.diffusion.VE(0.1, 3.0), "Brownian": sx.diffusion.Brownian(4.0)}
 
 
 def divergence_from_prior(process, density, reach):
@@ -58,8 +58,8 @@ def test_of_data_that_are_not_normal_the_divergence_lies_between_it_and_the_boun
 
 
 def test_missing_variance_is_what_the_flow_loses():
-    process, spread = sx.Brownian(2.0), 0.8
-    normal = sx.GaussianMixture([1.0], [[0.0]], [spread])
+    process, spread = sx.diffusion.Brownian(2.0), 0.8
+    normal = sx.diffusion.GaussianMixture([1.0], [[0.0]], [spread])
     flow = sx.reverse(sx.probability_flow(process, normal.score_under(process)), horizon=2.0)
     factor = sx.evolve(flow, jnp.ones(1), times=(0.0, 2.0), rtol=1e-10, atol=1e-12, save="last").final.item()
     missing = findings(process, jnp.array([spread]))[1]
@@ -67,6 +67,6 @@ def test_missing_variance_is_what_the_flow_loses():
 
 
 def test_the_usual_schedules_are_sound():
-    for process in (sx.VP(), sx.VE()):
+    for process in (sx.diffusion.VP(), sx.diffusion.VE()):
         assert all(found.holds for found in findings(process, jnp.array([1.0, -0.5])))
-    assert "later horizon" in findings(sx.Brownian(1.0), jnp.ones(2))[0].remedy
+    assert "later horizon" in findings(sx.diffusion.Brownian(1.0), jnp.ones(2))[0].remedy

@@ -10,15 +10,15 @@ from scipy.stats import norm
 
 import separatrix as sx
 
-PAIR = sx.GaussianMixture([0.3, 0.7], [[-2.0], [1.0]], [0.5, 1.0])
-PROCESSES = {"vp": sx.VP(), "ve": sx.VE(0.05, 20.0), "brownian": sx.Brownian(2.0)}
+PAIR = sx.diffusion.GaussianMixture([0.3, 0.7], [[-2.0], [1.0]], [0.5, 1.0])
+PROCESSES = {"vp": sx.diffusion.VP(), "ve": sx.diffusion.VE(0.05, 20.0), "brownian": sx.diffusion.Brownian(2.0)}
 EACH = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
 
 
 def ddim(process, score, x, times, method=None):
     """`method` (Euler, which is DDIM) down the times, in y = x/alpha against s = sigma/alpha."""
     alphas, sigmas = process.marginal(jnp.asarray(times))
-    steps = sx.on_grid(sx.DenoisingFlow(process, score), method or sx.Euler(), sigmas / alphas)
+    steps = sx.on_grid(sx.diffusion.DenoisingFlow(process, score), method or sx.Euler(), sigmas / alphas)
     return alphas[-1] * sx.evolve(steps, x / alphas[0], save="last").final
 
 
@@ -36,7 +36,7 @@ def test_euler_on_uneven_steps_is_ddim(process):
 
 def test_ddim_on_standard_normal_data_is_a_product_of_cosines():
     # noise = sigma x: with alpha = cos(a), sigma = sin(a), each step multiplies by cos(a' - a).
-    process, times = sx.VP(), jnp.linspace(1.0, 1e-3, 21)
+    process, times = sx.diffusion.VP(), jnp.linspace(1.0, 1e-3, 21)
     alpha, sigma = process.marginal(times)
     factor = jnp.prod(jnp.cos(jnp.diff(jnp.arctan2(sigma, alpha))))
     found = ddim(process, lambda t, x: -x, jnp.array([[2.0]]), times)
@@ -45,10 +45,10 @@ def test_ddim_on_standard_normal_data_is_a_product_of_cosines():
 
 @pytest.mark.parametrize(("method", "order"), [(sx.Euler(), 1), (sx.Heun(), 2)], ids=["ddim", "heun"])
 def test_orders_from_the_prior_to_the_data(method, order):
-    score, start = PAIR.score_under(sx.VP()), jnp.array([[0.7], [-1.9], [0.1]])
+    score, start = PAIR.score_under(sx.diffusion.VP()), jnp.array([[0.7], [-1.9], [0.1]])
 
     def run(method, steps):
-        return ddim(sx.VP(), score, start, np.linspace(1.0, 0.05, steps + 1), method)
+        return ddim(sx.diffusion.VP(), score, start, np.linspace(1.0, 0.05, steps + 1), method)
 
     truth, counts = run(sx.RK4(), 4000), np.array([200, 400, 800])
     errors = [float(jnp.abs(run(method, n) - truth).max()) for n in counts]
@@ -63,14 +63,14 @@ def test_denoising_flow_is_the_probability_flow_in_another_clock(process):
     rate = jax.grad(lambda t: process.marginal(t)[1] / process.marginal(t)[0])(t)
     direct = (sx.probability_flow(process, score).velocity(t, x) - process.drift(t, x)) / alpha
     np.testing.assert_allclose(
-        rate * sx.DenoisingFlow(process, score).velocity(sigma / alpha, x / alpha), direct, rtol=1e-9
+        rate * sx.diffusion.DenoisingFlow(process, score).velocity(sigma / alpha, x / alpha), direct, rtol=1e-9
     )
 
 
 @pytest.mark.parametrize("method", [sx.EulerMaruyama(), sx.Heun()], ids=["sde", "ode"])
 def test_samples_follow_the_distribution_function_of_the_mixture(method):
-    count, score = 5000, PAIR.score_under(sx.VP())
-    x = sx.sample(sx.VP(), score, jax.random.key(4), (count, 1), steps=300, method=method).final
+    count, score = 5000, PAIR.score_under(sx.diffusion.VP())
+    x = sx.diffusion.sample(sx.diffusion.VP(), score, jax.random.key(4), (count, 1), steps=300, method=method).final
     points = np.linspace(-3.0, 3.0, 13)
     found = np.mean(np.asarray(x) < points[None], axis=0)
     truth = 0.3 * norm(-2, 0.5).cdf(points) + 0.7 * norm(1, 1).cdf(points)
@@ -80,11 +80,11 @@ def test_samples_follow_the_distribution_function_of_the_mixture(method):
 
 def test_denoised_is_the_posterior_mean():
     # E[x0 | x] = int x0 p(x0) N(x; alpha x0, sigma^2) dx0 / p_t(x), by the trapezoidal rule, spectrally exact here.
-    process, t, x = sx.VP(), 0.3, 0.8
+    process, t, x = sx.diffusion.VP(), 0.3, 0.8
     alpha, sigma = process.marginal(t)
     grid = jnp.linspace(-12.0, 12.0, 4001)
     mass = jnp.exp(PAIR.log_density(grid[:, None]) - 0.5 * ((x - alpha * grid) / sigma) ** 2)
-    found = sx.denoised(process, PAIR.score_under(process), t, jnp.array([[x]]))[0, 0]
+    found = sx.diffusion.denoised(process, PAIR.score_under(process), t, jnp.array([[x]]))[0, 0]
     np.testing.assert_allclose(found, jnp.sum(grid * mass) / jnp.sum(mass), rtol=1e-10)
 
 

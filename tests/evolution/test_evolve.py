@@ -100,7 +100,9 @@ def test_step_limit_marks_what_was_not_reached():
 
 
 def test_resuming_equals_never_having_stopped():
-    descent = sx.GradientDescent(lambda x, *, key: 0.5 * jnp.sum((x - jax.random.normal(key, x.shape)) ** 2), 0.1)
+    descent = sx.optimization.GradientDescent(
+        lambda x, *, key: 0.5 * jnp.sum((x - jax.random.normal(key, x.shape)) ** 2), 0.1
+    )
     key = jax.random.key(3)
     whole = sx.evolve(descent, jnp.zeros(3), steps=50, key=key)
     first = sx.evolve(descent, jnp.zeros(3), steps=20, key=key)
@@ -188,7 +190,7 @@ REFUSED = {
     ),
     "infinite state": (lambda: sx.evolve(HALVING, jnp.array([[1.0], [jnp.inf]]), steps=1), ValueError, r"\[1, 0\].*inf"),
     "NaN in a parameter": (
-        lambda: sx.evolve(sx.GradientDescent(sx.Quadratic(jnp.nan), 0.1), TWO, steps=1),
+        lambda: sx.evolve(sx.optimization.GradientDescent(sx.optimization.Quadratic(jnp.nan), 0.1), TWO, steps=1),
         ValueError,
         r"GradientDescent.*objective\.curvature.*nan",
     ),
@@ -237,7 +239,7 @@ REFUSED = {
         "at most 2",
     ),
     "optax state missing": (
-        lambda: sx.evolve(sx.from_optax(sx.Quadratic(1.0), optax.adam(0.1)), TWO, steps=1),
+        lambda: sx.evolve(sx.from_optax(sx.optimization.Quadratic(1.0), optax.adam(0.1)), TWO, steps=1),
         (TypeError, ValueError),
         r"init",
     ),

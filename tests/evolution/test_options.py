@@ -13,7 +13,7 @@ from separatrix.evolution._plan import USES, Asked, Kind
 
 DECAY = sx.as_flow(lambda x: -x)
 NOISE = sx.as_sde(lambda x: -x, lambda x: 0.1 * jnp.ones_like(x))
-DESCENT = sx.GradientDescent(sx.Quadratic(1.0), 0.1)
+DESCENT = sx.optimization.GradientDescent(sx.optimization.Quadratic(1.0), 0.1)
 KEY = jax.random.key(0)
 TWO = jnp.array([1.0, 2.0])
 

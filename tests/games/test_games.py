@@ -11,10 +11,10 @@ import separatrix as sx
 
 ETA = 0.3
 PAIR = (jnp.asarray(1.0), jnp.asarray(0.5))
-BILINEAR = sx.Bilinear(1.0)
+BILINEAR = sx.games.Bilinear(1.0)
 
 
-class Curved(sx.Game):
+class Curved(sx.games.Game):
     """A game without symmetry, of players of different shapes: what is right here is right by no accident."""
 
     def __call__(self, players, *, key=None):
@@ -39,9 +39,9 @@ def assert_trees_close(first, second, **tolerance):
 @pytest.mark.parametrize(
     ("descent", "factor"),
     [
-        (sx.SimultaneousDescent(BILINEAR, ETA), np.sqrt(1 + ETA**2)),
-        (sx.Extragradient(BILINEAR, ETA), np.sqrt((1 - ETA**2) ** 2 + ETA**2)),
-        (sx.ConsensusDescent(BILINEAR, ETA, 0.4), np.sqrt((1 - 0.4 * ETA) ** 2 + ETA**2)),
+        (sx.games.SimultaneousDescent(BILINEAR, ETA), np.sqrt(1 + ETA**2)),
+        (sx.games.Extragradient(BILINEAR, ETA), np.sqrt((1 - ETA**2) ** 2 + ETA**2)),
+        (sx.games.ConsensusDescent(BILINEAR, ETA, 0.4), np.sqrt((1 - 0.4 * ETA) ** 2 + ETA**2)),
     ],
     ids=["simultaneous", "extragradient", "consensus"],
 )
@@ -56,9 +56,9 @@ def test_alternating_conserves_its_ellipse_and_leaves_it_past_two(eta):
         x, y = state
         return x**2 + y**2 - eta * x * y
 
-    values = sx.evolve(sx.AlternatingDescent(BILINEAR, eta), PAIR, steps=1000, save=invariant).states
+    values = sx.evolve(sx.games.AlternatingDescent(BILINEAR, eta), PAIR, steps=1000, save=invariant).states
     np.testing.assert_allclose(values, values[0], rtol=1e-10)
-    far = sx.evolve(sx.AlternatingDescent(BILINEAR, 2.1), PAIR, steps=200, save="last").final
+    far = sx.evolve(sx.games.AlternatingDescent(BILINEAR, 2.1), PAIR, steps=200, save="last").final
     assert float(length(far)) > 1e6
 
 
@@ -66,20 +66,20 @@ def test_alternating_conserves_its_ellipse_and_leaves_it_past_two(eta):
 def test_optimistic_contracts_at_its_larger_root(eta):
     """With z = x + iy: z[n+1] = (1 + 2 i eta) z[n] - i eta z[n-1]."""
     rate = max(abs(np.roots([1.0, -(1 + 2j * eta), 1j * eta])))
-    descent = sx.OptimisticDescent(BILINEAR, eta)
+    descent = sx.games.OptimisticDescent(BILINEAR, eta)
     path = sx.evolve(descent, descent.init(PAIR), steps=400, save=lambda s: length(s.players))
     np.testing.assert_allclose((path.states[-1] / path.states[200]) ** (1 / 200), rate, rtol=1e-6)
     assert rate < 1
     # Bounded up to 1/sqrt 3, as the docstring says: there the larger root lies on the unit circle.
     edge = 1 / np.sqrt(3)
-    edged = sx.OptimisticDescent(BILINEAR, edge)
+    edged = sx.games.OptimisticDescent(BILINEAR, edge)
     path = sx.evolve(edged, edged.init(PAIR), steps=400, save=lambda s: length(s.players))
     np.testing.assert_allclose(path.states[-1], path.states[200], rtol=1e-10)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 3.0])
 def test_eigenvalues_of_the_dirac_gan(gamma):
-    jacobian = sx.linearize(sx.field(sx.DiracGAN(gamma)), (jnp.asarray(0.0), jnp.asarray(0.0))).as_matrix()
+    jacobian = sx.linearize(sx.games.field(sx.games.DiracGAN(gamma)), (jnp.asarray(0.0), jnp.asarray(0.0))).as_matrix()
     root = np.sqrt(complex(gamma**2 / 4 - 1 / 4))
     expected = np.array([-gamma / 2 + root, -gamma / 2 - root])
     # A double root moves by the square root of rounding.
@@ -87,54 +87,58 @@ def test_eigenvalues_of_the_dirac_gan(gamma):
 
 
 def test_dirac_gan_without_penalty_turns_for_ever():
-    flow = sx.field(sx.DiracGAN(0.0))
+    flow = sx.games.field(sx.games.DiracGAN(0.0))
     path = sx.evolve(flow, PAIR, times=jnp.linspace(0.0, 60.0, 61), rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(path.states[0] ** 2 + path.states[1] ** 2, 1.25, rtol=1e-9)
     # It turns in the sense of the field: the generator moves against the discriminator's slope.
     assert float(path.states[0][1]) < 1.0 and float(path.states[1][1]) > 0.5
-    still = sx.evolve(sx.field(sx.DiracGAN(1.0)), PAIR, times=(0.0, 60.0)).final
+    still = sx.evolve(sx.games.field(sx.games.DiracGAN(1.0)), PAIR, times=(0.0, 60.0)).final
     assert float(length(still)) < 1e-6
 
 
 def test_each_player_descends_on_its_own_loss_only():
     x, y = POINT
-    v = sx.field(CURVED).velocity(0.0, POINT)
+    v = sx.games.field(CURVED).velocity(0.0, POINT)
     np.testing.assert_allclose(v[0], -jax.grad(lambda x: CURVED((x, y))[0])(x), rtol=1e-14)
     np.testing.assert_allclose(v[1], -jax.grad(lambda y: CURVED((x, y))[1])(y), rtol=1e-14)
 
 
-@pytest.mark.parametrize("kind", [sx.SimultaneousDescent, sx.AlternatingDescent, sx.Extragradient])
+@pytest.mark.parametrize("kind", [sx.games.SimultaneousDescent, sx.games.AlternatingDescent, sx.games.Extragradient])
 def test_limit_is_the_field_of_the_game(kind):
     limit = sx.limit(kind(CURVED, 0.1))
-    assert_trees_close(limit.velocity(0.0, POINT), sx.field(CURVED).velocity(0.0, POINT))
+    assert_trees_close(limit.velocity(0.0, POINT), sx.games.field(CURVED).velocity(0.0, POINT))
 
 
 def test_limit_of_consensus_is_the_consensus_field():
-    expected = sx.ConsensusField(CURVED, 0.3)
+    expected = sx.games.ConsensusField(CURVED, 0.3)
     assert_trees_close(
-        sx.limit(sx.ConsensusDescent(CURVED, 0.1, 0.3)).velocity(0.0, POINT), expected.velocity(0.0, POINT)
+        sx.limit(sx.games.ConsensusDescent(CURVED, 0.1, 0.3)).velocity(0.0, POINT), expected.velocity(0.0, POINT)
     )
-    v = sx.field(CURVED).velocity(0.0, POINT)
-    drawn = sx.linearize(sx.field(CURVED), POINT).transpose().mv(v)
+    v = sx.games.field(CURVED).velocity(0.0, POINT)
+    drawn = sx.linearize(sx.games.field(CURVED), POINT).transpose().mv(v)
     by_hand = jax.tree.map(lambda a, b: a - 0.3 * b, v, drawn)
     assert_trees_close(expected.velocity(0.0, POINT), by_hand)
 
 
 def test_simultaneous_is_euler_and_extragradient_a_tableau():
-    field = sx.field(CURVED)
+    field = sx.games.field(CURVED)
     euler = sx.discretize(field, sx.Euler(), 0.1)
-    assert_trees_close(sx.SimultaneousDescent(CURVED, 0.1).step(0, POINT), euler.step(0, POINT))
+    assert_trees_close(sx.games.SimultaneousDescent(CURVED, 0.1).step(0, POINT), euler.step(0, POINT))
     tableau = sx.discretize(field, sx.RungeKutta(a=[[], [1.0]], b=[0.0, 1.0]), 0.1)
-    assert_trees_close(sx.Extragradient(CURVED, 0.1).step(0, POINT), tableau.step(0, POINT))
+    assert_trees_close(sx.games.Extragradient(CURVED, 0.1).step(0, POINT), tableau.step(0, POINT))
 
 
 def test_what_the_dynamics_add_to_the_field_is_known():
     """First correction on the bilinear game, J = dv a quarter turn: f2 = c2 - J^2 x/2, hence J^2 = -1 gives the growth."""
-    for kind, rate in ((sx.SimultaneousDescent, 0.5), (sx.Extragradient, -0.5), (sx.AlternatingDescent, 0.0)):
+    for kind, rate in (
+        (sx.games.SimultaneousDescent, 0.5),
+        (sx.games.Extragradient, -0.5),
+        (sx.games.AlternatingDescent, 0.0),
+    ):
         flow = sx.modified(kind(BILINEAR, 0.1), order=1)
         v = flow.velocity(0.0, PAIR)
         growth = (PAIR[0] * v[0] + PAIR[1] * v[1]) / (PAIR[0] ** 2 + PAIR[1] ** 2)
-        if kind is sx.AlternatingDescent:
+        if kind is sx.games.AlternatingDescent:
             # Its ellipse: x^2 + y^2 - h x y is conserved by the modified flow to second order in h.
             slope = 2 * PAIR[0] * v[0] + 2 * PAIR[1] * v[1] - 0.1 * (v[0] * PAIR[1] + PAIR[0] * v[1])
             assert abs(float(slope)) < 0.1**2
@@ -144,29 +148,29 @@ def test_what_the_dynamics_add_to_the_field_is_known():
 
 def test_optimistic_has_no_limit_and_says_so():
     with pytest.raises(TypeError, match="limit"):
-        sx.limit(sx.OptimisticDescent(BILINEAR, 0.1))
+        sx.limit(sx.games.OptimisticDescent(BILINEAR, 0.1))
 
 
 NAMESAKES = {
-    "simultaneous": sx.SimultaneousDescent,
-    "alternating": sx.AlternatingDescent,
-    "extragradient": sx.Extragradient,
-    "consensus": lambda game, h: sx.ConsensusDescent(game, h, 0.2),
-    "optimistic": sx.OptimisticDescent,
+    "simultaneous": sx.games.SimultaneousDescent,
+    "alternating": sx.games.AlternatingDescent,
+    "extragradient": sx.games.Extragradient,
+    "consensus": lambda game, h: sx.games.ConsensusDescent(game, h, 0.2),
+    "optimistic": sx.games.OptimisticDescent,
 }
 
 
 @pytest.mark.parametrize("scheme", NAMESAKES)
 def test_plain_descent_as_optimiser_is_the_namesake(scheme):
     plain = NAMESAKES[scheme](CURVED, 0.05)
-    play = sx.Players(optax.sgd(0.05), scheme=scheme, strength=0.2)(CURVED)
+    play = sx.games.Players(optax.sgd(0.05), scheme=scheme, strength=0.2)(CURVED)
     expected = sx.evolve(plain, plain.init(POINT), steps=20, save="last").final
     found = sx.evolve(play, play.init(POINT), steps=20, save="last").final.parameters
     assert_trees_close(found, expected.players if scheme == "optimistic" else expected, rtol=1e-10)
 
 
 def test_each_player_has_its_own_optimiser():
-    play = sx.Players(optax.adam(0.1), optax.sgd(0.2))(CURVED)
+    play = sx.games.Players(optax.adam(0.1), optax.sgd(0.2))(CURVED)
     final = sx.evolve(play, play.init(POINT), steps=3, save="last").final.parameters
     players, first, second = POINT, optax.adam(0.1), optax.sgd(0.2)
     states = first.init(players[0]), second.init(players[1])
@@ -209,7 +213,7 @@ def test_losses_of_a_gan_on_gaussians(loss):
     networks = Generator(jnp.asarray(mean), jnp.asarray(scale)), Discriminator(jnp.asarray(slope))
     count = 400_000
     real = jax.random.normal(jax.random.key(1), (count, 1))
-    own, other = sx.GAN(1, loss, penalty)(networks, real, key=jax.random.key(2))
+    own, other = sx.games.GAN(1, loss, penalty)(networks, real, key=jax.random.key(2))
     plain, saturating, logistic, fake, true = gaussian_losses(mean, scale, slope)
     expected = {
         "non_saturating": (plain, logistic),
@@ -228,10 +232,10 @@ def test_a_gan_learns_a_gaussian_through_fit():
         eqx.nn.Linear(1, 1, key=key, dtype=jnp.float32),
         eqx.nn.MLP(1, "scalar", 16, 1, jnp.tanh, key=key, dtype=jnp.float32),
     )
-    gan = sx.GAN(latent_size=1, penalty=1.0)
+    gan = sx.games.GAN(latent_size=1, penalty=1.0)
     run = sx.fit(
         gan,
-        sx.Players(optax.adam(5e-3), scheme="alternating"),
+        sx.games.Players(optax.adam(5e-3), scheme="alternating"),
         data,
         initial=networks,
         steps=3000,
@@ -249,14 +253,22 @@ def test_a_gan_learns_a_gaussian_through_fit():
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda: sx.SimultaneousDescent(BILINEAR, 0.1).init(jnp.ones(2)), TypeError, "tuple of at least two"),
-        (lambda: sx.SimultaneousDescent(lambda p: (p[0],), 0.1).step(0, PAIR), ValueError, "1 of shapes.*2 scalars"),
-        (lambda: sx.AlternatingDescent(lambda p: p[0] * p[1], 0.1).step(0, PAIR), ValueError, "1 of shapes.*2 scalars"),
-        (lambda: sx.GAN(2)(PAIR, jnp.ones((3, 1))), ValueError, "key"),
-        (lambda: sx.Players(optax.sgd(0.1), scheme="turns"), ValueError, "'turns'.*alternating"),
-        (lambda: sx.Players(), TypeError, "optax"),
-        (lambda: sx.Players(*[optax.sgd(0.1)] * 3)(BILINEAR).init(PAIR), ValueError, "got 3, expected 2"),
-        (lambda: sx.GAN(2, "hinge"), ValueError, "'hinge'"),
+        (lambda: sx.games.SimultaneousDescent(BILINEAR, 0.1).init(jnp.ones(2)), TypeError, "tuple of at least two"),
+        (
+            lambda: sx.games.SimultaneousDescent(lambda p: (p[0],), 0.1).step(0, PAIR),
+            ValueError,
+            "1 of shapes.*2 scalars",
+        ),
+        (
+            lambda: sx.games.AlternatingDescent(lambda p: p[0] * p[1], 0.1).step(0, PAIR),
+            ValueError,
+            "1 of shapes.*2 scalars",
+        ),
+        (lambda: sx.games.GAN(2)(PAIR, jnp.ones((3, 1))), ValueError, "key"),
+        (lambda: sx.games.Players(optax.sgd(0.1), scheme="turns"), ValueError, "'turns'.*alternating"),
+        (lambda: sx.games.Players(), TypeError, "optax"),
+        (lambda: sx.games.Players(*[optax.sgd(0.1)] * 3)(BILINEAR).init(PAIR), ValueError, "got 3, expected 2"),
+        (lambda: sx.games.GAN(2, "hinge"), ValueError, "'hinge'"),
     ],
 )
 def test_misuse_is_told(call, kind, words):

@@ -12,14 +12,14 @@ from separatrix.tour.measure.games import modes_reached, ring
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
 def test_share_of_the_dirac_gan(gamma):
     """J = ((0, -1/2), (1/2, -gamma)): |A|^2 = 1/2, |S|^2 = gamma^2."""
-    flow, point = sx.field(sx.DiracGAN(gamma)), (jnp.asarray(0.0), jnp.asarray(0.0))
+    flow, point = sx.games.field(sx.games.DiracGAN(gamma)), (jnp.asarray(0.0), jnp.asarray(0.0))
     found = sx.field_split(flow, point, key=jax.random.key(0), probes=20_000)
     # Five standard errors, and rounding where every probe says the same.
     assert abs(found.index - 0.5 / (0.5 + gamma**2)) < 5 * found.index_error + 1e-12
 
 
 def test_share_of_a_gradient_is_zero():
-    flow = sx.limit(sx.GradientDescent(sx.Himmelblau(), 0.1))
+    flow = sx.limit(sx.optimization.GradientDescent(sx.optimization.Himmelblau(), 0.1))
     assert sx.field_split(flow, jnp.array([1.0, -2.0]), key=jax.random.key(0), probes=64).index < 1e-28
 
 

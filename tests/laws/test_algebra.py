@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import separatrix as sx
+from separatrix import optimization
 
 METHODS = [
     sx.Euler(),
@@ -42,14 +43,14 @@ def test_limit_undoes_discretize(method):
 
 
 def test_gradient_descent_is_euler_on_gradient_flow():
-    descent = sx.GradientDescent(quartic, 0.1)
+    descent = optimization.GradientDescent(quartic, 0.1)
     euler = sx.discretize(sx.as_flow(lambda x: -jax.grad(quartic)(x)), sx.Euler(), 0.1)
     np.testing.assert_allclose(descent.step(3, X), euler.step(3, X), rtol=ROUNDING)
 
 
 def test_modified_loss_of_gradient_descent_is_the_known_one():
     h = 0.05
-    flow = sx.modified(sx.GradientDescent(quartic, h), order=1)
+    flow = sx.modified(optimization.GradientDescent(quartic, h), order=1)
 
     def modified_loss(x):
         return quartic(x) + h / 4 * jnp.sum(jax.grad(quartic)(x) ** 2)
@@ -61,7 +62,7 @@ def test_modified_loss_of_gradient_descent_is_the_known_one():
 def test_modified_series_of_a_linear_map_is_the_logarithm(order):
     # exp(h f) = 1 - h l  =>  f = ln(1 - h l)/h = -sum_k h^(k-1) l^k / k.
     curvature, h = 1.3, 0.2
-    flow = sx.modified(sx.GradientDescent(sx.Quadratic(curvature), h), order=order)
+    flow = sx.modified(optimization.GradientDescent(optimization.Quadratic(curvature), h), order=order)
     series = -sum(h ** (k - 1) * curvature**k / k for k in range(1, order + 2))
     assert flow.velocity(0.0, jnp.array([1.0]))[0] == pytest.approx(series, rel=1e-12)
 
@@ -80,7 +81,10 @@ def test_first_correction_of_a_splitting_is_half_the_commutator():
 
 
 def test_limit_of_a_composition_is_the_sum_of_limits_weighted_by_step():
-    first, second = sx.GradientDescent(quartic, 0.1), sx.GradientDescent(sx.Quadratic(2.0), 0.05)
+    first, second = (
+        optimization.GradientDescent(quartic, 0.1),
+        optimization.GradientDescent(optimization.Quadratic(2.0), 0.05),
+    )
     both = sx.limit(sx.compose(first, second)).velocity(0.0, X)
     expected = sx.limit(first).velocity(0.0, X) + 0.5 * sx.limit(second).velocity(0.0, X)
     np.testing.assert_allclose(both, expected, rtol=ROUNDING)
@@ -88,18 +92,18 @@ def test_limit_of_a_composition_is_the_sum_of_limits_weighted_by_step():
 
 def test_limit_of_heavy_ball_is_the_second_order_equation():
     learning_rate, momentum = 0.04, 0.9
-    ball = sx.HeavyBall(quartic, learning_rate, momentum)
+    ball = optimization.HeavyBall(quartic, learning_rate, momentum)
     friction = (1 - momentum) / jnp.sqrt(learning_rate)
     w = jnp.array([0.3, 0.8])
-    rate = sx.limit(ball).velocity(0.0, sx.PhasePoint(X, w))
+    rate = sx.limit(ball).velocity(0.0, optimization.PhasePoint(X, w))
     np.testing.assert_allclose(rate.position, w, rtol=ROUNDING)
     np.testing.assert_allclose(rate.velocity, -friction * w - jax.grad(quartic)(X), rtol=ROUNDING)
 
 
 def test_limit_of_nesterov_has_friction_three_over_t():
-    nesterov = sx.Nesterov(quartic, 0.01)
+    nesterov = optimization.Nesterov(quartic, 0.01)
     w, t = jnp.array([0.3, 0.8]), 1.7
-    rate = sx.limit(nesterov).velocity(t, sx.PhasePoint(X, w))
+    rate = sx.limit(nesterov).velocity(t, optimization.PhasePoint(X, w))
     np.testing.assert_allclose(rate.velocity, -3 / t * w - jax.grad(quartic)(X), rtol=1e-12)
 
 
@@ -107,9 +111,9 @@ def test_limit_of_nesterov_has_friction_three_over_t():
 def test_modified_is_one_order_closer_than_limit(name):
     """Slope over five halvings in the asymptotic window, within 0.15 of 1 and 2."""
     build = {
-        "gradient descent": lambda h: sx.GradientDescent(quartic, h),
-        "heavy ball": lambda h: sx.HeavyBall(quartic, h**2, 1 - 0.5 * h),
-        "nesterov": lambda h: sx.Nesterov(quartic, h**2, 1 - 0.5 * h),
+        "gradient descent": lambda h: optimization.GradientDescent(quartic, h),
+        "heavy ball": lambda h: optimization.HeavyBall(quartic, h**2, 1 - 0.5 * h),
+        "nesterov": lambda h: optimization.Nesterov(quartic, h**2, 1 - 0.5 * h),
     }[name]
     steps = 2 ** np.arange(5, 10)
     end = 2.0
@@ -310,7 +314,7 @@ def test_coupling_commutes_with_the_limit():
     pair = (X, 2 * X)
     flows = sx.couple(FLOW, sx.as_flow(lambda x: -x), coupling=pull).velocity(T, pair)
     maps = sx.couple(
-        sx.discretize(FLOW, sx.Euler(), 0.1), sx.GradientDescent(sx.Quadratic(1.0), 0.1), coupling=pull
+        sx.discretize(FLOW, sx.Euler(), 0.1), optimization.GradientDescent(optimization.Quadratic(1.0), 0.1), coupling=pull
     )  # fmt: skip
     for a, b in zip(sx.limit(maps).velocity(T, pair), flows, strict=True):
         np.testing.assert_allclose(a, b, rtol=ROUNDING)

@@ -21,7 +21,7 @@ class NoisyQuadratic(sx.Objective):
 
 def test_covariance_of_the_diffusion_is_the_step_size_times_that_of_the_gradient():
     samples = 4096
-    descent = sx.GradientDescent(NoisyQuadratic(), H)
+    descent = sx.optimization.GradientDescent(NoisyQuadratic(), H)
     g = sx.diffusion_limit(descent, key=jax.random.key(0), samples=samples).diffusion(0.0, jnp.array([1.0, 2.0]))
     covariance = g.as_matrix() @ g.as_matrix().T
     # Entries of a sample covariance scatter by sqrt(2/K) on the diagonal and 1/sqrt(K) off it; four of those.
@@ -30,7 +30,7 @@ def test_covariance_of_the_diffusion_is_the_step_size_times_that_of_the_gradient
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_drift_is_the_limit_and_then_the_modified_field(order):
-    descent = sx.GradientDescent(NoisyQuadratic(), H)
+    descent = sx.optimization.GradientDescent(NoisyQuadratic(), H)
     x = jnp.array([1.0, -2.0])
     drift = sx.diffusion_limit(descent, order, key=jax.random.key(0), samples=2).drift(0.0, x)
     rate = CURVATURE if order == 1 else CURVATURE + H * CURVATURE**2 / 2
@@ -46,7 +46,7 @@ def test_weak_order_in_closed_form():
         factor = (1 - h * CURVATURE) ** 2
         discrete = factor**count + h**2 * NOISE**2 * (1 - factor**count) / (1 - factor)
         for order in errors:
-            descent = sx.GradientDescent(NoisyQuadratic(), h)
+            descent = sx.optimization.GradientDescent(NoisyQuadratic(), h)
             sde = sx.diffusion_limit(descent, order, key=jax.random.key(0), samples=2)
             rate = -float(sde.drift(0.0, jnp.array([1.0]))[0])
             decay = np.exp(-2 * rate)
@@ -97,7 +97,7 @@ def test_noise_of_size_root_h_is_followed_at_order_one():
 ROUGH = {
     "Euler-Maruyama": euler_maruyama,
     "Milstein": lambda: sx.discretize(sx.as_sde(lambda x: -x, lambda x: 0.1 * x), sx.Milstein(), 0.2),
-    "Langevin": lambda: sx.SGLD(NoisyQuadratic(), 0.2, 0.01),
+    "Langevin": lambda: sx.optimization.SGLD(NoisyQuadratic(), 0.2, 0.01),
 }
 
 
@@ -114,18 +114,20 @@ def test_order_two_of_such_noise_is_refused(name):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 def test_order_two_of_a_random_gradient_is_not(momentum):
-    map = sx.HeavyBall(NoisyQuadratic(), H**2, momentum)
-    state = sx.PhasePoint(jnp.array([0.8]), jnp.array([-0.3]))
-    cold = sx.diffusion_limit(sx.SGLD(NoisyQuadratic(), H, 0.0), 2, key=jax.random.key(0), samples=4)
+    map = sx.optimization.HeavyBall(NoisyQuadratic(), H**2, momentum)
+    state = sx.optimization.PhasePoint(jnp.array([0.8]), jnp.array([-0.3]))
+    cold = sx.diffusion_limit(sx.optimization.SGLD(NoisyQuadratic(), H, 0.0), 2, key=jax.random.key(0), samples=4)
     np.testing.assert_allclose(cold.drift(0.0, jnp.array([0.8])), -0.8 * (CURVATURE + H * CURVATURE**2 / 2), rtol=1e-12)
     drift = eqx.filter_jit(sx.diffusion_limit(map, 2, key=jax.random.key(0), samples=4).drift)(0.0, state)
-    expected = sx.modified(sx.HeavyBall(sx.Quadratic(CURVATURE), H**2, momentum), 1).velocity(0.0, state)
+    expected = sx.modified(sx.optimization.HeavyBall(sx.optimization.Quadratic(CURVATURE), H**2, momentum), 1).velocity(
+        0.0, state
+    )
     for got, wanted in zip(drift, expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12)
 
 
 def test_refusals_say_what_to_do():
-    descent = sx.GradientDescent(NoisyQuadratic(), H)
+    descent = sx.optimization.GradientDescent(NoisyQuadratic(), H)
     with pytest.raises(ValueError, match=r"order\n  got 3, expected 1 or 2"):
         sx.diffusion_limit(descent, 3, key=jax.random.key(0))
     with pytest.raises(ValueError, match="at least 2"):

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import separatrix as sx
+from separatrix import optimization
 
 STEPS = 50
 START = {"w": jnp.array([0.9, -1.3, 0.5]), "b": jnp.array([[0.4], [-0.2]])}
@@ -25,20 +26,20 @@ def loss(p):
 
 
 PAIRS = {
-    "Adam": (lambda: sx.Adam(loss, 0.03, 0.8, 0.95, 1e-6), optax.adam(0.03, 0.8, 0.95, 1e-6)),
-    "Adam without momentum": (lambda: sx.Adam(loss, 0.03, b1=0.0), optax.adam(0.03, b1=0.0)),
-    "Adam, optax's defaults": (lambda: sx.Adam(loss, 1e-3), optax.adam(1e-3)),
-    "AdamW": (lambda: sx.AdamW(loss, 0.03, weight_decay=0.2), optax.adamw(0.03, weight_decay=0.2)),
-    "AdamW, optax's defaults": (lambda: sx.AdamW(loss, 0.03), optax.adamw(0.03)),
-    "Nadam": (lambda: sx.Nadam(loss, 0.03, 0.8), optax.nadam(0.03, 0.8)),
-    "RMSprop": (lambda: sx.RMSprop(loss, 0.02, initial_scale=0.3), optax.rmsprop(0.02, initial_scale=0.3)),
-    "Adagrad": (lambda: sx.Adagrad(loss, 0.1), optax.adagrad(0.1)),
-    "Adadelta": (lambda: sx.Adadelta(loss, 0.7), optax.adadelta(0.7)),
-    "Lion": (lambda: sx.Lion(loss, 0.01, weight_decay=0.1), optax.lion(0.01, weight_decay=0.1)),
-    "signSGD": (lambda: sx.SignDescent(loss, 0.01), optax.sign_sgd(0.01)),
-    "AggMo of one momentum": (lambda: sx.AggMo(loss, 0.02, (0.9,)), optax.sgd(0.02, 0.9)),
-    "QHAdam with nu = 1": (lambda: sx.QHAdam(loss, 0.03, 0.9, nu1=1.0), optax.adam(0.03)),
-    "QHM of nu = 0": (lambda: sx.QHM(loss, 0.05, nu=0.0), optax.sgd(0.05)),
+    "Adam": (lambda: optimization.Adam(loss, 0.03, 0.8, 0.95, 1e-6), optax.adam(0.03, 0.8, 0.95, 1e-6)),
+    "Adam without momentum": (lambda: optimization.Adam(loss, 0.03, b1=0.0), optax.adam(0.03, b1=0.0)),
+    "Adam, optax's defaults": (lambda: optimization.Adam(loss, 1e-3), optax.adam(1e-3)),
+    "AdamW": (lambda: optimization.AdamW(loss, 0.03, weight_decay=0.2), optax.adamw(0.03, weight_decay=0.2)),
+    "AdamW, optax's defaults": (lambda: optimization.AdamW(loss, 0.03), optax.adamw(0.03)),
+    "Nadam": (lambda: optimization.Nadam(loss, 0.03, 0.8), optax.nadam(0.03, 0.8)),
+    "RMSprop": (lambda: optimization.RMSprop(loss, 0.02, initial_scale=0.3), optax.rmsprop(0.02, initial_scale=0.3)),
+    "Adagrad": (lambda: optimization.Adagrad(loss, 0.1), optax.adagrad(0.1)),
+    "Adadelta": (lambda: optimization.Adadelta(loss, 0.7), optax.adadelta(0.7)),
+    "Lion": (lambda: optimization.Lion(loss, 0.01, weight_decay=0.1), optax.lion(0.01, weight_decay=0.1)),
+    "signSGD": (lambda: optimization.SignDescent(loss, 0.01), optax.sign_sgd(0.01)),
+    "AggMo of one momentum": (lambda: optimization.AggMo(loss, 0.02, (0.9,)), optax.sgd(0.02, 0.9)),
+    "QHAdam with nu = 1": (lambda: optimization.QHAdam(loss, 0.03, 0.9, nu1=1.0), optax.adam(0.03)),
+    "QHM of nu = 0": (lambda: optimization.QHM(loss, 0.05, nu=0.0), optax.sgd(0.05)),
 }
 
 
@@ -69,7 +70,7 @@ def test_equals_optax_step_for_step(name):
 
 
 def test_moments_are_those_of_optax():
-    ours, theirs = sx.Adam(loss, 0.03), sx.from_optax(loss, optax.adam(0.03))
+    ours, theirs = optimization.Adam(loss, 0.03), sx.from_optax(loss, optax.adam(0.03))
     mine = sx.evolve(ours, ours.init(START), steps=STEPS).final
     inner = sx.evolve(theirs, theirs.init(START), steps=STEPS).final.optimizer_state[0]
     assert_same_orbit((mine.mean, mine.square), (inner.mu, inner.nu))
@@ -92,7 +93,7 @@ def test_qhadam_is_the_papers_update():
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
         mhat, vhat = m / (1 - b1**n), v / (1 - b2**n)
         x = x - eta * ((1 - nu1) * g + nu1 * mhat) / (np.sqrt((1 - nu2) * g**2 + nu2 * vhat) + eps)
-    method = sx.QHAdam(on_vector, eta, b1, b2, eps, nu1, nu2)
+    method = optimization.QHAdam(on_vector, eta, b1, b2, eps, nu1, nu2)
     ours = sx.evolve(method, method.init(jnp.asarray(VECTOR)), steps=STEPS).final.position
     np.testing.assert_allclose(ours, x, rtol=1e-12)
 
@@ -104,7 +105,7 @@ def test_qhm_is_the_papers_update():
         g = np.asarray(slope(x))
         m = beta * m + (1 - beta) * g
         x = x - eta * ((1 - nu) * g + nu * m)
-    method = sx.QHM(on_vector, eta, beta, nu)
+    method = optimization.QHM(on_vector, eta, beta, nu)
     np.testing.assert_allclose(
         sx.evolve(method, method.init(jnp.asarray(VECTOR)), steps=STEPS).final.position, x, rtol=1e-12
     )
@@ -114,7 +115,7 @@ def test_qhm_with_nu_equal_to_its_momentum_is_nesterov():
     """Ma & Yarats, section 4.1: Nesterov's method as optax holds it, with the averaged gradient."""
     eta, beta = 0.1, 0.8
     quasi, nesterov = (
-        sx.QHM(loss, eta, beta, beta),
+        optimization.QHM(loss, eta, beta, beta),
         sx.from_optax(loss, optax.sgd(eta * (1 - beta), beta, nesterov=True)),
     )
     ours = sx.evolve(quasi, quasi.init(START), steps=STEPS).final.position
@@ -128,7 +129,7 @@ def test_aggmo_is_the_papers_update():
     for _ in range(STEPS):
         v = momenta[:, None] * v - np.asarray(slope(x))
         x = x + eta / 3 * v.sum(axis=0)
-    method = sx.AggMo(on_vector, eta)
+    method = optimization.AggMo(on_vector, eta)
     np.testing.assert_allclose(
         sx.evolve(method, method.init(jnp.asarray(VECTOR)), steps=STEPS).final.position, x, rtol=1e-12
     )
@@ -184,11 +185,11 @@ def test_native_adam_fails_there_too():
 
     def step(n, state):
         slope = jnp.where(n % 3 == 0, PULL, -1.0)
-        adam = sx.Adam(lambda x: slope * jnp.sum(x), 1e-3, 0.0, 1 / (1 + PULL**2))
+        adam = optimization.Adam(lambda x: slope * jnp.sum(x), 1e-3, 0.0, 1 / (1 + PULL**2))
         moved = adam.step(n, state)
         return moved._replace(position=jnp.clip(moved.position, -1.0, 1.0))
 
-    start = sx.Adam(loss, 1e-3).init(jnp.zeros(1))
+    start = optimization.Adam(loss, 1e-3).init(jnp.zeros(1))
     path = sx.evolve(sx.as_map(step), start, steps=12_000, save="last")
     assert float(path.final.position[0]) == pytest.approx(1.0, abs=5e-3)
 
@@ -204,29 +205,29 @@ METHODS = {
 @pytest.mark.parametrize("name", some(METHODS, 2))
 def test_the_others_come_from_optax_and_reach_the_minimum(name):
     """To a tenth of the learning rate, at which adaptive methods go on moving."""
-    theirs = sx.from_optax(sx.Quadratic(jnp.array([1.0, 30.0])), METHODS[name])
+    theirs = sx.from_optax(optimization.Quadratic(jnp.array([1.0, 30.0])), METHODS[name])
     path = sx.evolve(theirs, theirs.init(jnp.array([1.0, -0.7])), steps=2000, save="last")
     assert float(jnp.max(jnp.abs(path.final.parameters))) < 0.01
 
 
 NATIVE = {
-    "Adam": lambda f: sx.Adam(f, 0.02),
-    "AdamW": lambda f: sx.AdamW(f, 0.02, weight_decay=0.0),
-    "Nadam": lambda f: sx.Nadam(f, 0.02),
-    "QHAdam": lambda f: sx.QHAdam(f, 0.02),
-    "QHM": lambda f: sx.QHM(f, 0.05, 0.9, 0.7),
-    "AggMo": lambda f: sx.AggMo(f, 0.02, (0.0, 0.9)),
-    "RMSprop": lambda f: sx.RMSprop(f, 0.005),
-    "Adagrad": lambda f: sx.Adagrad(f, 0.5),
-    "Adadelta": lambda f: sx.Adadelta(f, 1.0),
-    "Lion": lambda f: sx.Lion(f, 0.002, weight_decay=0.0),
-    "signSGD": lambda f: sx.SignDescent(f, 0.002),
+    "Adam": lambda f: optimization.Adam(f, 0.02),
+    "AdamW": lambda f: optimization.AdamW(f, 0.02, weight_decay=0.0),
+    "Nadam": lambda f: optimization.Nadam(f, 0.02),
+    "QHAdam": lambda f: optimization.QHAdam(f, 0.02),
+    "QHM": lambda f: optimization.QHM(f, 0.05, 0.9, 0.7),
+    "AggMo": lambda f: optimization.AggMo(f, 0.02, (0.0, 0.9)),
+    "RMSprop": lambda f: optimization.RMSprop(f, 0.005),
+    "Adagrad": lambda f: optimization.Adagrad(f, 0.5),
+    "Adadelta": lambda f: optimization.Adadelta(f, 1.0),
+    "Lion": lambda f: optimization.Lion(f, 0.002, weight_decay=0.0),
+    "signSGD": lambda f: optimization.SignDescent(f, 0.002),
 }
 
 
 @pytest.mark.parametrize("name", some(NATIVE, 2))
 def test_every_native_method_reaches_the_minimum_of_an_ill_conditioned_quadratic(name):
-    method = NATIVE[name](sx.Quadratic(jnp.array([1.0, 30.0])))
+    method = NATIVE[name](optimization.Quadratic(jnp.array([1.0, 30.0])))
     final = sx.evolve(method, method.init(jnp.array([1.0, -0.7])), steps=3000, save="last").final
     # Those that divide by a root end within their step size of it, signs within a few steps; Adadelta, which raises its
     # own step until the edge, goes on at 0.026.
@@ -234,13 +235,13 @@ def test_every_native_method_reaches_the_minimum_of_an_ill_conditioned_quadratic
 
 
 @pytest.mark.parametrize(("build", "words"), [
-    (lambda: sx.Adam(loss, 0.1, b1=1.0), r"Adam: b1\n  got 1\.0, expected a decay in \[0, 1\)"),
-    (lambda: sx.AdamW(loss, 0.1, b2=-0.1), r"AdamW: b2"),
-    (lambda: sx.RMSprop(loss, 0.0), r"RMSprop: learning_rate\n  got 0\.0, expected a number above 0"),
-    (lambda: sx.QHM(loss, 0.1, nu=1.5), r"QHM: nu\n  got 1\.5, expected a weight in \[0, 1\]"),
-    (lambda: sx.AggMo(loss, 0.1, 0.9), r"AggMo: momenta\n  got shape \(\), expected one decay for each velocity"),
-    (lambda: sx.AggMo(loss, 0.1, (0.9, 1.1)), r"AggMo: momenta"),
-    (lambda: sx.Lion(loss, 0.1, b1=2.0), r"Lion: b1\n  got 2\.0, expected a share in \[0, 1\]"),
+    (lambda: optimization.Adam(loss, 0.1, b1=1.0), r"Adam: b1\n  got 1\.0, expected a decay in \[0, 1\)"),
+    (lambda: optimization.AdamW(loss, 0.1, b2=-0.1), r"AdamW: b2"),
+    (lambda: optimization.RMSprop(loss, 0.0), r"RMSprop: learning_rate\n  got 0\.0, expected a number above 0"),
+    (lambda: optimization.QHM(loss, 0.1, nu=1.5), r"QHM: nu\n  got 1\.5, expected a weight in \[0, 1\]"),
+    (lambda: optimization.AggMo(loss, 0.1, 0.9), r"AggMo: momenta\n  got shape \(\), expected one decay for each velocity"),
+    (lambda: optimization.AggMo(loss, 0.1, (0.9, 1.1)), r"AggMo: momenta"),
+    (lambda: optimization.Lion(loss, 0.1, b1=2.0), r"Lion: b1\n  got 2\.0, expected a share in \[0, 1\]"),
 ])  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(build, words):
     with pytest.raises(ValueError, match=words):
@@ -249,9 +250,9 @@ def test_values_out_of_range_are_refused_by_name(build, words):
 
 def test_bare_parameters_are_no_state():
     with pytest.raises(TypeError, match=r"expected Moments\(position, mean, square\)"):
-        sx.Adam(on_vector, 0.1).step(0, jnp.asarray(VECTOR))
+        optimization.Adam(on_vector, 0.1).step(0, jnp.asarray(VECTOR))
 
 
 def test_parameters_without_a_gradient_are_refused():
     with pytest.raises(TypeError, match="floating-point arrays"):
-        sx.Adam(on_vector, 0.1).init(jnp.arange(5))
+        optimization.Adam(on_vector, 0.1).init(jnp.arange(5))

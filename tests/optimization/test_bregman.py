@@ -7,9 +7,10 @@ import pytest
 import scipy.special
 
 import separatrix as sx
+from separatrix import optimization
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
-POINT = sx.MirrorPoint(jnp.array([0.5, -1.0]), jnp.array([1.0, 2.0]))
+POINT = optimization.MirrorPoint(jnp.array([0.5, -1.0]), jnp.array([1.0, 2.0]))
 
 
 def assert_states_close(first, second, **tolerance):
@@ -24,7 +25,7 @@ def assert_states_close(first, second, **tolerance):
 def test_on_a_quadratic_every_order_is_a_bessel_function_by_its_own_clock(order):
     """2 J1(s)/s at s = t^{p/2} sqrt(l), for C = 1/4."""
     curvature, time = 2.0, 2.5
-    flow = sx.BregmanFlow(sx.Quadratic(curvature), order)
+    flow = optimization.BregmanFlow(optimization.Quadratic(curvature), order)
     final = sx.evolve(flow, flow.init(jnp.array([1.0])), times=(0.0, time), **TIGHT).final.position[0]
     s = time ** (order / 2) * curvature**0.5
     assert float(final) == pytest.approx(2 * scipy.special.j1(s) / s, abs=1e-7)
@@ -34,8 +35,10 @@ def test_on_a_quadratic_every_order_is_a_bessel_function_by_its_own_clock(order)
 def test_time_dilation_is_a_law_of_the_fields(slow, fast):
     """dilate(order p, t^{q/p}) is order q, at every point, with a mirror map too."""
     for mirror in (None, jax.nn.softmax):
-        first = sx.dilate(sx.BregmanFlow(sx.Rosenbrock(), slow, 0.7, mirror), lambda t: t ** (fast / slow))
-        second = sx.BregmanFlow(sx.Rosenbrock(), fast, 0.7, mirror)
+        first = optimization.dilate(
+            optimization.BregmanFlow(optimization.Rosenbrock(), slow, 0.7, mirror), lambda t: t ** (fast / slow)
+        )
+        second = optimization.BregmanFlow(optimization.Rosenbrock(), fast, 0.7, mirror)
         for t in (0.3, 1.7):
             assert_states_close(first.velocity(t, POINT), second.velocity(t, POINT), rtol=1e-12)
 
@@ -43,10 +46,10 @@ def test_time_dilation_is_a_law_of_the_fields(slow, fast):
 def test_dilation_of_curves():
     """y(t) = x(tau(t)), for a flow that depends on time and a clock that is no power."""
     flow = sx.as_flow(lambda t, x: jnp.cos(t) * x)
-    final = sx.evolve(sx.dilate(flow, jnp.expm1), jnp.array(1.0), times=(0.0, 1.0), **TIGHT).final
+    final = sx.evolve(optimization.dilate(flow, jnp.expm1), jnp.array(1.0), times=(0.0, 1.0), **TIGHT).final
     assert float(final) == pytest.approx(np.exp(np.sin(np.expm1(1.0))), rel=1e-8)
     with pytest.raises(TypeError, match="dilate is not defined here\n  got a GradientDescent, expected Flow"):
-        sx.dilate(sx.GradientDescent(sx.Quadratic(1.0), 0.1), jnp.exp)
+        optimization.dilate(optimization.GradientDescent(optimization.Quadratic(1.0), 0.1), jnp.exp)
 
 
 def second_order(flow, t, state):
@@ -59,18 +62,22 @@ def second_order(flow, t, state):
 def test_order_two_is_nesterovs_equation():
     """x'' + (3/t) x' + grad L = 0: the limit of Nesterov's method, in other coordinates."""
     t = jnp.asarray(1.3)
-    velocity, acceleration = second_order(sx.BregmanFlow(sx.Rosenbrock()), t, POINT)
-    slope = jax.grad(sx.Rosenbrock())(POINT.position)
+    velocity, acceleration = second_order(optimization.BregmanFlow(optimization.Rosenbrock()), t, POINT)
+    slope = jax.grad(optimization.Rosenbrock())(POINT.position)
     np.testing.assert_allclose(acceleration, -3 / t * velocity - slope, rtol=1e-10)
-    nesterov = sx.limit(sx.Nesterov(sx.Rosenbrock(), 0.01)).velocity(t, sx.PhasePoint(POINT.position, velocity))
+    nesterov = sx.limit(optimization.Nesterov(optimization.Rosenbrock(), 0.01)).velocity(
+        t, optimization.PhasePoint(POINT.position, velocity)
+    )
     np.testing.assert_allclose(nesterov.velocity, acceleration, rtol=1e-10)
 
 
 def test_any_order_is_its_equation_of_second_order():
     """x'' + ((p + 1)/t) x' + C p^2 t^{p-2} grad L = 0."""
     order, constant, t = 3.0, 0.4, jnp.asarray(0.8)
-    velocity, acceleration = second_order(sx.BregmanFlow(sx.Rosenbrock(), order, constant), t, POINT)
-    slope = jax.grad(sx.Rosenbrock())(POINT.position)
+    velocity, acceleration = second_order(
+        optimization.BregmanFlow(optimization.Rosenbrock(), order, constant), t, POINT
+    )
+    slope = jax.grad(optimization.Rosenbrock())(POINT.position)
     expected = -(order + 1) / t * velocity - constant * order**2 * t ** (order - 2) * slope
     np.testing.assert_allclose(acceleration, expected, rtol=1e-10)
 
@@ -79,7 +86,7 @@ def test_energy_of_the_family_never_grows():
     """D_h(x*, z) + C t^p (L - L*) on a convex function that is flat at its minimum; with it L - L* <= E(0)/(C t^p)."""
     loss = lambda x: jnp.sum(jnp.log(jnp.cosh(x)) ** 2)
     order, constant, times = 3.0, 0.25, jnp.linspace(0.0, 6.0, 61)
-    flow = sx.BregmanFlow(loss, order, constant)
+    flow = optimization.BregmanFlow(loss, order, constant)
     path = sx.evolve(flow, flow.init(jnp.array([2.0, -1.0])), times=times, **TIGHT).states
     losses = np.asarray(jax.vmap(loss)(path.position))
     energies = 0.5 * np.sum(np.asarray(path.dual) ** 2, axis=1) + constant * np.asarray(times) ** order * losses
@@ -92,7 +99,7 @@ def test_energy_on_the_simplex_never_grows():
     target = jnp.array([0.2, 0.5, 0.3])
     loss = lambda x: 2.0 * jnp.sum((x - target) ** 2)
     times, dual = jnp.linspace(0.0, 10.0, 51), jnp.array([3.0, -1.0, 0.0])
-    flow = sx.BregmanFlow(loss, 2.0, 0.25, jax.nn.softmax)
+    flow = optimization.BregmanFlow(loss, 2.0, 0.25, jax.nn.softmax)
     path = sx.evolve(flow, flow.init(jax.nn.softmax(dual), dual), times=times, **TIGHT).states
     z = np.asarray(jax.nn.softmax(path.dual, axis=1))
     energies = np.sum(np.asarray(target) * np.log(np.asarray(target) / z), axis=1)
@@ -110,15 +117,17 @@ def test_energy_on_the_simplex_never_grows():
 def test_strongly_convex_flow():
     """Critically damped on mu x^2/2; x'' + 2 sqrt(mu) x' + grad L = 0; and its energy never grows."""
     mu, times = 2.0, jnp.linspace(0.0, 4.0, 41)
-    flow = sx.StronglyConvexFlow(sx.Quadratic(mu), mu)
+    flow = optimization.StronglyConvexFlow(optimization.Quadratic(mu), mu)
     path = sx.evolve(flow, flow.init(jnp.array([1.0])), times=times, **TIGHT).states
     phase = np.sqrt(mu) * np.asarray(times)
     np.testing.assert_allclose(path.position[:, 0], (1 + phase) * np.exp(-phase), atol=1e-8)
-    velocity, acceleration = second_order(sx.StronglyConvexFlow(sx.Rosenbrock(), mu), jnp.asarray(0.0), POINT)
-    slope = jax.grad(sx.Rosenbrock())(POINT.position)
+    velocity, acceleration = second_order(
+        optimization.StronglyConvexFlow(optimization.Rosenbrock(), mu), jnp.asarray(0.0), POINT
+    )
+    slope = jax.grad(optimization.Rosenbrock())(POINT.position)
     np.testing.assert_allclose(acceleration, -2 * mu**0.5 * velocity - slope, rtol=1e-10)
-    steep = sx.Quadratic(jnp.array([mu, 50.0]))
-    flow = sx.StronglyConvexFlow(steep, mu)
+    steep = optimization.Quadratic(jnp.array([mu, 50.0]))
+    flow = optimization.StronglyConvexFlow(steep, mu)
     path = sx.evolve(flow, flow.init(jnp.array([1.0, -1.0])), times=times, **TIGHT).states
     energies = mu / 2 * np.sum(np.asarray(path.dual) ** 2, axis=1) + np.asarray(jax.vmap(steep)(path.position))
     assert np.all(np.diff(np.exp(phase) * energies) < 1e-7)
@@ -133,14 +142,14 @@ def steep(x):
 
 
 MU = 0.8
-STATE = sx.PhasePoint(jnp.array([0.6, -0.4]), jnp.array([-0.5, 1.2]))
+STATE = optimization.PhasePoint(jnp.array([0.6, -0.4]), jnp.array([-0.5, 1.2]))
 
 
 def gap(method, equation, step, t=1.0, late=0.0):
     """x'' of modified(method, 1) less x'' of the equation, at equal (x, x'); `late` shifts the clock, in steps."""
     modified = sx.modified(method, 1)
     velocity, acceleration = second_order(modified, jnp.asarray(t), STATE)
-    there = equation.velocity(jnp.asarray(t + late * step), sx.PhasePoint(STATE.position, velocity))
+    there = equation.velocity(jnp.asarray(t + late * step), optimization.PhasePoint(STATE.position, velocity))
     return jnp.linalg.norm(acceleration - there.velocity)
 
 
@@ -157,8 +166,14 @@ def momentum(h):
 
 
 PAIRS = {
-    "heavy ball": (lambda h: sx.HeavyBall(steep, h**2, momentum(h)), lambda h: sx.HighResolutionHeavyBall(steep, h**2, MU)),
-    "Nesterov": (lambda h: sx.Nesterov(steep, h**2, momentum(h)), lambda h: sx.HighResolutionNesterov(steep, h**2, MU)),
+    "heavy ball": (
+        lambda h: optimization.HeavyBall(steep, h**2, momentum(h)),
+        lambda h: optimization.HighResolutionHeavyBall(steep, h**2, MU)
+    ),
+    "Nesterov": (
+        lambda h: optimization.Nesterov(steep, h**2, momentum(h)),
+        lambda h: optimization.HighResolutionNesterov(steep, h**2, MU)
+    ),
 }  # fmt: skip
 
 
@@ -182,7 +197,7 @@ def test_the_equation_of_the_other_method_is_a_whole_order_off(name):
 
 def test_schedule_of_nesterov_by_its_clock():
     """Step n stands at t = (n + 3/2) h: with that clock the gap is of order 2, without it of order 1."""
-    pair = lambda h: (sx.Nesterov(steep, h**2), sx.HighResolutionNesterov(steep, h**2))
+    pair = lambda h: (optimization.Nesterov(steep, h**2), optimization.HighResolutionNesterov(steep, h**2))
     assert order_of_gap(pair, late=1.5) == pytest.approx(2.0, abs=0.15)
     assert order_of_gap(pair) == pytest.approx(1.0, abs=0.15)
 
@@ -196,7 +211,7 @@ def test_orbit_follows_the_high_resolution_equation_at_order_two():
         method, equation = PAIRS["Nesterov"][0](h), PAIRS["Nesterov"][1](h)
         velocity = sx.modified(method, 1).velocity(0.0, STATE).position
         orbit = sx.evolve(method, STATE, steps=round(2 / h), save="last").final.position
-        start = sx.PhasePoint(STATE.position, velocity)
+        start = optimization.PhasePoint(STATE.position, velocity)
         curve = sx.evolve(equation, start, times=(0.0, 2.0), **TIGHT).final.position
         errors.append(np.linalg.norm(orbit - curve))
     assert np.polyfit(np.log2(steps), np.log2(errors), 1)[0] == pytest.approx(2.0, abs=0.15)
@@ -206,7 +221,11 @@ def test_orbit_follows_the_high_resolution_equation_at_order_two():
 FROM_REST = {
     "heavy ball": (*PAIRS["heavy ball"], 0.0),
     "Nesterov": (*PAIRS["Nesterov"], 0.0),
-    "schedule": (lambda h: sx.Nesterov(steep, h**2), lambda h: sx.HighResolutionNesterov(steep, h**2), 1.5),
+    "schedule": (
+        lambda h: optimization.Nesterov(steep, h**2),
+        lambda h: optimization.HighResolutionNesterov(steep, h**2),
+        1.5,
+    ),
 }
 
 
@@ -228,7 +247,7 @@ def test_from_init_the_equation_follows_the_method_at_order_two(name):
 def test_on_a_constant_gradient_the_schedule_is_its_equation_to_the_last_digit():
     slope, h, steps = jnp.array([2.0, -0.5]), 0.1, 12
     line = lambda x: slope @ x
-    method, flow = sx.Nesterov(line, h**2), sx.HighResolutionNesterov(line, h**2)
+    method, flow = optimization.Nesterov(line, h**2), optimization.HighResolutionNesterov(line, h**2)
     orbit = sx.evolve(method, method.init(STATE.position), steps=steps).states.position
     np.testing.assert_allclose(orbit[-1] - orbit[0], -(h**2) * slope * (steps**2 + 7 * steps) / 8, rtol=1e-12)
     curve = sx.evolve(flow, flow.init(STATE.position), times=(1.5 * h, (steps + 1.5) * h), rtol=1e-10, atol=1e-12)
@@ -237,8 +256,8 @@ def test_on_a_constant_gradient_the_schedule_is_its_equation_to_the_last_digit()
 
 def test_refusals_say_what_to_do():
     with pytest.raises(ValueError, match=r"BregmanFlow: order\n  got 0.0, expected a number above 0"):
-        sx.BregmanFlow(steep, 0.0)
+        optimization.BregmanFlow(steep, 0.0)
     with pytest.raises(TypeError, match=r"MirrorPoint\(position, dual\)"):
-        sx.BregmanFlow(steep).velocity(1.0, jnp.zeros(2))
+        optimization.BregmanFlow(steep).velocity(1.0, jnp.zeros(2))
     with pytest.raises(ValueError, match=r"learning_rate\n  got -0\.1"):
-        sx.HighResolutionNesterov(steep, -0.1)
+        optimization.HighResolutionNesterov(steep, -0.1)

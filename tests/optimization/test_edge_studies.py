@@ -36,7 +36,7 @@ def late(report, share=0.25):
 
 @pytest.mark.slow
 def test_descent_hovers_at_two_over_its_step_size(chebyshev):
-    report = watched(chebyshev, lambda loss: sx.GradientDescent(loss, 0.08), 4000)
+    report = watched(chebyshev, lambda loss: sx.optimization.GradientDescent(loss, 0.08), 4000)
     # It starts at little more than half of it, and the sharpening is the run's own.
     assert report.ratios[0] < 0.7 and report.losses[-1] < 0.02 * report.losses[0]
     assert late(report) == pytest.approx(1.0, abs=0.05) and "edge of stability" in {e.kind for e in report.events}
@@ -51,9 +51,9 @@ def test_adam_hovers_at_38_over_its_learning_rate_in_its_own_metric(chebyshev):
     # Cohen et al. (2022) find it just below: 0.95 of it here.
     assert report.ratios[1] < 0.5 and 0.9 < late(report) < 1.05
     # The same without the instrument: the formula of the edge, and the preconditioner in the state.
-    metric = sx.preconditioner(None, found.state.optimizer_state)
+    metric = sx.optimization.preconditioner(None, found.state.optimizer_state)
     top = sx.curvature(chebyshev, found.state.parameters, preconditioner=metric).sharpness
-    assert float(top) / float(sx.stability_edge("adam", learning_rate=rate)) == pytest.approx(
+    assert float(top) / float(sx.optimization.stability_edge("adam", learning_rate=rate)) == pytest.approx(
         report.ratios[-1], rel=0.03
     )
 
@@ -68,7 +68,7 @@ def test_images_hover_at_two_over_the_step_size_too():
     net = eqx.nn.MLP(inputs.shape[1], 10, 32, 2, jnp.tanh, key=jax.random.key(0), dtype=jnp.float32)
     objective = sx.supervised(net, (inputs, jax.nn.one_hot(labels, 10, dtype=jnp.float32)), "squared_error")
     start = float(sx.curvature(objective, objective.initial).sharpness)
-    report = watched(objective, lambda loss: sx.GradientDescent(loss, 1.2 / start), 2000, every=25)
+    report = watched(objective, lambda loss: sx.optimization.GradientDescent(loss, 1.2 / start), 2000, every=25)
     assert report.ratios[0] == pytest.approx(0.6, rel=0.05) and late(report) == pytest.approx(1.0, abs=0.05)
 
 
@@ -99,7 +99,7 @@ def launched(multiple, width=1000, steps=120):
     start = (jax.random.normal(first, (width,)), jax.random.normal(second, (width,)))
     step_size = multiple * 2 / float(kernel(start))
     loss, monitor = WideLinear(), sx.StabilityMonitor(every=10)
-    descent = sx.GradientDescent(loss, step_size)
+    descent = sx.optimization.GradientDescent(loss, step_size)
     path = sx.evolve(descent, start, steps=steps, save=sx.Save(1, lambda p: (loss.output(p), kernel(p))))
     return path, step_size, (loss, start, monitor)
 
@@ -139,7 +139,10 @@ def test_catapult_lands_below_four_over_lambda_and_is_lost_above():
 @pytest.mark.slow
 def test_central_flow_is_close_to_the_average_of_descent_where_gradient_flow_has_left_it(chebyshev):
     step_size, steps, window = 0.08, 700, 40
-    descent, central = sx.GradientDescent(chebyshev, step_size), sx.CentralFlow(chebyshev, step_size, resolution=0.5)
+    descent, central = (
+        sx.optimization.GradientDescent(chebyshev, step_size),
+        sx.optimization.CentralFlow(chebyshev, step_size, resolution=0.5),
+    )
     start = sx.evolve(descent, chebyshev.initial, steps=400, save="last").final
 
     def flat(parameters):

@@ -7,23 +7,24 @@ import optax
 import pytest
 
 import separatrix as sx
+from separatrix import optimization
 
 # name: the method on an objective, and the diagonal that its preconditioner stays at. Adaptive methods are held at a
 # frozen preconditioner: with eps = 1 and a start of 1e-100 their averages of squares do not show in it.
 FROZEN = 1.0
 METHODS = {
-    "gradient descent": lambda f: sx.GradientDescent(f, 0.1),
-    "heavy ball": lambda f: sx.HeavyBall(f, 0.1, 0.9),
-    "Nesterov": lambda f: sx.Nesterov(f, 0.1, 0.9),
-    "QHM": lambda f: sx.QHM(f, 0.1, 0.9, 0.7),
-    "AggMo": lambda f: sx.AggMo(f, 0.1, (0.0, 0.9, 0.99)),
-    "RMSprop": lambda f: sx.RMSprop(f, 0.1, eps=FROZEN),
-    "Adadelta": lambda f: sx.Adadelta(f, 0.1, eps=FROZEN),
-    "Adagrad": lambda f: sx.Adagrad(f, 0.1, initial_accumulator=0.0, eps=FROZEN),
-    "Adam": lambda f: sx.Adam(f, 0.1, eps=FROZEN),
-    "AdamW": lambda f: sx.AdamW(f, 0.1, eps=FROZEN, weight_decay=3.0),
-    "Nadam": lambda f: sx.Nadam(f, 0.1, eps=FROZEN),
-    "QHAdam": lambda f: sx.QHAdam(f, 0.1, 0.9, nu1=0.7, eps=FROZEN),
+    "gradient descent": lambda f: optimization.GradientDescent(f, 0.1),
+    "heavy ball": lambda f: optimization.HeavyBall(f, 0.1, 0.9),
+    "Nesterov": lambda f: optimization.Nesterov(f, 0.1, 0.9),
+    "QHM": lambda f: optimization.QHM(f, 0.1, 0.9, 0.7),
+    "AggMo": lambda f: optimization.AggMo(f, 0.1, (0.0, 0.9, 0.99)),
+    "RMSprop": lambda f: optimization.RMSprop(f, 0.1, eps=FROZEN),
+    "Adadelta": lambda f: optimization.Adadelta(f, 0.1, eps=FROZEN),
+    "Adagrad": lambda f: optimization.Adagrad(f, 0.1, initial_accumulator=0.0, eps=FROZEN),
+    "Adam": lambda f: optimization.Adam(f, 0.1, eps=FROZEN),
+    "AdamW": lambda f: optimization.AdamW(f, 0.1, eps=FROZEN, weight_decay=3.0),
+    "Nadam": lambda f: optimization.Nadam(f, 0.1, eps=FROZEN),
+    "QHAdam": lambda f: optimization.QHAdam(f, 0.1, 0.9, nu1=0.7, eps=FROZEN),
 }
 # The rest with the slow ones: their formulas are tied to these by `test_special_cases_agree` and by name.
 QUICK = {"heavy ball", "AggMo", "Adam", "AdamW", "QHAdam"}
@@ -37,7 +38,7 @@ def measured_edge(build, edge):
 
     @jax.jit
     def grows(curvature):
-        method = build(sx.Quadratic(curvature))
+        method = build(optimization.Quadratic(curvature))
         path = sx.evolve(method, method.init(jnp.array([1e-100])), steps=1200, save=lambda s: _position(s))
         size = jnp.abs(path.states[:, 0])
         return ~((jnp.max(size[900:]) <= jnp.max(size[600:900])) & (jnp.max(size) < 1e-20))
@@ -56,11 +57,11 @@ def _position(state):
 
 @NAMES
 def test_edge_is_where_an_orbit_stops_contracting(name):
-    method = METHODS[name](sx.Quadratic(1.0))
+    method = METHODS[name](optimization.Quadratic(1.0))
     state = method.init(jnp.array([1e-100]))
-    diagonal = sx.preconditioner(method, state)
+    diagonal = optimization.preconditioner(method, state)
     # Of H itself where nothing is divided by; else of d^{-1} H.
-    edge = float(sx.stability_edge(method)) * (1.0 if diagonal is None else float(diagonal[0]))
+    edge = float(optimization.stability_edge(method)) * (1.0 if diagonal is None else float(diagonal[0]))
     # Adam's mean still carries 1 - 0.999^900 of its correction of v, which eps hides; the rest is the bisection's 1e-5.
     assert measured_edge(METHODS[name], edge) == pytest.approx(edge, rel=2e-4)
 
@@ -72,8 +73,8 @@ def test_no_pair_of_multipliers_leaves_the_circle_before(frequency):
     for _ in range(20):
         momenta = tuple(generator.uniform(0.0, 0.999, size=generator.integers(1, 6)))
         for factor in (0.3, 0.7, 0.999, 1.001):
-            method = sx.AggMo(sx.Quadratic(1.0), 1.0, momenta)
-            edge = float(sx.stability_edge(method))
+            method = optimization.AggMo(optimization.Quadratic(1.0), 1.0, momenta)
+            edge = float(optimization.stability_edge(method))
             multipliers = aggregated_multipliers(factor * edge, np.array(momenta))
             worst = multipliers[np.argmax(np.abs(multipliers))]
             if frequency == "any":
@@ -92,49 +93,65 @@ def aggregated_multipliers(gain, momenta):
 
 def test_known_numbers():
     """Cohen et al. (2021, 2022): 2, 38 for heavy ball and Adam at 0.9 with their conventions; 3.8/2.8 for Nesterov."""
-    f = sx.Quadratic(1.0)
-    assert float(sx.stability_edge(sx.GradientDescent(f, 0.1))) == pytest.approx(20.0, rel=1e-15)
-    assert float(sx.stability_edge(sx.HeavyBall(f, 0.1, 0.9))) == pytest.approx(38.0, rel=1e-13)
-    assert float(sx.stability_edge(sx.Nesterov(f, 0.1, 0.9))) == pytest.approx(38.0 / 2.8, rel=1e-13)
-    assert float(sx.stability_edge(sx.Nesterov(f, 0.1))) == pytest.approx(40.0 / 3, rel=1e-13)
-    assert float(sx.stability_edge(sx.Nesterov(f, 0.1), at=3)) == pytest.approx(30.0 / 2, rel=1e-13)
-    assert float(sx.stability_edge(sx.RestartedNesterov(f, 0.1))) == pytest.approx(40.0 / 3, rel=1e-13)
-    assert float(sx.stability_edge(sx.Adam(f, 1e-3))) == pytest.approx(38_000.0, rel=1e-11)
+    f = optimization.Quadratic(1.0)
+    assert float(optimization.stability_edge(optimization.GradientDescent(f, 0.1))) == pytest.approx(20.0, rel=1e-15)
+    assert float(optimization.stability_edge(optimization.HeavyBall(f, 0.1, 0.9))) == pytest.approx(38.0, rel=1e-13)
+    assert float(optimization.stability_edge(optimization.Nesterov(f, 0.1, 0.9))) == pytest.approx(
+        38.0 / 2.8, rel=1e-13
+    )
+    assert float(optimization.stability_edge(optimization.Nesterov(f, 0.1))) == pytest.approx(40.0 / 3, rel=1e-13)
+    assert float(optimization.stability_edge(optimization.Nesterov(f, 0.1), at=3)) == pytest.approx(30.0 / 2, rel=1e-13)
+    assert float(optimization.stability_edge(optimization.RestartedNesterov(f, 0.1))) == pytest.approx(
+        40.0 / 3, rel=1e-13
+    )
+    assert float(optimization.stability_edge(optimization.Adam(f, 1e-3))) == pytest.approx(38_000.0, rel=1e-11)
 
 
 def test_special_cases_agree():
     """QHM is gradient descent at nu = 0, momentum at 1, Nesterov at nu = b; one momentum aggregated is heavy ball."""
-    f, eta, b = sx.Quadratic(1.0), 0.1, 0.8
-    edge = sx.stability_edge
-    np.testing.assert_allclose(edge(sx.QHM(f, eta, b, 0.0)), edge(sx.GradientDescent(f, eta)), rtol=1e-13)
-    np.testing.assert_allclose(edge(sx.QHM(f, eta, b, 1.0)), edge(sx.HeavyBall(f, eta * (1 - b), b)), rtol=1e-13)
-    np.testing.assert_allclose(edge(sx.QHM(f, eta, b, b)), edge(sx.Nesterov(f, eta * (1 - b), b)), rtol=1e-13)
-    np.testing.assert_allclose(edge(sx.AggMo(f, eta, (b,))), edge(sx.HeavyBall(f, eta, b)), rtol=1e-13)
-    np.testing.assert_allclose(edge(sx.AdamW(f, eta, b, weight_decay=0.0)), edge(sx.Adam(f, eta, b)), rtol=1e-13)
+    f, eta, b = optimization.Quadratic(1.0), 0.1, 0.8
+    edge = optimization.stability_edge
+    np.testing.assert_allclose(
+        edge(optimization.QHM(f, eta, b, 0.0)), edge(optimization.GradientDescent(f, eta)), rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        edge(optimization.QHM(f, eta, b, 1.0)), edge(optimization.HeavyBall(f, eta * (1 - b), b)), rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        edge(optimization.QHM(f, eta, b, b)), edge(optimization.Nesterov(f, eta * (1 - b), b)), rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        edge(optimization.AggMo(f, eta, (b,))), edge(optimization.HeavyBall(f, eta, b)), rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        edge(optimization.AdamW(f, eta, b, weight_decay=0.0)), edge(optimization.Adam(f, eta, b)), rtol=1e-13
+    )
 
 
 @pytest.mark.parametrize(("name", "hyperparameters", "native"), [
-    ("sgd", {"learning_rate": 0.1}, lambda f: sx.GradientDescent(f, 0.1)),
-    ("sgd", {"learning_rate": 0.1, "momentum": 0.8}, lambda f: sx.HeavyBall(f, 0.1, 0.8)),
-    ("sgd", {"learning_rate": 0.1, "momentum": 0.8, "nesterov": True}, lambda f: sx.Nesterov(f, 0.1, 0.8)),
-    ("rmsprop", {"learning_rate": 0.1, "decay": 0.99}, lambda f: sx.RMSprop(f, 0.1, 0.99)),
-    ("adadelta", {"learning_rate": 0.1}, lambda f: sx.Adadelta(f, 0.1)),
-    ("adam", {"learning_rate": 0.1, "b1": 0.8, "b2": 0.99}, lambda f: sx.Adam(f, 0.1, 0.8)),
-    ("adamw", {"learning_rate": 0.1, "weight_decay": 0.5}, lambda f: sx.AdamW(f, 0.1, weight_decay=0.5)),
-    ("nadam", {"learning_rate": 0.1}, lambda f: sx.Nadam(f, 0.1)),
-    ("amsgrad", {"learning_rate": 0.1}, lambda f: sx.Adam(f, 0.1)),
-    ("adamax", {"learning_rate": 0.1}, lambda f: sx.Adam(f, 0.1)),
+    ("sgd", {"learning_rate": 0.1}, lambda f: optimization.GradientDescent(f, 0.1)),
+    ("sgd", {"learning_rate": 0.1, "momentum": 0.8}, lambda f: optimization.HeavyBall(f, 0.1, 0.8)),
+    ("sgd", {"learning_rate": 0.1, "momentum": 0.8, "nesterov": True}, lambda f: optimization.Nesterov(f, 0.1, 0.8)),
+    ("rmsprop", {"learning_rate": 0.1, "decay": 0.99}, lambda f: optimization.RMSprop(f, 0.1, 0.99)),
+    ("adadelta", {"learning_rate": 0.1}, lambda f: optimization.Adadelta(f, 0.1)),
+    ("adam", {"learning_rate": 0.1, "b1": 0.8, "b2": 0.99}, lambda f: optimization.Adam(f, 0.1, 0.8)),
+    ("adamw", {"learning_rate": 0.1, "weight_decay": 0.5}, lambda f: optimization.AdamW(f, 0.1, weight_decay=0.5)),
+    ("nadam", {"learning_rate": 0.1}, lambda f: optimization.Nadam(f, 0.1)),
+    ("amsgrad", {"learning_rate": 0.1}, lambda f: optimization.Adam(f, 0.1)),
+    ("adamax", {"learning_rate": 0.1}, lambda f: optimization.Adam(f, 0.1)),
 ])  # fmt: skip
 def test_a_name_of_optax_has_the_edge_of_the_native_method(name, hyperparameters, native):
-    ours = sx.stability_edge(native(sx.Quadratic(1.0)))
-    np.testing.assert_allclose(sx.stability_edge(name, **hyperparameters), ours, rtol=1e-12)
+    ours = optimization.stability_edge(native(optimization.Quadratic(1.0)))
+    np.testing.assert_allclose(optimization.stability_edge(name, **hyperparameters), ours, rtol=1e-12)
 
 
 def test_edge_is_differentiable_and_swept():
     """d/d eta of (2 + 2b)/eta."""
-    rate = jax.grad(lambda eta: sx.stability_edge(sx.HeavyBall(sx.Quadratic(1.0), eta, 0.9)))(0.1)
+    rate = jax.grad(
+        lambda eta: optimization.stability_edge(optimization.HeavyBall(optimization.Quadratic(1.0), eta, 0.9))
+    )(0.1)
     assert float(rate) == pytest.approx(-3.8 / 0.1**2, rel=1e-12)
-    edges = jax.vmap(lambda eta: sx.stability_edge("adam", learning_rate=eta))(jnp.array([0.1, 0.2]))
+    edges = jax.vmap(lambda eta: optimization.stability_edge("adam", learning_rate=eta))(jnp.array([0.1, 0.2]))
     np.testing.assert_allclose(edges, [380.0, 190.0], rtol=1e-12)
 
 
@@ -162,10 +179,10 @@ def test_diagonal_in_an_optax_state_is_what_the_update_divided_by(name):
     method = sx.from_optax(bowl, transformation)
     path = sx.evolve(method, method.init(START), steps=7)
     before, after = path.states.parameters[6], path.final
-    diagonal = sx.preconditioner(method, after, **hyperparameters)
+    diagonal = optimization.preconditioner(method, after, **hyperparameters)
     divided = -0.01 * mean(after.optimizer_state) / (after.parameters - before)
     np.testing.assert_allclose(diagonal, divided, rtol=1e-10)
-    np.testing.assert_array_equal(sx.preconditioner(None, after.optimizer_state, **hyperparameters), diagonal)
+    np.testing.assert_array_equal(optimization.preconditioner(None, after.optimizer_state, **hyperparameters), diagonal)
 
 
 RAW = {
@@ -184,7 +201,7 @@ def test_diagonal_without_momentum_is_gradient_over_update(name):
     path = sx.evolve(method, method.init(START), steps=7)
     before = path.states.parameters[6]
     divided = -0.01 * jax.grad(bowl)(before) / (path.final.parameters - before)
-    np.testing.assert_allclose(sx.preconditioner(method, path.final, **hyperparameters), divided, rtol=1e-10)
+    np.testing.assert_allclose(optimization.preconditioner(method, path.final, **hyperparameters), divided, rtol=1e-10)
 
 
 def test_diagonal_of_adadelta_is_that_of_the_next_step_held():
@@ -193,54 +210,66 @@ def test_diagonal_of_adadelta_is_that_of_the_next_step_held():
     final = sx.evolve(method, method.init(START), steps=7).final
     inner = jax.tree.leaves(final.optimizer_state, is_leaf=lambda s: hasattr(s, "e_g"))[0]
     expected = jnp.sqrt((inner.e_g + 1e-6) / (inner.e_x + 1e-6))
-    np.testing.assert_allclose(sx.preconditioner(method, final), expected, rtol=1e-13)
-    ours = sx.Adadelta(bowl, 0.5)
+    np.testing.assert_allclose(optimization.preconditioner(method, final), expected, rtol=1e-13)
+    ours = optimization.Adadelta(bowl, 0.5)
     mine = sx.evolve(ours, ours.init(START), steps=7).final
-    np.testing.assert_allclose(sx.preconditioner(ours, mine), expected, rtol=1e-10)
+    np.testing.assert_allclose(optimization.preconditioner(ours, mine), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(("native", "transformation"), [
-    (lambda f: sx.Adam(f, 0.01), optax.adam(0.01)),
-    (lambda f: sx.RMSprop(f, 0.01), optax.rmsprop(0.01)),
+    (lambda f: optimization.Adam(f, 0.01), optax.adam(0.01)),
+    (lambda f: optimization.RMSprop(f, 0.01), optax.rmsprop(0.01)),
 ], ids=["Adam", "RMSprop"])  # fmt: skip
 def test_native_and_optax_agree_on_the_diagonal(native, transformation):
     ours, theirs = native(bowl), sx.from_optax(bowl, transformation)
-    mine = sx.preconditioner(ours, sx.evolve(ours, ours.init(START), steps=7).final, at=7)
+    mine = optimization.preconditioner(ours, sx.evolve(ours, ours.init(START), steps=7).final, at=7)
     np.testing.assert_allclose(
-        mine, sx.preconditioner(theirs, sx.evolve(theirs, theirs.init(START), steps=7).final), rtol=1e-12
+        mine, optimization.preconditioner(theirs, sx.evolve(theirs, theirs.init(START), steps=7).final), rtol=1e-12
     )
 
 
 def test_diagonal_of_adagrad_is_in_its_own_unit_of_time():
     """S = eta^2 G: d in h = eta^2 is eta times optax's, and the edge 2/h is 1/eta times optax's 2/eta."""
     eta = 0.1
-    ours, theirs = sx.Adagrad(bowl, eta), sx.from_optax(bowl, optax.adagrad(eta))
-    mine = sx.preconditioner(ours, sx.evolve(ours, ours.init(START), steps=7).final)
-    optaxs = sx.preconditioner(theirs, sx.evolve(theirs, theirs.init(START), steps=7).final)
+    ours, theirs = optimization.Adagrad(bowl, eta), sx.from_optax(bowl, optax.adagrad(eta))
+    mine = optimization.preconditioner(ours, sx.evolve(ours, ours.init(START), steps=7).final)
+    optaxs = optimization.preconditioner(theirs, sx.evolve(theirs, theirs.init(START), steps=7).final)
     np.testing.assert_allclose(mine, eta * optaxs, rtol=1e-12)
     np.testing.assert_allclose(
-        sx.stability_edge(ours) * mine, sx.stability_edge("adagrad", learning_rate=eta) * optaxs, rtol=1e-12
+        optimization.stability_edge(ours) * mine,
+        optimization.stability_edge("adagrad", learning_rate=eta) * optaxs,
+        rtol=1e-12,
     )
 
 
 def test_methods_without_a_diagonal_have_none():
-    for build in (lambda: sx.GradientDescent(bowl, 0.1), lambda: sx.Nesterov(bowl, 0.1), lambda: sx.AggMo(bowl, 0.1)):
-        assert sx.preconditioner(build(), build().init(START)) is None
+    for build in (
+        lambda: optimization.GradientDescent(bowl, 0.1),
+        lambda: optimization.Nesterov(bowl, 0.1),
+        lambda: optimization.AggMo(bowl, 0.1),
+    ):
+        assert optimization.preconditioner(build(), build().init(START)) is None
     plain = sx.from_optax(bowl, optax.sgd(0.1, 0.9))
-    assert sx.preconditioner(plain, plain.init(START)) is None
+    assert optimization.preconditioner(plain, plain.init(START)) is None
 
 
 @pytest.mark.parametrize(("call", "kind", "words"), [
-    (lambda: sx.stability_edge(sx.SignDescent(bowl, 0.1)), ValueError, "SignDescent has no stability edge"),
-    (lambda: sx.stability_edge("lion", learning_rate=0.1), ValueError, "lion has no stability edge"),
-    (lambda: sx.stability_edge("adamm", learning_rate=0.1), TypeError, r"'adamm', expected one of sgd, rmsprop"),
-    (lambda: sx.stability_edge("adam", lr=0.1), TypeError, r"got \['lr'\], expected learning_rate, b1"),
-    (lambda: sx.stability_edge(sx.Adam(bowl, 0.1), b1=0.9), TypeError, "expected a map alone"),
-    (lambda: sx.stability_edge(sx.from_optax(bowl, optax.adam(0.1))), TypeError, r"stability_edge\('adam'"),
-    (lambda: sx.preconditioner(sx.Lion(bowl, 0.1), None), ValueError, "Lion has no stability edge"),
-    (lambda: sx.preconditioner(None, optax.lion(0.1).init(START)), TypeError, "expected one of ScaleByAdamState"),
-    (lambda: sx.preconditioner(sx.Adam(bowl, 0.1), sx.Adam(bowl, 0.1).init(START), at=0), ValueError, "steps >= 1"),
-    (lambda: sx.preconditioner(None, (optax.adam(0.1).init(START), optax.adam(0.1).init(START))), TypeError,
+    (
+        lambda: optimization.stability_edge(optimization.SignDescent(bowl, 0.1)),
+        ValueError, "SignDescent has no stability edge"
+    ),
+    (lambda: optimization.stability_edge("lion", learning_rate=0.1), ValueError, "lion has no stability edge"),
+    (lambda: optimization.stability_edge("adamm", learning_rate=0.1), TypeError, r"'adamm', expected one of sgd, rmsprop"),
+    (lambda: optimization.stability_edge("adam", lr=0.1), TypeError, r"got \['lr'\], expected learning_rate, b1"),
+    (lambda: optimization.stability_edge(optimization.Adam(bowl, 0.1), b1=0.9), TypeError, "expected a map alone"),
+    (lambda: optimization.stability_edge(sx.from_optax(bowl, optax.adam(0.1))), TypeError, r"stability_edge\('adam'"),
+    (lambda: optimization.preconditioner(optimization.Lion(bowl, 0.1), None), ValueError, "Lion has no stability edge"),
+    (lambda: optimization.preconditioner(None, optax.lion(0.1).init(START)), TypeError, "expected one of ScaleByAdamState"),
+    (
+        lambda: optimization.preconditioner(optimization.Adam(bowl, 0.1), optimization.Adam(bowl, 0.1).init(START), at=0),
+        ValueError, "steps >= 1"
+    ),
+    (lambda: optimization.preconditioner(None, (optax.adam(0.1).init(START), optax.adam(0.1).init(START))), TypeError,
      "2 adaptive states"),
 ])  # fmt: skip
 def test_what_has_no_edge_or_is_not_known_is_told(call, kind, words):

@@ -22,7 +22,9 @@ def exact_passage(temperature, target=1.0):
 
 
 def kramers(temperature, **keywords):
-    return sx.kramers_time(sx.DoubleWell(), jnp.array([-1.0]), jnp.array([0.0]), temperature, **keywords)
+    return sx.optimization.kramers_time(
+        sx.optimization.DoubleWell(), jnp.array([-1.0]), jnp.array([0.0]), temperature, **keywords
+    )
 
 
 def test_kramers_time_is_asymptotic_to_the_exact_passage():
@@ -43,7 +45,7 @@ def test_kramers_time_in_two_dimensions_has_the_entropy_of_the_pass():
         across = 1.0 + 8.0 * jnp.exp(-10 * x[0] ** 2)
         return (x[0] ** 2 - 1) ** 2 / 4 + 0.5 * across * x[1] ** 2
 
-    found = sx.kramers_time(loss, jnp.array([-1.0, 0.0]), jnp.array([0.0, 0.0]), 0.05)
+    found = sx.optimization.kramers_time(loss, jnp.array([-1.0, 0.0]), jnp.array([0.0, 0.0]), 0.05)
     across = 1.0 + 8.0 * np.exp(-10.0)
     assert float(found.time / kramers(0.05).time) == pytest.approx(3.0 / across**0.5, rel=1e-12)
 
@@ -52,8 +54,8 @@ def test_underdamped_kramers_time():
     """mu is the unstable eigenvalue of the motion at the saddle; for large friction a, a times the overdamped time."""
     friction = 0.8
     found = kramers(0.03, friction=friction)
-    motion = sx.limit(sx.HeavyBall(sx.DoubleWell(), 0.01, 1 - friction * 0.1))
-    spectrum = sx.linear_stability(motion, sx.PhasePoint(jnp.zeros(1), jnp.zeros(1))).spectrum
+    motion = sx.limit(sx.optimization.HeavyBall(sx.optimization.DoubleWell(), 0.01, 1 - friction * 0.1))
+    spectrum = sx.linear_stability(motion, sx.optimization.PhasePoint(jnp.zeros(1), jnp.zeros(1))).spectrum
     assert float(found.exit_rate) == pytest.approx(float(np.max(np.real(spectrum))), rel=1e-10)
     for large in (1e3, 1e4):
         ratio = float(kramers(0.03, friction=large).time / kramers(0.03).time) / large
@@ -82,23 +84,25 @@ def test_kramers_time_under_jit_and_vmap():
 
 def test_kramers_cautions():
     assert "below three temperatures" in kramers(0.1).cautions[0]
-    backwards = sx.kramers_time(sx.DoubleWell(), jnp.array([0.0]), jnp.array([1.0]), 0.05)
+    backwards = sx.optimization.kramers_time(sx.optimization.DoubleWell(), jnp.array([0.0]), jnp.array([1.0]), 0.05)
     assert np.isnan(backwards.time) and "index 0" in backwards.cautions[0]
     assert "less than T from one swing" in kramers(0.05, friction=1e-3).cautions[0]
     assert (
         "not critical: |grad L| = "
-        in sx.kramers_time(sx.DoubleWell(), jnp.array([-0.9]), jnp.array([0.0]), 0.05).cautions[0]
+        in sx.optimization.kramers_time(
+            sx.optimization.DoubleWell(), jnp.array([-0.9]), jnp.array([0.0]), 0.05
+        ).cautions[0]
     )
     with pytest.raises(ValueError, match=r"temperature\n  got 0.0, expected a number above 0"):
         kramers(0.0)
     with pytest.raises(ValueError, match="the form of the minimum"):
-        sx.kramers_time(sx.DoubleWell(), jnp.zeros(1), jnp.zeros(2), 0.1)
+        sx.optimization.kramers_time(sx.optimization.DoubleWell(), jnp.zeros(1), jnp.zeros(2), 0.1)
 
 
 def test_measured_escape_from_the_double_well():
     """From -1 to +1 at T = 0.4: within three standard errors of the exact passage, and an error of O(h)."""
-    found = sx.escape_times(
-        sx.Langevin(sx.DoubleWell(), 0.4), jnp.array([-1.0]), lambda x: 1.0 - x[0],
+    found = sx.optimization.escape_times(
+        sx.optimization.Langevin(sx.optimization.DoubleWell(), 0.4), jnp.array([-1.0]), lambda x: 1.0 - x[0],
         steps=2000, step_size=0.04, key=KEY, members=1000,
     )  # fmt: skip
     exact = exact_passage(0.4)
@@ -112,7 +116,9 @@ def test_the_bridge_counts_crossings_within_a_step():
     members, h = 3000, 0.02
     motion = sx.as_sde(lambda x: 0.0 * x, lambda x: 1.0)
     margin = lambda x: 1.0 - x**2
-    bridged = sx.escape_times(motion, jnp.array(0.0), margin, steps=400, step_size=h, key=KEY, members=members)
+    bridged = sx.optimization.escape_times(
+        motion, jnp.array(0.0), margin, steps=400, step_size=h, key=KEY, members=members
+    )
     naive = Absorbing(sx.discretize(motion, sx.EulerMaruyama(), h), margin, None)
     starts = WatchedMap(jnp.zeros(members), jnp.ones(members, bool), jnp.zeros(members, int))
     late = h * float(jnp.mean(sx.ensemble(naive, starts, steps=400, key=KEY, save="last").final.steps))
@@ -142,37 +148,39 @@ def test_a_bridge_crosses_with_its_own_probability():
 def test_escape_of_a_map_is_counted_in_steps():
     """The symmetric walk on the integers leaves (-5, 5) after 25 steps on average."""
     walk = sx.as_map(lambda x, *, key=None: x + jax.random.rademacher(key, (), x.dtype))
-    found = sx.escape_times(walk, jnp.array(0.0), lambda x: 5.0 - jnp.abs(x), steps=600, key=KEY, members=2000)
+    found = sx.optimization.escape_times(
+        walk, jnp.array(0.0), lambda x: 5.0 - jnp.abs(x), steps=600, key=KEY, members=2000
+    )
     assert abs(found.mean - 25.0) < 3.5 * found.error
 
 
 def test_a_run_that_ends_too_early_gives_the_mean_of_exponential_times():
     """Leaving with probability 1/50 a step, watched for 20 steps only."""
     gate = sx.as_map(lambda x, *, key=None: jnp.where(jax.random.uniform(key, ()) < 0.02, -1.0, x))
-    found = sx.escape_times(gate, jnp.array(1.0), lambda x: x, steps=20, key=KEY, members=4000)
+    found = sx.optimization.escape_times(gate, jnp.array(1.0), lambda x: x, steps=20, key=KEY, members=4000)
     assert abs(found.mean - 50.0) < 3.5 * found.error
     assert "had not left when the run ended" in found.cautions[0]
 
 
 def test_escape_times_refuses():
-    bath = sx.Langevin(sx.DoubleWell(), 0.25)
+    bath = sx.optimization.Langevin(sx.optimization.DoubleWell(), 0.25)
     settings = {"steps": 10, "key": KEY, "members": 10}
     with pytest.raises(ValueError, match=r"got margin -1, expected a start with margin > 0"):
-        sx.escape_times(bath, jnp.array([-1.0]), lambda x: x[0], step_size=0.1, **settings)
+        sx.optimization.escape_times(bath, jnp.array([-1.0]), lambda x: x[0], step_size=0.1, **settings)
     with pytest.raises(TypeError, match=r"got bool of shape \(\), expected a real scalar"):
-        sx.escape_times(bath, jnp.array([-1.0]), lambda x: x[0] < 0, step_size=0.1, **settings)
+        sx.optimization.escape_times(bath, jnp.array([-1.0]), lambda x: x[0] < 0, step_size=0.1, **settings)
     with pytest.raises(ValueError, match="step_size"):
-        sx.escape_times(bath, jnp.array([-1.0]), lambda x: 1 - x[0], **settings)
+        sx.optimization.escape_times(bath, jnp.array([-1.0]), lambda x: 1 - x[0], **settings)
     with pytest.raises(TypeError, match="A Flow leaves at one time"):
-        sx.escape_times(sx.as_flow(lambda x: -x), jnp.array([-1.0]), lambda x: 1 - x[0], **settings)
+        sx.optimization.escape_times(sx.as_flow(lambda x: -x), jnp.array([-1.0]), lambda x: 1 - x[0], **settings)
 
 
 @pytest.mark.slow
 def test_measured_underdamped_escape():
     """Friction 1, T = 0.06 (barrier 4.2 T): the formula is within its O(T) of the ensemble, about 10 %."""
-    bath = sx.UnderdampedLangevin(sx.DoubleWell(), 1.0, 0.06)
-    found = sx.escape_times(
+    bath = sx.optimization.UnderdampedLangevin(sx.optimization.DoubleWell(), 1.0, 0.06)
+    found = sx.optimization.escape_times(
         bath, bath.init(jnp.array([-1.0])), lambda s: 1.0 - s.position[0],
-        steps=30_000, step_size=0.1, method=sx.BAOAB(), key=KEY, members=500,
+        steps=30_000, step_size=0.1, method=sx.optimization.BAOAB(), key=KEY, members=500,
     )  # fmt: skip
     assert abs(found.mean / kramers(0.06, friction=1.0).time - 1) < 0.1 + 3 * found.error / found.mean

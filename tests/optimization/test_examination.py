@@ -8,14 +8,14 @@ import pytest
 import separatrix as sx
 from separatrix.optimization import against_the_edge
 
-BOWL = sx.Quadratic(jnp.array([1.0, 4.0, 9.0]))
+BOWL = sx.optimization.Quadratic(jnp.array([1.0, 4.0, 9.0]))
 # The method at learning rate h, and h l over its edge at l = 9.
 METHODS = {
-    "descent": (lambda h: sx.GradientDescent(BOWL, h), 1 / 2),
-    "heavy ball": (lambda h: sx.HeavyBall(BOWL, h, 0.9), 1 / 3.8),
-    "Nesterov": (lambda h: sx.Nesterov(BOWL, h, 0.9), 2.8 / 3.8),
-    "Adam": (lambda h: sx.Adam(BOWL, h, eps=1.0), 0.1 / 3.8),
-    "RMSprop": (lambda h: sx.RMSprop(BOWL, h, eps=1.0), 1 / 2),
+    "descent": (lambda h: sx.optimization.GradientDescent(BOWL, h), 1 / 2),
+    "heavy ball": (lambda h: sx.optimization.HeavyBall(BOWL, h, 0.9), 1 / 3.8),
+    "Nesterov": (lambda h: sx.optimization.Nesterov(BOWL, h, 0.9), 2.8 / 3.8),
+    "Adam": (lambda h: sx.optimization.Adam(BOWL, h, eps=1.0), 0.1 / 3.8),
+    "RMSprop": (lambda h: sx.optimization.RMSprop(BOWL, h, eps=1.0), 1 / 2),
     "optax, momentum": (lambda h: sx.from_optax(BOWL, optax.sgd(h, momentum=0.9)), 1 / 3.8),
 }
 
@@ -31,11 +31,13 @@ def test_ratio_of_a_quadratic_is_the_closed_form(name, wanted):
 
 
 def test_it_is_part_of_the_verdict():
-    method = sx.GradientDescent(BOWL, 2.5 / 9)
+    method = sx.optimization.GradientDescent(BOWL, 2.5 / 9)
     found = sx.diagnose(method, jnp.ones(3), questions=["linear_stability"])
     (finding,) = against_the_edge(method, jnp.ones(3))
     assert finding in found.broken and finding.evidence == pytest.approx(1.25, rel=1e-6)
-    assert sx.diagnose(sx.GradientDescent(BOWL, 1.5 / 9), jnp.ones(3), questions=["linear_stability"]).sound
+    assert sx.diagnose(
+        sx.optimization.GradientDescent(BOWL, 1.5 / 9), jnp.ones(3), questions=["linear_stability"]
+    ).sound
 
 
 def test_an_optimiser_without_a_scale_or_an_edge_has_none():
@@ -53,6 +55,6 @@ def test_an_optimiser_without_a_scale_or_an_edge_has_none():
 
 
 def test_curvature_that_is_not_finite_is_not_known():
-    cusp = sx.GradientDescent(sx.as_objective(lambda x: jnp.sum(jnp.sqrt(jnp.abs(x)))), 0.1)
+    cusp = sx.optimization.GradientDescent(sx.as_objective(lambda x: jnp.sum(jnp.sqrt(jnp.abs(x)))), 0.1)
     (finding,) = against_the_edge(cusp, jnp.zeros(2))
     assert finding.status == "not known" and "not finite" in finding.cause

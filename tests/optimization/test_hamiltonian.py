@@ -10,14 +10,18 @@ import separatrix as sx
 from separatrix.catalogue.learning import NoisyQuadratic
 
 FRICTION, H = 0.7, 0.1
-START = sx.CanonicalPoint(jnp.array([-0.5, 0.8]), jnp.array([1.0, -2.0]))
+START = sx.optimization.CanonicalPoint(jnp.array([-0.5, 0.8]), jnp.array([1.0, -2.0]))
 OMEGA = np.block([[np.zeros((2, 2)), np.eye(2)], [-np.eye(2), np.zeros((2, 2))]])
-METHODS = [sx.ConformalSymplecticEuler(), sx.ConformalLeapfrog()]
-KINETIC = {"quadratic": None, "relativistic": sx.RelativisticKinetic(1.5, 2.0), "power": sx.PowerKinetic(4 / 3)}
+METHODS = [sx.optimization.ConformalSymplecticEuler(), sx.optimization.ConformalLeapfrog()]
+KINETIC = {
+    "quadratic": None,
+    "relativistic": sx.optimization.RelativisticKinetic(1.5, 2.0),
+    "power": sx.optimization.PowerKinetic(4 / 3),
+}
 
 
 def flow_of(kinetic=None, objective=None, friction=FRICTION):
-    return sx.ConformalHamiltonian(objective or sx.Rosenbrock(1.0, 3.0), friction, kinetic)
+    return sx.optimization.ConformalHamiltonian(objective or sx.optimization.Rosenbrock(1.0, 3.0), friction, kinetic)
 
 
 def vector(state):
@@ -46,7 +50,7 @@ def test_other_steps_of_the_same_flow_do_not():
     """Heun's step contracts volume to its order only, and Maddison's by 1/(1 + a h) a dimension."""
     heun = np.asarray(sx.linearize(sx.discretize(flow_of(), sx.Heun(), H), START).as_matrix())
     assert abs(np.linalg.det(heun) / np.exp(-FRICTION * H * 2) - 1) > 1e-5
-    descent = sx.HamiltonianDescent(sx.Rosenbrock(1.0, 3.0), H, FRICTION)
+    descent = sx.optimization.HamiltonianDescent(sx.optimization.Rosenbrock(1.0, 3.0), H, FRICTION)
     assert np.linalg.det(sx.linearize(descent, START).as_matrix()) == pytest.approx((1 + FRICTION * H) ** -2, rel=1e-12)
 
 
@@ -83,27 +87,27 @@ def test_measured_order(method, order):
 @pytest.mark.parametrize("name", ["Euler", "leapfrog", "relativistic", "hamiltonian"])
 def test_every_step_has_the_conformal_flow_as_its_limit(name):
     kinetic = KINETIC["relativistic"]
-    objective = sx.Rosenbrock(1.0, 3.0)
+    objective = sx.optimization.Rosenbrock(1.0, 3.0)
     map = {
         "Euler": lambda: sx.discretize(flow_of(kinetic), METHODS[0], H),
         "leapfrog": lambda: sx.discretize(flow_of(kinetic), METHODS[1], H),
-        "relativistic": lambda: sx.RelativisticDescent(objective, H, FRICTION, speed=1.5, mass=2.0),
-        "hamiltonian": lambda: sx.HamiltonianDescent(objective, H, FRICTION, kinetic),
+        "relativistic": lambda: sx.optimization.RelativisticDescent(objective, H, FRICTION, speed=1.5, mass=2.0),
+        "hamiltonian": lambda: sx.optimization.HamiltonianDescent(objective, H, FRICTION, kinetic),
     }[name]()
     assert_states_close(sx.limit(map).velocity(0.0, START), flow_of(kinetic).velocity(0.0, START), rtol=1e-13)
 
 
 def test_conformal_symplectic_euler_is_heavy_ball():
     """Learning rate h^2 and momentum e^{-a h}, step for step."""
-    map = sx.discretize(flow_of(), sx.ConformalSymplecticEuler(), H)
-    ball = sx.HeavyBall(sx.Rosenbrock(1.0, 3.0), H**2, np.exp(-FRICTION * H))
+    map = sx.discretize(flow_of(), sx.optimization.ConformalSymplecticEuler(), H)
+    ball = sx.optimization.HeavyBall(sx.optimization.Rosenbrock(1.0, 3.0), H**2, np.exp(-FRICTION * H))
     ours = sx.evolve(map, START, steps=50).states
-    theirs = sx.evolve(ball, sx.PhasePoint(*START), steps=50).states
+    theirs = sx.evolve(ball, sx.optimization.PhasePoint(*START), steps=50).states
     assert_states_close(ours, theirs, rtol=1e-11, atol=1e-12)
-    random = sx.discretize(flow_of(objective=NoisyQuadratic()), sx.ConformalSymplecticEuler(), H)
-    noisy = sx.HeavyBall(NoisyQuadratic(), H**2, np.exp(-FRICTION * H))
+    random = sx.discretize(flow_of(objective=NoisyQuadratic()), sx.optimization.ConformalSymplecticEuler(), H)
+    noisy = sx.optimization.HeavyBall(NoisyQuadratic(), H**2, np.exp(-FRICTION * H))
     key = jax.random.key(4)
-    ours, theirs = random.step(0, START, key=key), noisy.step(0, sx.PhasePoint(*START), key=key)
+    ours, theirs = random.step(0, START, key=key), noisy.step(0, sx.optimization.PhasePoint(*START), key=key)
     assert_states_close(ours, theirs, rtol=1e-13)
     assert np.linalg.norm(vector(ours) - vector(random.step(0, START))) > 1e-3
 
@@ -115,14 +119,14 @@ def test_relativistic_descent_is_the_algorithm_of_its_source():
     """In mu, epsilon, delta and v, written out, at alpha = 1."""
     speed, mass = 1.5, 2.0
     mu, epsilon, delta = np.exp(-FRICTION * H), H**2 / (2 * mass), 4 / (speed * H) ** 2
-    slope = jax.grad(sx.Rosenbrock(1.0, 3.0))
+    slope = jax.grad(sx.optimization.Rosenbrock(1.0, 3.0))
     x, v = np.asarray(START.position), H / (2 * mass) * np.asarray(START.momentum)
     for _ in range(10):
         half = x + np.sqrt(mu) * v / np.sqrt(mu * delta * v @ v + 1)
         v = np.sqrt(mu) * v - epsilon * np.asarray(slope(jnp.asarray(half)))
         x = half + v / np.sqrt(delta * v @ v + 1)
         v = np.sqrt(mu) * v
-    descent = sx.RelativisticDescent(sx.Rosenbrock(1.0, 3.0), H, FRICTION, speed, mass)
+    descent = sx.optimization.RelativisticDescent(sx.optimization.Rosenbrock(1.0, 3.0), H, FRICTION, speed, mass)
     final = sx.evolve(descent, START, steps=10, save="last").final
     np.testing.assert_allclose(final.position, x, rtol=1e-12)
     np.testing.assert_allclose(H / (2 * mass) * final.momentum, v, rtol=1e-12)
@@ -130,7 +134,7 @@ def test_relativistic_descent_is_the_algorithm_of_its_source():
 
 def test_no_relativistic_step_is_longer_than_the_speed_allows():
     """From where the gradient is 10^5, and nearly as long as allowed there: heavy ball would leap by 10^3."""
-    descent = sx.RelativisticDescent(sx.Rosenbrock(), H, FRICTION, speed=2.0)
+    descent = sx.optimization.RelativisticDescent(sx.optimization.Rosenbrock(), H, FRICTION, speed=2.0)
     path = sx.evolve(descent, descent.init(jnp.array([-5.0, 50.0])), steps=200).states.position
     lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)
     assert lengths[0] > 0.45 * 2.0 * H and np.all(lengths < 2.0 * H)
@@ -139,10 +143,12 @@ def test_no_relativistic_step_is_longer_than_the_speed_allows():
 
 def test_relativistic_descent_goes_to_heavy_ball_as_the_speed_grows():
     """Its limit differs from heavy ball's by O(1/c^2), with the coefficient -p |p|^2/2."""
-    ball = sx.limit(sx.HeavyBall(sx.Rosenbrock(1.0, 3.0), H**2, 1 - FRICTION * H)).velocity(0.0, sx.PhasePoint(*START))
+    ball = sx.limit(sx.optimization.HeavyBall(sx.optimization.Rosenbrock(1.0, 3.0), H**2, 1 - FRICTION * H)).velocity(
+        0.0, sx.optimization.PhasePoint(*START)
+    )
     momentum = np.asarray(START.momentum)
     for speed in (100.0, 200.0):
-        descent = sx.RelativisticDescent(sx.Rosenbrock(1.0, 3.0), H, FRICTION, speed)
+        descent = sx.optimization.RelativisticDescent(sx.optimization.Rosenbrock(1.0, 3.0), H, FRICTION, speed)
         ours = sx.limit(descent).velocity(0.0, START)
         np.testing.assert_allclose(ours.momentum, ball.velocity, rtol=1e-12)
         gap = speed**2 * (np.asarray(ours.position) - np.asarray(ball.position))
@@ -165,8 +171,8 @@ def test_kinetic_energy_of_the_dual_power_makes_a_flat_minimum_linear():
     """
     friction = 5.0
     rate = scipy.optimize.brentq(lambda mu: mu**3 * (friction - 3 * mu) - 1, 0.1, 1.0)
-    flow = flow_of(sx.PowerKinetic(4 / 3), quartic, friction)
-    start = sx.CanonicalPoint(jnp.array([1.0]), jnp.array([-1e-3]))
+    flow = flow_of(sx.optimization.PowerKinetic(4 / 3), quartic, friction)
+    start = sx.optimization.CanonicalPoint(jnp.array([1.0]), jnp.array([-1e-3]))
     path = sx.evolve(flow, start, times=jnp.array([0.0, 10.0, 20.0]), rtol=1e-10, atol=1e-30).states.position[:, 0]
     assert float(jnp.log(path[1] / path[2])) / 10 == pytest.approx(rate, rel=1e-3)
     slow = sx.evolve(flow_of(None, quartic, friction), start, times=(0.0, 2000.0)).final.position[0]
@@ -184,24 +190,26 @@ def test_hamiltonian_descent_is_linear_at_the_rate_of_its_own_recursion():
         return q * r**3 - kicked, r - 1 + h * np.cbrt(kicked)
 
     _, r = scipy.optimize.fsolve(equations, (0.3, 0.93), xtol=1e-12)
-    descent = sx.HamiltonianDescent(quartic, h, friction, sx.PowerKinetic(4 / 3))
+    descent = sx.optimization.HamiltonianDescent(quartic, h, friction, sx.optimization.PowerKinetic(4 / 3))
     path = sx.evolve(descent, descent.init(jnp.array([1.0])), steps=300, save=100).states.position[:, 0]
     assert float(path[3] / path[2]) ** (1 / 100) == pytest.approx(r, rel=1e-6)
     # What the example of the class says: 200 steps reach 1e-16, and those of heavy ball not 1e-5.
-    ball = sx.HamiltonianDescent(quartic, h, friction)
+    ball = sx.optimization.HamiltonianDescent(quartic, h, friction)
     slow = sx.evolve(ball, ball.init(jnp.array([1.0])), steps=200, save="last").final.position
     assert path[2] ** 4 / 4 < 1e-16 and quartic(slow) > 1e-5
 
 
 def test_kinetic_energies_and_their_velocities():
     p = jnp.array([3.0, -4.0])
-    np.testing.assert_allclose(jax.grad(sx.QuadraticKinetic(2.0))(p), p / 2, rtol=1e-14)
-    np.testing.assert_allclose(jax.grad(sx.RelativisticKinetic(2.0, 3.0))(p), 2 * p / np.sqrt(25 + 36), rtol=1e-14)
-    np.testing.assert_allclose(jax.grad(sx.PowerKinetic(1.5))(p), p * 5**-0.5, rtol=1e-14)
-    assert float(sx.RelativisticKinetic(2.0, 3.0)(p)) == pytest.approx(2 * np.sqrt(61.0) - 12, rel=1e-14)
+    np.testing.assert_allclose(jax.grad(sx.optimization.QuadraticKinetic(2.0))(p), p / 2, rtol=1e-14)
+    np.testing.assert_allclose(
+        jax.grad(sx.optimization.RelativisticKinetic(2.0, 3.0))(p), 2 * p / np.sqrt(25 + 36), rtol=1e-14
+    )
+    np.testing.assert_allclose(jax.grad(sx.optimization.PowerKinetic(1.5))(p), p * 5**-0.5, rtol=1e-14)
+    assert float(sx.optimization.RelativisticKinetic(2.0, 3.0)(p)) == pytest.approx(2 * np.sqrt(61.0) - 12, rel=1e-14)
     # At slow momenta no digits cancel; at rest the velocity of a power is 0 and not NaN.
-    assert float(sx.RelativisticKinetic(1.0)(jnp.array([1e-9]))) == pytest.approx(0.5e-18, rel=1e-12)
-    np.testing.assert_array_equal(jax.grad(sx.PowerKinetic(1.2))(jnp.zeros(2)), 0.0)
+    assert float(sx.optimization.RelativisticKinetic(1.0)(jnp.array([1e-9]))) == pytest.approx(0.5e-18, rel=1e-12)
+    np.testing.assert_array_equal(jax.grad(sx.optimization.PowerKinetic(1.2))(jnp.zeros(2)), 0.0)
 
 
 # No friction: it oscillates for ever
@@ -215,12 +223,12 @@ def test_a_million_steps_without_friction_keep_the_exact_invariants():
     h, curvature = 0.3, 2.0
     euler = lambda x, w: curvature * x**2 + w**2 - h * curvature * x * w
     leapfrog = lambda x, p: curvature * x**2 + (1 - h**2 * curvature / 4) * p**2
-    flow = flow_of(None, sx.Quadratic(curvature), 0.0)
-    ball = sx.HeavyBall(sx.Quadratic(curvature), h**2, momentum=1.0)
+    flow = flow_of(None, sx.optimization.Quadratic(curvature), 0.0)
+    ball = sx.optimization.HeavyBall(sx.optimization.Quadratic(curvature), h**2, momentum=1.0)
     cases = (
-        (ball, sx.PhasePoint, euler),
-        (sx.discretize(flow, METHODS[0], h), sx.CanonicalPoint, euler),
-        (sx.discretize(flow, METHODS[1], h), sx.CanonicalPoint, leapfrog),
+        (ball, sx.optimization.PhasePoint, euler),
+        (sx.discretize(flow, METHODS[0], h), sx.optimization.CanonicalPoint, euler),
+        (sx.discretize(flow, METHODS[1], h), sx.optimization.CanonicalPoint, leapfrog),
     )
     for map, form, invariant in cases:
         path = sx.evolve(map, form(jnp.array([1.0]), jnp.array([0.5])), steps=1_000_000, save=100_000).states
@@ -231,7 +239,7 @@ def test_a_million_steps_without_friction_keep_the_exact_invariants():
 
 def test_refusals_say_what_to_do():
     with pytest.raises(TypeError, match="a conformal method is not defined here\n  got a FunctionFlow"):
-        sx.discretize(sx.as_flow(lambda s: s), sx.ConformalLeapfrog(), 0.1).step(0, START)
+        sx.discretize(sx.as_flow(lambda s: s), sx.optimization.ConformalLeapfrog(), 0.1).step(0, START)
     with pytest.raises(TypeError, match="Start from init"):
         flow_of().velocity(0.0, jnp.zeros(2))
     with pytest.raises(
@@ -239,6 +247,6 @@ def test_refusals_say_what_to_do():
     ):
         flow_of(friction=-1.0)
     with pytest.raises(ValueError, match=r"PowerKinetic: power\n  got 1.0, expected a number above 1"):
-        sx.PowerKinetic(1.0)
+        sx.optimization.PowerKinetic(1.0)
     with pytest.raises(TypeError, match="kinetic\n  got float"):
         flow_of(2.0)

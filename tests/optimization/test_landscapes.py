@@ -9,12 +9,12 @@ from numpy.polynomial import Polynomial
 
 import separatrix as sx
 
-NAMES = sx.landscapes()
+NAMES = sx.optimization.landscapes()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_critical_point_has_no_gradient_and_its_index(name):
-    scene = sx.landscape(name)
+    scene = sx.optimization.landscape(name)
     for point in scene.critical_points:
         x = jnp.array(point.position)
         hessian = jax.hessian(scene.objective)(x)
@@ -40,7 +40,7 @@ def test_no_critical_point_is_missing():
     assert real_roots(4 * x**3 - 32 * x + 5, 10) == 3
     # Himmelblau: dL/dx = 4x(x^2 + y - 11) + 2(x + y^2 - 7) and dL/dy = 2(x^2 + y - 11) + 4y(x + y^2 - 7) have a resultant
     # in y of degree nine.
-    counts = {name: len(sx.landscape(name).critical_points) for name in NAMES}
+    counts = {name: len(sx.optimization.landscape(name).critical_points) for name in NAMES}
     assert counts["six-hump-camel"] == 15 and counts["three-hump-camel"] == 5 and counts["styblinski-tang"] == 9
     assert real_roots(himmelblau_resultant(), 10) == counts["himmelblau"] == 9
 
@@ -61,13 +61,15 @@ def himmelblau_resultant():
 def test_the_sum_of_signs_is_that_of_a_function_that_grows_in_all_directions():
     # Morse: minima - saddles + maxima = 1 on the plane, for a function that grows to infinity everywhere.
     for name in ("himmelblau", "six-hump-camel", "three-hump-camel", "styblinski-tang"):
-        assert sum((-1) ** point.index for point in sx.landscape(name).critical_points) == 1
+        assert sum((-1) ** point.index for point in sx.optimization.landscape(name).critical_points) == 1
 
 
 @pytest.mark.parametrize("step_size", [0.01, 0.1])
 def test_descent_leaves_a_saddle_by_the_closed_form(step_size):
-    methods = {"descent": lambda loss: sx.GradientDescent(loss, step_size)}
-    found = sx.race(sx.landscape("saddle"), jnp.array([0.5, 1e-4]), methods, steps=1200, escape=1.0)
+    methods = {"descent": lambda loss: sx.optimization.GradientDescent(loss, step_size)}
+    found = sx.optimization.race(
+        sx.optimization.landscape("saddle"), jnp.array([0.5, 1e-4]), methods, steps=1200, escape=1.0
+    )
     # |x_n|^2 + |y_n|^2 with x_n = 0.5 (1 - h)^n, y_n = 1e-4 (1 + h)^n.
     n = np.arange(1201)
     distance = np.hypot(0.5 * (1 - step_size) ** n, 1e-4 * (1 + step_size) ** n)
@@ -75,13 +77,15 @@ def test_descent_leaves_a_saddle_by_the_closed_form(step_size):
 
 
 def test_methods_that_rescale_by_their_gradients_do_not_wait_at_the_saddle():
-    found = sx.race(sx.landscape("saddle"), jnp.array([0.5, 1e-6]), steps=400)
+    found = sx.optimization.race(sx.optimization.landscape("saddle"), jnp.array([0.5, 1e-6]), steps=400)
     steps = dict(zip(found.names, np.asarray(found.finished).tolist(), strict=True))
     assert steps["SGD"] == -1 and 0 < steps["RMSprop"] < 150 and 0 < steps["Adam"] < 150
 
 
 def test_the_first_picture_ends_at_the_minimum_of_beale_and_draws_every_path(tmp_path):
-    found = sx.race(sx.landscape("beale"), jnp.array([1.0, 1.5]), {"Adam": optax.adam(0.05)}, steps=1500, near=1e-3)
+    found = sx.optimization.race(
+        sx.optimization.landscape("beale"), jnp.array([1.0, 1.5]), {"Adam": optax.adam(0.05)}, steps=1500, near=1e-3
+    )
     assert int(found.finished[0]) > 0 and np.allclose(found.paths[0, -1], [3.0, 0.5], atol=1e-3)
     lines = sx.plotting.plot_race(found).axes[0].lines
     np.testing.assert_array_equal(lines[-2].get_xdata(), found.paths[0, :, 0])
@@ -92,6 +96,6 @@ def test_the_first_picture_ends_at_the_minimum_of_beale_and_draws_every_path(tmp
 
 def test_misuse_is_told():
     with pytest.raises(ValueError, match="'bale', expected one of: saddle"):
-        sx.landscape("bale")
+        sx.optimization.landscape("bale")
     with pytest.raises(ValueError, match=r"a start of shape \(2,\)"):
-        sx.race(sx.landscape("saddle"), jnp.zeros(3))
+        sx.optimization.race(sx.optimization.landscape("saddle"), jnp.zeros(3))

@@ -113,20 +113,28 @@ def rescaled(t, x):
 
 # name: the map at step size h, a state, the limit written out
 CASES = {
-    "Adam": (lambda h: sx.Adam(quartic, h, 1 - A * h, 1 - B * h, EPS), Moments(X, M, V), adam),
-    "AdamW": (lambda h: sx.AdamW(quartic, h, 1 - A * h, 1 - B * h, EPS, 0.4), Moments(X, M, V), adamw),
-    "Nadam": (lambda h: sx.Nadam(quartic, h, 1 - A * h, 1 - B * h, EPS), Moments(X, M, V), adam),
-    "QHAdam": (lambda h: sx.QHAdam(quartic, h, 1 - A * h, 1 - B * h, EPS, 0.6, 0.8), Moments(X, M, V), qhadam),
-    "QHM": (lambda h: sx.QHM(quartic, h, 1 - A * h, 0.6), Averaged(X, M), qhm),
-    "AggMo": (lambda h: sx.AggMo(quartic, h**2, (1 - A * h, 1 - B * h)), Velocities(X, jnp.stack([M, V])), aggmo),
-    "RMSprop": (lambda h: sx.RMSprop(quartic, h, 1 - A * h, EPS), Squares(X, V), rmsprop),
-    "Adagrad": (lambda h: sx.Adagrad(quartic, h**0.5, eps=EPS / h), Squares(X, V), adagrad),
-    "Adadelta": (lambda h: sx.Adadelta(quartic, h, 1 - A * h, EPS), SquaresAndSteps(X, V, M), adadelta),
-    "Lion": (lambda h: sx.Lion(linear, h, 0.9, 1 - A * h, 0.4), Averaged(X, M), lion),
-    "Newton": (lambda h: sx.Newton(quartic, h), X, newton),
-    "Gauss-Newton": (lambda h: sx.GaussNewton(residual, h), X, gauss_newton),
-    "natural gradient": (lambda h: sx.NaturalGradient(quartic, metric, h), X, natural),
-    "cubic Newton": (lambda h: sx.CubicNewton(quartic, 2 / h**2), X, rescaled),
+    "Adam": (lambda h: sx.optimization.Adam(quartic, h, 1 - A * h, 1 - B * h, EPS), Moments(X, M, V), adam),
+    "AdamW": (lambda h: sx.optimization.AdamW(quartic, h, 1 - A * h, 1 - B * h, EPS, 0.4), Moments(X, M, V), adamw),
+    "Nadam": (lambda h: sx.optimization.Nadam(quartic, h, 1 - A * h, 1 - B * h, EPS), Moments(X, M, V), adam),
+    "QHAdam": (
+        lambda h: sx.optimization.QHAdam(quartic, h, 1 - A * h, 1 - B * h, EPS, 0.6, 0.8),
+        Moments(X, M, V),
+        qhadam,
+    ),
+    "QHM": (lambda h: sx.optimization.QHM(quartic, h, 1 - A * h, 0.6), Averaged(X, M), qhm),
+    "AggMo": (
+        lambda h: sx.optimization.AggMo(quartic, h**2, (1 - A * h, 1 - B * h)),
+        Velocities(X, jnp.stack([M, V])),
+        aggmo,
+    ),
+    "RMSprop": (lambda h: sx.optimization.RMSprop(quartic, h, 1 - A * h, EPS), Squares(X, V), rmsprop),
+    "Adagrad": (lambda h: sx.optimization.Adagrad(quartic, h**0.5, eps=EPS / h), Squares(X, V), adagrad),
+    "Adadelta": (lambda h: sx.optimization.Adadelta(quartic, h, 1 - A * h, EPS), SquaresAndSteps(X, V, M), adadelta),
+    "Lion": (lambda h: sx.optimization.Lion(linear, h, 0.9, 1 - A * h, 0.4), Averaged(X, M), lion),
+    "Newton": (lambda h: sx.optimization.Newton(quartic, h), X, newton),
+    "Gauss-Newton": (lambda h: sx.optimization.GaussNewton(residual, h), X, gauss_newton),
+    "natural gradient": (lambda h: sx.optimization.NaturalGradient(quartic, metric, h), X, natural),
+    "cubic Newton": (lambda h: sx.optimization.CubicNewton(quartic, 2 / h**2), X, rescaled),
 }
 NAMES = pytest.mark.parametrize("name", CASES)
 
@@ -238,9 +246,14 @@ def test_limit_at_the_very_start_is_the_normalised_gradient():
 
 
 def test_adam_without_memory_is_descent_along_signs():
-    signs = sx.evolve(sx.SignDescent(quartic, 0.01), X, steps=20).states
-    np.testing.assert_allclose(sx.limit(sx.SignDescent(quartic, 0.1)).velocity(0.0, X), -np.sign(slope(np.asarray(X))))
-    for forgetful in (sx.Adam(quartic, 0.01, 0.0, 0.0, 0.0), sx.RMSprop(quartic, 0.01, 0.0, 0.0)):
+    signs = sx.evolve(sx.optimization.SignDescent(quartic, 0.01), X, steps=20).states
+    np.testing.assert_allclose(
+        sx.limit(sx.optimization.SignDescent(quartic, 0.1)).velocity(0.0, X), -np.sign(slope(np.asarray(X)))
+    )
+    for forgetful in (
+        sx.optimization.Adam(quartic, 0.01, 0.0, 0.0, 0.0),
+        sx.optimization.RMSprop(quartic, 0.01, 0.0, 0.0),
+    ):
         path = sx.evolve(forgetful, forgetful.init(X), steps=20).states
         np.testing.assert_allclose(path.position, signs, rtol=1e-12)
 
@@ -250,7 +263,7 @@ def test_adams_limit_tends_to_the_sign_flow_as_its_memory_shrinks():
     """x' = -mhat/sqrt(vhat) with rates c: the distance to -sign(g) falls as 1/c."""
     gaps = []
     for c in (50.0, 200.0):
-        flow = sx.limit(sx.Adam(quartic, 1e-3, 1 - c * 1e-3, 1 - 2 * c * 1e-3, 0.0))
+        flow = sx.limit(sx.optimization.Adam(quartic, 1e-3, 1 - c * 1e-3, 1 - 2 * c * 1e-3, 0.0))
         away = jnp.array([0.9, 1.1])  # no slope changes its sign on the way
         end = sx.evolve(flow, Moments(away, *(2 * [jnp.zeros(2)])), times=(0.0, 0.2), rtol=1e-9, atol=1e-11).final
         gaps.append(float(jnp.max(jnp.abs(end.position - (away - 0.2)))))
@@ -259,7 +272,7 @@ def test_adams_limit_tends_to_the_sign_flow_as_its_memory_shrinks():
 
 def test_adagrads_flow_exchanges_objective_for_roots():
     """L + 2 sum sqrt(S + e) does not change along the limit, whatever the objective."""
-    flow = sx.limit(sx.Adagrad(quartic, 0.1, eps=3.0))
+    flow = sx.limit(sx.optimization.Adagrad(quartic, 0.1, eps=3.0))
     path = sx.evolve(flow, Squares(X, 0.01 * V), times=jnp.linspace(0.0, 5.0, 6), rtol=1e-10, atol=1e-12).states
     e = 0.1**2 * 3.0
     kept = jax.vmap(quartic)(path.position) + 2 * jnp.sum(jnp.sqrt(path.square + e), axis=1)
@@ -285,7 +298,7 @@ def test_running_maxima_have_no_limit_of_this_kind(rule):
 @pytest.mark.slow
 def test_lion_rests_inside_the_box_of_its_weight_decay():
     decay = 2.0
-    lion = sx.Lion(lambda x: 0.5 * jnp.sum((x - jnp.array([3.0, 0.2])) ** 2), 1e-3, weight_decay=decay)
+    lion = sx.optimization.Lion(lambda x: 0.5 * jnp.sum((x - jnp.array([3.0, 0.2])) ** 2), 1e-3, weight_decay=decay)
     end = sx.evolve(lion, lion.init(jnp.array([1.0, -1.0])), steps=8000, save="last").final.position
     # To the step that it chatters by; the momentum makes of it a few.
     np.testing.assert_allclose(end, [1 / decay, 0.2], atol=0.03)

@@ -11,7 +11,7 @@ import scipy.special
 import separatrix as sx
 
 CURVATURES = jnp.array([1.0, 7.0, 30.0])
-QUADRATIC = sx.Quadratic(CURVATURES)
+QUADRATIC = sx.optimization.Quadratic(CURVATURES)
 X = jnp.array([1.0, -2.0, 0.5])
 STEPS = 60
 
@@ -22,18 +22,20 @@ def parameters_of(objective, transformation, start, steps):
 
 
 def test_gradient_descent_equals_optax_sgd():
-    ours = sx.evolve(sx.GradientDescent(sx.Himmelblau(), 0.01), X[:2], steps=STEPS).final
-    np.testing.assert_allclose(ours, parameters_of(sx.Himmelblau(), optax.sgd(0.01), X[:2], STEPS), rtol=1e-12)
+    ours = sx.evolve(sx.optimization.GradientDescent(sx.optimization.Himmelblau(), 0.01), X[:2], steps=STEPS).final
+    np.testing.assert_allclose(
+        ours, parameters_of(sx.optimization.Himmelblau(), optax.sgd(0.01), X[:2], STEPS), rtol=1e-12
+    )
 
 
 def test_heavy_ball_equals_optax_sgd_with_momentum():
-    ball = sx.HeavyBall(QUADRATIC, 0.01, 0.9)
+    ball = sx.optimization.HeavyBall(QUADRATIC, 0.01, 0.9)
     ours = sx.evolve(ball, ball.init(X), steps=STEPS).final.position
     np.testing.assert_allclose(ours, parameters_of(QUADRATIC, optax.sgd(0.01, 0.9), X, STEPS), rtol=1e-11, atol=1e-14)
 
 
 def test_lookahead_of_nesterov_equals_optax_sgd_with_nesterov():
-    nesterov = sx.Nesterov(QUADRATIC, 0.01, 0.9)
+    nesterov = sx.optimization.Nesterov(QUADRATIC, 0.01, 0.9)
     final = sx.evolve(nesterov, nesterov.init(X), steps=STEPS).final
     theirs = parameters_of(QUADRATIC, optax.sgd(0.01, 0.9, nesterov=True), X, STEPS)
     np.testing.assert_allclose(nesterov.lookahead(0.0, final), theirs, rtol=1e-11, atol=1e-14)
@@ -46,7 +48,7 @@ def test_heavy_ball_is_polyaks_recursion():
     for _ in range(10):
         v = gamma * v + eta * np.array(CURVATURES) * x
         x = x - v
-    ball = sx.HeavyBall(QUADRATIC, eta, gamma)
+    ball = sx.optimization.HeavyBall(QUADRATIC, eta, gamma)
     final = sx.evolve(ball, ball.init(X), steps=10).final
     np.testing.assert_allclose(final.position, x, rtol=1e-12)
     np.testing.assert_allclose(-jnp.sqrt(eta) * final.velocity, v, rtol=1e-12)
@@ -58,7 +60,7 @@ def test_heavy_ball_is_polyaks_recursion():
 ], ids=["adam", "adamw", "rmsprop", "lion", "lbfgs with its line search", "polyak (needs value)", "chain"])  # fmt: skip
 def test_any_optax_transformation_runs_unchanged(transformation):
     """Equal to optax's own loop, written out, extra arguments included."""
-    objective = sx.Himmelblau()
+    objective = sx.optimization.Himmelblau()
     parameters, steps = jnp.array([0.5, 1.0]), 8
     ours = parameters_of(objective, transformation, parameters, steps)
     extended = optax.with_extra_args_support(transformation)
@@ -83,14 +85,14 @@ def spectral_radius(method, start):
 
 def test_best_rate_of_gradient_descent():
     k, mu = 100.0, 1.0
-    method = sx.GradientDescent(sx.Quadratic(jnp.array([mu, k * mu])), 2 / (mu + k * mu))
+    method = sx.optimization.GradientDescent(sx.optimization.Quadratic(jnp.array([mu, k * mu])), 2 / (mu + k * mu))
     assert spectral_radius(method, jnp.ones(2)) == pytest.approx((k - 1) / (k + 1), rel=1e-12)
 
 
 def test_best_rate_of_heavy_ball():
     root = 10.0
     eta, gamma = (2 / (1 + root)) ** 2, ((root - 1) / (root + 1)) ** 2
-    method = sx.HeavyBall(sx.Quadratic(jnp.array([1.0, root**2])), eta, gamma)
+    method = sx.optimization.HeavyBall(sx.optimization.Quadratic(jnp.array([1.0, root**2])), eta, gamma)
     # A double eigenvalue of a non-normal matrix is found to the square root of rounding.
     assert spectral_radius(method, jnp.ones(2)) == pytest.approx((root - 1) / (root + 1), rel=1e-6)
     assert (root - 1) / (root + 1) == pytest.approx(0.818182, abs=1e-6)
@@ -98,14 +100,16 @@ def test_best_rate_of_heavy_ball():
 
 def test_rate_of_nesterov_with_constant_momentum():
     root = 10.0
-    method = sx.Nesterov(sx.Quadratic(jnp.array([1.0, root**2])), 1 / root**2, (root - 1) / (root + 1))
+    method = sx.optimization.Nesterov(
+        sx.optimization.Quadratic(jnp.array([1.0, root**2])), 1 / root**2, (root - 1) / (root + 1)
+    )
     assert spectral_radius(method, jnp.ones(2)) == pytest.approx(1 - 1 / root, rel=1e-6)
 
 
 @pytest.mark.parametrize(("build", "edge"), [
-    (lambda f: sx.GradientDescent(sx.Quadratic(5.0), f / 5.0), lambda b: 2.0),
-    (lambda f: sx.HeavyBall(sx.Quadratic(5.0), f / 5.0, 0.9), lambda b: 2 + 2 * b),
-    (lambda f: sx.Nesterov(sx.Quadratic(5.0), f / 5.0, 0.9), lambda b: (2 + 2 * b) / (1 + 2 * b)),
+    (lambda f: sx.optimization.GradientDescent(sx.optimization.Quadratic(5.0), f / 5.0), lambda b: 2.0),
+    (lambda f: sx.optimization.HeavyBall(sx.optimization.Quadratic(5.0), f / 5.0, 0.9), lambda b: 2 + 2 * b),
+    (lambda f: sx.optimization.Nesterov(sx.optimization.Quadratic(5.0), f / 5.0, 0.9), lambda b: (2 + 2 * b) / (1 + 2 * b)),
 ], ids=["gradient descent", "heavy ball", "nesterov"])  # fmt: skip
 def test_stability_edges(build, edge):
     factor = edge(0.9)
@@ -114,7 +118,7 @@ def test_stability_edges(build, edge):
 
 def test_momentum_without_friction_conserves_its_invariant():
     """x^2 + w^2 - h x w of symplectic Euler on L = x^2/2, to rounding over many periods."""
-    ball = sx.HeavyBall(sx.Quadratic(1.0), 0.09, 1.0)
+    ball = sx.optimization.HeavyBall(sx.optimization.Quadratic(1.0), 0.09, 1.0)
     states = sx.evolve(ball, ball.init(jnp.array([1.0])), steps=10_000, save=100).states
     x, w = states.position[:, 0], states.velocity[:, 0]
     np.testing.assert_allclose(x**2 + w**2 - 0.3 * x * w, 1.0, rtol=1e-11)
@@ -122,28 +126,32 @@ def test_momentum_without_friction_conserves_its_invariant():
 
 
 def test_limit_without_friction_conserves_the_energy():
-    ball = sx.HeavyBall(sx.DoubleWell(), 0.01, 1.0)
-    start = sx.PhasePoint(jnp.array([0.3]), jnp.array([0.2]))
+    ball = sx.optimization.HeavyBall(sx.optimization.DoubleWell(), 0.01, 1.0)
+    start = sx.optimization.PhasePoint(jnp.array([0.3]), jnp.array([0.2]))
     path = sx.evolve(sx.limit(ball), start, times=jnp.linspace(0.0, 50.0, 11), rtol=1e-10, atol=1e-12)
-    energies = jax.vmap(lambda s: sx.optimization.energy(sx.DoubleWell(), s))(path.states)
+    energies = jax.vmap(lambda s: sx.optimization.energy(sx.optimization.DoubleWell(), s))(path.states)
     np.testing.assert_allclose(energies, energies[0], rtol=1e-7)
 
 
 def test_limit_of_nesterov_is_the_bessel_function():
-    flow = sx.limit(sx.Nesterov(sx.Quadratic(1.0), 0.01))
+    flow = sx.limit(sx.optimization.Nesterov(sx.optimization.Quadratic(1.0), 0.01))
     times = jnp.linspace(0.0, 6.0, 7)
-    path = sx.evolve(flow, sx.PhasePoint(jnp.ones(1), jnp.zeros(1)), times=times, rtol=1e-10, atol=1e-12)
+    path = sx.evolve(flow, sx.optimization.PhasePoint(jnp.ones(1), jnp.zeros(1)), times=times, rtol=1e-10, atol=1e-12)
     expected = 2 * scipy.special.j1(times[1:]) / times[1:]
     np.testing.assert_allclose(path.states.position[1:, 0], expected, atol=1e-7)
     zero = sx.evolve(
-        flow, sx.PhasePoint(jnp.ones(1), jnp.zeros(1)), times=(0.0, 3.831705970207512), rtol=1e-10, atol=1e-12
+        flow,
+        sx.optimization.PhasePoint(jnp.ones(1), jnp.zeros(1)),
+        times=(0.0, 3.831705970207512),
+        rtol=1e-10,
+        atol=1e-12,
     )
     assert abs(float(zero.final.position[0])) < 1e-7
 
 
 def test_nesterov_schedule_is_n_over_n_plus_three():
     eta = 0.05
-    nesterov = sx.Nesterov(QUADRATIC, eta)
+    nesterov = sx.optimization.Nesterov(QUADRATIC, eta)
     x, previous = np.array(X), np.array(X)
     for n in range(7):
         y = x + n / (n + 3) * (x - previous)
@@ -151,7 +159,10 @@ def test_nesterov_schedule_is_n_over_n_plus_three():
     np.testing.assert_allclose(sx.evolve(nesterov, nesterov.init(X), steps=7).final.position, x, rtol=1e-12)
 
 
-@pytest.mark.parametrize("objective", [sx.Rosenbrock(), sx.Beale(), sx.Himmelblau(), sx.DoubleWell()])
+@pytest.mark.parametrize(
+    "objective",
+    [sx.optimization.Rosenbrock(), sx.optimization.Beale(), sx.optimization.Himmelblau(), sx.optimization.DoubleWell()],
+)
 def test_minimizers_are_minima_of_value_zero(objective):
     for point in jnp.asarray(objective.minimizers):
         assert float(objective(point)) == pytest.approx(0.0, abs=1e-20)
@@ -162,11 +173,11 @@ def test_minimizers_are_minima_of_value_zero(objective):
 def test_values_of_the_landscapes():
     """Hand values: Rosenbrock (-1, 1) is 4; Beale and Himmelblau at the origin are 14.203125 and 170."""
     origin = jnp.zeros(2)
-    assert float(sx.Rosenbrock()(jnp.array([-1.0, 1.0]))) == 4.0
-    assert float(sx.Beale()(origin)) == 14.203125
-    assert float(sx.Himmelblau()(origin)) == 170.0
-    assert float(sx.Quadratic(jnp.array([[2.0, 1.0], [1.0, 2.0]]))(jnp.ones(2))) == 3.0
-    assert float(sx.DoubleWell()(origin)) == 0.5
+    assert float(sx.optimization.Rosenbrock()(jnp.array([-1.0, 1.0]))) == 4.0
+    assert float(sx.optimization.Beale()(origin)) == 14.203125
+    assert float(sx.optimization.Himmelblau()(origin)) == 170.0
+    assert float(sx.optimization.Quadratic(jnp.array([[2.0, 1.0], [1.0, 2.0]]))(jnp.ones(2))) == 3.0
+    assert float(sx.optimization.DoubleWell()(origin)) == 0.5
 
 
 @pytest.mark.slow
@@ -177,7 +188,11 @@ def test_the_same_method_runs_on_a_vector_a_large_network_and_a_batch():
     count = sum(leaf.size for leaf in jax.tree.leaves(objective.initial))
     assert count > 660_000
     slope = jax.grad(objective)(objective.initial)
-    for build in (sx.GradientDescent, lambda o, h: sx.HeavyBall(o, h, 0.5), lambda o, h: sx.Nesterov(o, h, 0.5)):
+    for build in (
+        sx.optimization.GradientDescent,
+        lambda o, h: sx.optimization.HeavyBall(o, h, 0.5),
+        lambda o, h: sx.optimization.Nesterov(o, h, 0.5),
+    ):
         method = build(objective, 0.05)
         run = sx.evolve(
             method, method.init(objective.initial), steps=10, save=lambda s: objective(getattr(s, "position", s))
@@ -192,7 +207,7 @@ def test_the_same_method_runs_on_a_vector_a_large_network_and_a_batch():
         flow = sx.limit(method).velocity(0.0, method.init(objective.initial))
         assert {leaf.dtype for leaf in jax.tree.leaves(flow)} == {jnp.dtype("float32")}
     batch = jnp.stack([X, 2 * X])
-    ends = jax.vmap(lambda x: sx.evolve(sx.GradientDescent(QUADRATIC, 0.01), x, steps=5).final)(batch)
+    ends = jax.vmap(lambda x: sx.evolve(sx.optimization.GradientDescent(QUADRATIC, 0.01), x, steps=5).final)(batch)
     np.testing.assert_allclose(ends, batch * (1 - 0.01 * CURVATURES[None]) ** 5, rtol=1e-13)
 
 
@@ -206,7 +221,7 @@ def test_mini_batches_average_to_the_full_gradient():
 
 
 def test_a_diverging_run_says_so_and_keeps_the_last_good_state():
-    descent = sx.GradientDescent(sx.Rosenbrock(), 0.1)
+    descent = sx.optimization.GradientDescent(sx.optimization.Rosenbrock(), 0.1)
     run = sx.evolve(descent, jnp.array([-1.0, 1.5]), steps=100)
     assert run.outcome == "non_finite"
     first_bad = round(float(run.outcome.at) / 0.1)
@@ -229,7 +244,7 @@ def test_bad_data_is_refused_by_name(arguments, words):
 
 def test_parameters_without_a_gradient_are_refused():
     with pytest.raises(TypeError, match="floating-point arrays"):
-        sx.GradientDescent(QUADRATIC, 0.1).init(jnp.array([1, 2]))
+        sx.optimization.GradientDescent(QUADRATIC, 0.1).init(jnp.array([1, 2]))
     with pytest.raises(TypeError, match=r"optax\.adam"):
         sx.from_optax(QUADRATIC, 0.1)
 

@@ -14,21 +14,21 @@ def deep():
     key = jax.random.key(0)
     shapes = [(3, 4), (5, 3), (2, 5)]
     weights = [0.3 * jax.random.normal(k, s) for k, s in zip(jax.random.split(key, 3), shapes, strict=True)]
-    return sx.DeepLinear(jax.random.normal(key, (2, 4))), weights
+    return sx.optimization.DeepLinear(jax.random.normal(key, (2, 4))), weights
 
 
 def test_gradient_flow_conserves_the_imbalance_of_layers_and_descent_breaks_it_at_second_order(deep):
     loss, weights = deep
-    flow = sx.limit(sx.GradientDescent(loss, 0.1))
+    flow = sx.limit(sx.optimization.GradientDescent(loss, 0.1))
     end = sx.evolve(flow, weights, times=(0.0, 2.0), rtol=1e-11, atol=1e-12, save="last").final
-    for before, after in zip(sx.imbalance(weights), sx.imbalance(end), strict=True):
+    for before, after in zip(sx.optimization.imbalance(weights), sx.optimization.imbalance(end), strict=True):
         np.testing.assert_allclose(after, before, atol=1e-9)
     assert float(loss(end)) < 0.9 * float(loss(weights))
     # A step of descent changes it by h^2 (G_2^T G_2 - G_1 G_1^T), exactly: the terms of first order cancel.
     h = 1e-3
-    moved = sx.GradientDescent(loss, h).step(0, weights)
+    moved = sx.optimization.GradientDescent(loss, h).step(0, weights)
     slopes = jax.grad(loss)(weights)
-    change = sx.imbalance(moved)[0] - sx.imbalance(weights)[0]
+    change = sx.optimization.imbalance(moved)[0] - sx.optimization.imbalance(weights)[0]
     np.testing.assert_allclose(change, h**2 * (slopes[1].T @ slopes[1] - slopes[0] @ slopes[0].T), atol=1e-15)
 
 
@@ -36,8 +36,8 @@ def test_gradient_flow_conserves_the_imbalance_of_layers_and_descent_breaks_it_a
 def test_modes_are_learned_in_turn_by_the_closed_form(step_size):
     values, start = jnp.array([4.0, 2.0, 1.0]), 1e-2
     turn = jax.random.orthogonal(jax.random.key(1), 3)
-    loss = sx.DeepLinear(turn @ jnp.diag(values) @ jax.random.orthogonal(jax.random.key(2), 3))
-    flow = sx.limit(sx.GradientDescent(loss, step_size))
+    loss = sx.optimization.DeepLinear(turn @ jnp.diag(values) @ jax.random.orthogonal(jax.random.key(2), 3))
+    flow = sx.limit(sx.optimization.GradientDescent(loss, step_size))
     times = jnp.linspace(0.0, 5.0, 26)
     path = sx.evolve(flow, loss.aligned(start), times=times, rtol=1e-10, atol=1e-12)
     learned = jax.vmap(lambda a, b: jnp.linalg.svd(b @ a, compute_uv=False))(*path.states)
@@ -52,18 +52,18 @@ def sharpening(x):
 @pytest.mark.parametrize("step_size", [0.5, 0.2])
 def test_central_flow_is_the_average_of_descent_at_the_edge(step_size):
     # Period two at the edge: y -> -y with 1 + x = 2/h, and dx/dt = 1 - y^2/2 = 0 gives y^2 = 2, the variance.
-    flow = sx.CentralFlow(sharpening, step_size)
+    flow = sx.optimization.CentralFlow(sharpening, step_size)
     path = sx.evolve(flow, flow.init(jnp.array([0.0, 0.0])), steps=int(60 / step_size), save="last")
     assert float(path.final.position[0]) == pytest.approx(2 / step_size - 1, rel=2e-3)
     assert float(path.final.variance) == pytest.approx(2.0, rel=5e-3)
     # Descent itself alternates about that point: an orbit of period two, exactly.
-    descent = sx.GradientDescent(sharpening, step_size)
+    descent = sx.optimization.GradientDescent(sharpening, step_size)
     cycle = jnp.array([2 / step_size - 1, 2**0.5])
     np.testing.assert_allclose(descent.step(0, cycle), cycle * jnp.array([1.0, -1.0]), rtol=1e-14)
 
 
 def test_below_the_edge_central_flow_is_gradient_flow():
-    flow = sx.CentralFlow(sx.Quadratic(jnp.array([1.0, 3.0])), 0.1)
+    flow = sx.optimization.CentralFlow(sx.optimization.Quadratic(jnp.array([1.0, 3.0])), 0.1)
     path = sx.evolve(flow, flow.init(jnp.array([1.0, 1.0])), steps=40, save="last")
     assert float(path.final.variance) == 0.0
     # Steps of h/4 along gradient flow: (1 - h l/4)^40.
@@ -71,9 +71,9 @@ def test_below_the_edge_central_flow_is_gradient_flow():
 
 
 def test_boundary_of_a_quadratic_is_where_step_sizes_meet_two_over_the_curvatures():
-    bowl = sx.Quadratic(jnp.array([1.0, 4.0]))
+    bowl = sx.optimization.Quadratic(jnp.array([1.0, 4.0]))
     grid = np.linspace(0.02, 3.0, 65)
-    found = sx.trainability(
+    found = sx.optimization.trainability(
         lambda a, b: LayerwiseDescent(bowl, jnp.stack([a, b / 4])), jnp.ones(2), first=grid, second=grid, steps=3000
     )
     truth = (grid[None] < 2) & (grid[:, None] < 2)
@@ -84,10 +84,12 @@ def test_boundary_of_a_quadratic_is_where_step_sizes_meet_two_over_the_curvature
 
 
 def test_fates_have_their_names():
-    bowl = sx.Quadratic(jnp.array([1.0, 4.0]))
+    bowl = sx.optimization.Quadratic(jnp.array([1.0, 4.0]))
     plane = lambda a, b: LayerwiseDescent(bowl, jnp.stack([a, b / 4]))
     # Step size times curvature: 0 and 2 keep |x| for ever, 1 +- 1/2 trains, above 2 grows by (1 - a)^2 a step.
-    found = sx.trainability(plane, jnp.ones(2), first=[0.0, 0.5, 1.5, 2.0, 2.1, 3.0], second=[0.0, 2.0, 2.1], steps=60)
+    found = sx.optimization.trainability(
+        plane, jnp.ones(2), first=[0.0, 0.5, 1.5, 2.0, 2.1, 3.0], second=[0.0, 2.0, 2.1], steps=60
+    )
     trained, stalled, diverging = "trained", "stalled", "diverging"
     assert found.fates.tolist() == [
         [stalled, trained, trained, stalled, diverging, diverging],
@@ -102,9 +104,9 @@ def test_fates_have_their_names():
     }
     assert "22 % of the runs stalled" in found.cautions[0]
     # x = (1 - 3)^n overflows float64 at step 1024, and x^2 at 512.
-    longer = sx.trainability(plane, jnp.ones(2), first=[3.0, 2.1], second=[0.5], steps=600)
+    longer = sx.optimization.trainability(plane, jnp.ones(2), first=[3.0, 2.1], second=[0.5], steps=600)
     assert longer.fates.tolist() == [["diverging", "diverging"]]
-    longest = sx.trainability(plane, jnp.ones(2), first=[3.0, 2.1], second=[0.5], steps=1100)
+    longest = sx.optimization.trainability(plane, jnp.ones(2), first=[3.0, 2.1], second=[0.5], steps=1100)
     assert longest.fates.tolist() == [["broke", "diverging"]]
     assert longest.broke_at.tolist() == [[1024, -1]]
     assert longer.cautions == ()
@@ -120,7 +122,7 @@ def test_each_run_of_the_plane_is_the_run_by_itself():
 
     rates = np.geomspace(0.1, 40.0, 5)
     objective = sx.as_objective(loss)
-    found = sx.trainability(
+    found = sx.optimization.trainability(
         lambda a, b: LayerwiseDescent(objective, [a, b]), start, first=rates, second=rates, steps=60
     )
     for (row, column), end in np.ndenumerate(found.losses):
@@ -137,8 +139,8 @@ def test_each_run_of_the_plane_is_the_run_by_itself():
 
 def test_misuse_is_told():
     with pytest.raises(ValueError, match="two sequences"):
-        sx.trainability(lambda a, b: None, jnp.ones(1), first=1.0, second=[1.0], steps=1)
+        sx.optimization.trainability(lambda a, b: None, jnp.ones(1), first=1.0, second=[1.0], steps=1)
     with pytest.raises(TypeError, match="a Map"):
-        sx.trainability(lambda a, b: a, jnp.ones(1), first=[1.0], second=[1.0], steps=1)
+        sx.optimization.trainability(lambda a, b: a, jnp.ones(1), first=[1.0], second=[1.0], steps=1)
     with pytest.raises(ValueError, match="at least two"):
-        sx.imbalance([jnp.eye(2)])
+        sx.optimization.imbalance([jnp.eye(2)])

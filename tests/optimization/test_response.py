@@ -9,7 +9,7 @@ import pytest
 import separatrix as sx
 from separatrix.optimization.stability import edge_ratio, response
 from separatrix.optimization.stability.oscillation import oscillation, steps_until
-from separatrix.optimization.stability.response import linear_response
+from separatrix.optimization.stability.responses import linear_response
 
 RATE, B = 0.1, 0.9
 
@@ -48,7 +48,7 @@ def test_edge_of_an_unnamed_transformation_is_the_closed_form(name):
     assert found == pytest.approx(ratio, rel=LOOSE.get(name, 1e-12))
     # The edge in the metric d is that of the formulas: e over the first response.
     assert found / (first * RATE) == pytest.approx(
-        float(sx.stability_edge(function, learning_rate=RATE, **settings)), rel=LOOSE.get(name, 1e-12)
+        float(sx.optimization.stability_edge(function, learning_rate=RATE, **settings)), rel=LOOSE.get(name, 1e-12)
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import separatrix as sx
+from separatrix import optimization
 from separatrix.optimization.stability import edge_ratio
 from separatrix.optimization.stability.history import History
 from separatrix.optimization.stability.judge import judge
@@ -125,7 +126,13 @@ def test_length_of_an_update_over_that_of_the_parameters(looks):
     start, rate = np.array([1.0, 1.0, 1e-3]), 0.01
     if looks == "fit":
         monitor = sx.StabilityMonitor(every=20)
-        sx.fit(bowl, lambda loss: sx.GradientDescent(loss, rate), initial=jnp.asarray(start), steps=20, monitor=monitor)
+        sx.fit(
+            bowl,
+            lambda loss: optimization.GradientDescent(loss, rate),
+            initial=jnp.asarray(start),
+            steps=20,
+            monitor=monitor,
+        )
     else:
         monitor, _ = orbit(optax.sgd(rate), start=tuple(start), steps=21)
     # Of the first reading, which is wide; the next nine are not.
@@ -338,13 +345,14 @@ def test_looking_on_changes_nothing(batch_size, key):
 
 def test_fit_with_a_map_of_this_family_and_a_run_that_breaks():
     monitor = sx.StabilityMonitor()
-    sx.fit(bowl, lambda loss: sx.HeavyBall(loss, 0.03, 0.9), initial=jnp.ones(3), steps=20, monitor=monitor)
+    sx.fit(bowl, lambda loss: optimization.HeavyBall(loss, 0.03, 0.9), initial=jnp.ones(3), steps=20, monitor=monitor)
     # Within the bound of the search, a tenth of its tolerance of 3 %.
     np.testing.assert_allclose(monitor.report().ratios, 0.03 * 50 / 3.8, rtol=3e-3)
     monitor = sx.StabilityMonitor()
     with pytest.warns(RuntimeWarning, match="training diverged"):
         sx.fit(
-            lambda x: jnp.sum(x**4), lambda loss: sx.GradientDescent(loss, 1.0), initial=2 * jnp.ones(2), steps=40,
+            lambda x: jnp.sum(x**4), lambda loss: optimization.GradientDescent(loss, 1.0), initial=2 * jnp.ones(2),
+            steps=40,
             monitor=monitor,
         )  # fmt: skip
     assert monitor.events[0].step == 0 and monitor.report().state in ("diverging", "non-finite")
@@ -356,7 +364,7 @@ def test_misuse_is_told():
     with pytest.raises(ValueError, match="no linear response"):
         sx.StabilityMonitor(bowl, optax.lion(1e-3))
     with pytest.raises(ValueError, match="no stability edge"):
-        sx.StabilityMonitor(bowl, sx.Lion(bowl, 1e-3))
+        sx.StabilityMonitor(bowl, optimization.Lion(bowl, 1e-3))
     with pytest.raises(ValueError, match="elementwise in the gradient"):
         edge_ratio(optax.polyak_sgd())
     with pytest.raises(ValueError, match="both, in a loop of one's own"):

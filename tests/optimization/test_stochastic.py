@@ -44,7 +44,7 @@ def moments_of_descent(objective, h, steps):
 @partial(jax.jit, static_argnums=1)
 def coefficients(objective, order, h):
     """b = -drift(1) and |g|^2 at 1 and at 2, of the SDE that is tested."""
-    sde = sx.diffusion_limit(sx.GradientDescent(objective, h), order, key=KEY, samples=4096)
+    sde = sx.diffusion_limit(sx.optimization.GradientDescent(objective, h), order, key=KEY, samples=4096)
     one = jnp.ones(1)
     squares = [jnp.sum(sde.diffusion(0.0, x * one).T.mv(one) ** 2) for x in (1.0, 2.0)]
     return -sde.drift(0.0, one)[0], *squares
@@ -115,12 +115,14 @@ def test_local_weak_error_of_sgd_on_real_digits():
     steps = np.array([0.02, 0.01, 0.005])
     errors = {1: [], 2: []}
     for order, found in errors.items():
-        make = lambda h, order=order: sx.diffusion_limit(sx.GradientDescent(loss, h), order, key=KEY, samples=32)
+        make = lambda h, order=order: sx.diffusion_limit(
+            sx.optimization.GradientDescent(loss, h), order, key=KEY, samples=32
+        )
 
         @jax.jit
         def local_error(h, make=make):
             sde = make(h)
-            mean = sx.GradientDescent(loss, h).step(0, weights)
+            mean = sx.optimization.GradientDescent(loss, h).step(0, weights)
             # deviations d_k = (step_k - mean)/sqrt(h (K - 1)), so that with sqrt(K h) they have covariance h sum d_k d_k^T.
             after = jnp.mean(jax.vmap(loss)(mean[None] + jnp.sqrt(32 * h) * sde.deviations(0.0, weights)))
             first = generator(sde, loss)
@@ -154,7 +156,7 @@ def test_whole_runs_of_sgd_on_digits_have_weak_orders_one_and_two():
 
     @jax.jit
     def parts(h):
-        descent, origin = sx.GradientDescent(loss, h), jnp.zeros(4)
+        descent, origin = sx.optimization.GradientDescent(loss, h), jnp.zeros(4)
         found = [affine(lambda x: descent.step(0, x), origin)]
         for order in (1, 2):
             sde = sx.diffusion_limit(descent, order, key=KEY, samples=count)
@@ -198,7 +200,9 @@ class Correlated(sx.Objective):
 
 def covariance(form):
     mixing = jnp.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.5, -0.3, 0.2]])
-    sde = sx.diffusion_limit(sx.GradientDescent(Correlated(mixing), 0.1), key=KEY, samples=64, covariance=form)
+    sde = sx.diffusion_limit(
+        sx.optimization.GradientDescent(Correlated(mixing), 0.1), key=KEY, samples=64, covariance=form
+    )
     g = jax.jit(lambda x: sde.diffusion(0.0, x).as_matrix())(jnp.zeros(3))
     return np.asarray(g @ g.T)
 
@@ -217,7 +221,7 @@ def test_diagonal_covariance_keeps_the_variances():
 
 def test_diagonal_diffusion_has_a_slope_where_the_noise_vanishes():
     sde = sx.diffusion_limit(
-        sx.GradientDescent(TwoPoint(multiplicative=True), 0.1), key=KEY, samples=8, covariance="diagonal"
+        sx.optimization.GradientDescent(TwoPoint(multiplicative=True), 0.1), key=KEY, samples=8, covariance="diagonal"
     )
     slope = jax.grad(lambda x: sde.diffusion(0.0, x).diagonal[0])(jnp.zeros(1))
     assert jnp.isfinite(slope).all()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import separatrix as sx
+from separatrix import recurrent
 from separatrix._errors import Diverged
 
 KEY = jax.random.key(0)
@@ -23,7 +23,7 @@ class Squaring(eqx.Module):
 
 
 def test_a_classifier_whose_state_overflows_has_no_scores():
-    model = sx.SequenceClassifier(Squaring(), 3, key=KEY)
+    model = recurrent.SequenceClassifier(Squaring(), 3, key=KEY)
     large = jnp.full((4, 1), 1e200)
     assert np.isfinite(model(large[:1])).all()
     assert np.isnan(model(large)).all() and np.isnan(eqx.filter_jit(model)(large)).all()
@@ -42,35 +42,35 @@ class Doubling(eqx.Module):
 
 
 def test_a_language_model_has_no_logits_past_a_break_and_writes_nothing():
-    model = sx.LanguageModel(Doubling(), key=KEY)
+    model = recurrent.LanguageModel(Doubling(), key=KEY)
     logits = model(jnp.array([0, 0, 0, 0]))
     assert np.isnan(logits).all(axis=1).tolist() == [False, False, True, True]
-    assert np.isnan(sx.bits_per_symbol(model, jnp.zeros((1, 4), int)))
+    assert np.isnan(recurrent.bits_per_symbol(model, jnp.zeros((1, 4), int)))
     for run in (
-        lambda: sx.generate(model, jnp.array([0]), 8, key=KEY),
-        lambda: sx.generate(model, jnp.zeros(6, int), 1),
+        lambda: recurrent.generate(model, jnp.array([0]), 8, key=KEY),
+        lambda: recurrent.generate(model, jnp.zeros(6, int), 1),
     ):
         with pytest.raises((Diverged, ValueError), match="finite"):
             run()
     with pytest.raises(Exception, match="stopped being finite"):
-        jax.block_until_ready(eqx.filter_jit(lambda model: sx.generate(model, jnp.array([0]), 8))(model))
+        jax.block_until_ready(eqx.filter_jit(lambda model: recurrent.generate(model, jnp.array([0]), 8))(model))
 
 
 def test_logits_that_are_not_finite_write_nothing():
     """The state is fine, the readout is not: argmax of NaN would be a symbol like any other."""
-    model = sx.LanguageModel(sx.Elman(3, 2, key=KEY), key=KEY)
+    model = recurrent.LanguageModel(recurrent.Elman(3, 2, key=KEY), key=KEY)
     huge = eqx.tree_at(lambda m: m.readout.bias, model, jnp.array([1e300, 0.0, 0.0]))
     with pytest.raises(Diverged, match="non_finite"):
-        sx.generate(huge, jnp.array([1]), 3, key=KEY, temperature=1e-100)
-    assert sx.generate(huge, jnp.array([1]), 3, key=KEY).tolist() == [0, 0, 0]
+        recurrent.generate(huge, jnp.array([1]), 3, key=KEY, temperature=1e-100)
+    assert recurrent.generate(huge, jnp.array([1]), 3, key=KEY).tolist() == [0, 0, 0]
 
 
-MODEL = sx.LanguageModel(sx.Elman(3, 2, key=KEY), key=KEY)
+MODEL = recurrent.LanguageModel(recurrent.Elman(3, 2, key=KEY), key=KEY)
 
 
 def test_traced_symbols_that_are_none_are_nan():
     """Zero inputs would stand for them, and the last symbol for -1."""
-    losses = jax.jit(jax.vmap(lambda row: sx.bits_per_symbol(MODEL, row[None])))
+    losses = jax.jit(jax.vmap(lambda row: recurrent.bits_per_symbol(MODEL, row[None])))
     rows = jnp.array([[0, 1, 2], [0, 3, 2], [-1, 1, 2], [0, 1, 3], [0, 1, -1]])
     assert np.isnan(losses(rows)).tolist() == [False, True, True, True, True]
     assert np.isnan(eqx.filter_jit(MODEL)(jnp.array([0, 3, 0]))).all(axis=1).tolist() == [False, True, True]
@@ -79,23 +79,32 @@ def test_traced_symbols_that_are_none_are_nan():
 NAN = float("nan")
 REFUSED = {
     "a symbol too many": (lambda: MODEL(jnp.array([0, 3])), ValueError, r"got 3 at index \[1\], expected integers from 0"),
-    "a symbol below 0": (lambda: sx.bits_per_symbol(MODEL, jnp.array([[0, -1]])), ValueError, r"got -1 at index \[0, 1\]"),
-    "a prompt of none": (lambda: sx.generate(MODEL, jnp.array([4]), 2), ValueError, "prompt\n  got 4"),
-    "a prompt of floats": (lambda: sx.generate(MODEL, jnp.array([1.0]), 2), TypeError, "prompt\n  got dtype float64"),
-    "no steps": (lambda: sx.generate(MODEL, jnp.array([1]), 0), ValueError, "steps\n  got 0"),
-    "no temperature": (lambda: sx.generate(MODEL, jnp.array([1]), 2, temperature=0.0), ValueError, "ture\n  got 0.0"),
-    "a temperature of NaN": (lambda: sx.generate(MODEL, jnp.array([1]), 2, temperature=NAN), ValueError, "got nan"),
-    "rows of one": (lambda: sx.bits_per_symbol(MODEL, jnp.array([[0]])), ValueError, r"shape \(1, 1\)"),
-    "no classes": (lambda: sx.SequenceClassifier(Squaring(), 0, key=KEY), ValueError, "classes\n  got 0"),
-    "no units": (lambda: sx.Elman(2, 0, key=KEY), ValueError, "hidden_size\n  got 0"),
-    "no inputs": (lambda: sx.Elman(-1, 2, key=KEY), ValueError, "input_size\n  got -1"),
-    "a negative gain": (lambda: sx.random_network(3, -1.0, key=KEY), ValueError, "gain\n  got -1.0"),
-    "a gain of NaN": (lambda: sx.with_recurrent_gain(sx.Elman(1, 2, key=KEY), NAN, key=KEY), ValueError, "gain\n  got nan"),
-    "a negative radius": (lambda: sx.with_spectral_radius(jnp.eye(2), -0.5), ValueError, "radius\n  got -0.5"),
-    "a nilpotent matrix": (
-        lambda: sx.with_spectral_radius(jnp.array([[0.0, 1.0], [0.0, 0.0]]), 0.5), ValueError, "of the matrix\n  got 0.0"
+    "a symbol below 0": (
+        lambda: recurrent.bits_per_symbol(MODEL, jnp.array([[0, -1]])), ValueError, r"got -1 at index \[0, 1\]"
     ),
-    "no gain": (lambda: sx.recurrent.mean_field_exponent(0.0), ValueError, "gain\n  got 0.0"),
+    "a prompt of none": (lambda: recurrent.generate(MODEL, jnp.array([4]), 2), ValueError, "prompt\n  got 4"),
+    "a prompt of floats": (
+        lambda: recurrent.generate(MODEL, jnp.array([1.0]), 2), TypeError, "prompt\n  got dtype float64"
+    ),
+    "no steps": (lambda: recurrent.generate(MODEL, jnp.array([1]), 0), ValueError, "steps\n  got 0"),
+    "no temperature": (
+        lambda: recurrent.generate(MODEL, jnp.array([1]), 2, temperature=0.0), ValueError, "ture\n  got 0.0"
+    ),
+    "a temperature of NaN": (lambda: recurrent.generate(MODEL, jnp.array([1]), 2, temperature=NAN), ValueError, "got nan"),
+    "rows of one": (lambda: recurrent.bits_per_symbol(MODEL, jnp.array([[0]])), ValueError, r"shape \(1, 1\)"),
+    "no classes": (lambda: recurrent.SequenceClassifier(Squaring(), 0, key=KEY), ValueError, "classes\n  got 0"),
+    "no units": (lambda: recurrent.Elman(2, 0, key=KEY), ValueError, "hidden_size\n  got 0"),
+    "no inputs": (lambda: recurrent.Elman(-1, 2, key=KEY), ValueError, "input_size\n  got -1"),
+    "a negative gain": (lambda: recurrent.random_network(3, -1.0, key=KEY), ValueError, "gain\n  got -1.0"),
+    "a gain of NaN": (
+        lambda: recurrent.with_recurrent_gain(recurrent.Elman(1, 2, key=KEY), NAN, key=KEY), ValueError, "gain\n  got nan"
+    ),
+    "a negative radius": (lambda: recurrent.with_spectral_radius(jnp.eye(2), -0.5), ValueError, "radius\n  got -0.5"),
+    "a nilpotent matrix": (
+        lambda: recurrent.with_spectral_radius(jnp.array([[0.0, 1.0], [0.0, 0.0]]), 0.5),
+        ValueError, "of the matrix\n  got 0.0"
+    ),
+    "no gain": (lambda: recurrent.mean_field_exponent(0.0), ValueError, "gain\n  got 0.0"),
 }  # fmt: skip
 
 
@@ -111,5 +120,5 @@ def test_a_radius_is_set_for_any_kind_of_matrix():
     """[[2, 1], [0, 1]] has radius 2; i times it too."""
     matrix = np.array([[2, 1], [0, 1]])
     for kind in (int, np.float32, complex):
-        found = sx.with_spectral_radius(jnp.asarray(matrix.astype(kind) * (1j if kind is complex else 1)), 0.5)
+        found = recurrent.with_spectral_radius(jnp.asarray(matrix.astype(kind) * (1j if kind is complex else 1)), 0.5)
         assert np.max(np.abs(np.linalg.eigvals(np.asarray(found)))) == pytest.approx(0.5, rel=1e-6)

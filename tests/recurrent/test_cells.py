@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 
 def test_elman_is_the_equation_of_an_independent_library():
     nnx = pytest.importorskip("flax.nnx")
-    ours = eqx.tree_at(lambda c: c.bias, sx.Elman(2, 3, key=KEY), jnp.array([0.3, -0.1, 0.2]))
+    ours = eqx.tree_at(lambda c: c.bias, sx.recurrent.Elman(2, 3, key=KEY), jnp.array([0.3, -0.1, 0.2]))
     theirs = nnx.SimpleCell(2, 3, rngs=nnx.Rngs(0), dtype=jnp.float64, param_dtype=jnp.float64)
     theirs.dense_i.kernel[...] = ours.weight_ih.T
     theirs.dense_i.bias[...] = ours.bias
@@ -29,11 +29,11 @@ def test_elman_is_the_equation_of_an_independent_library():
 
 @pytest.mark.parametrize(
     ("cell", "gates"),
-    [(sx.Elman(2, 5, key=KEY), 1), (eqx.nn.GRUCell(2, 5, key=KEY), 3), (eqx.nn.LSTMCell(2, 5, key=KEY), 4)],
+    [(sx.recurrent.Elman(2, 5, key=KEY), 1), (eqx.nn.GRUCell(2, 5, key=KEY), 3), (eqx.nn.LSTMCell(2, 5, key=KEY), 4)],
     ids=["Elman", "GRU", "LSTM"],
 )
 def test_every_singular_value_of_every_gate_is_the_gain(cell, gates):
-    scaled = sx.with_recurrent_gain(cell, 1.7, key=jax.random.key(1))
+    scaled = sx.recurrent.with_recurrent_gain(cell, 1.7, key=jax.random.key(1))
     blocks = scaled.weight_hh.reshape(gates, 5, 5)
     np.testing.assert_allclose(jnp.linalg.svd(blocks, compute_uv=False), 1.7, rtol=1e-13)
     np.testing.assert_array_equal(scaled.weight_ih, cell.weight_ih)
@@ -42,21 +42,21 @@ def test_every_singular_value_of_every_gate_is_the_gain(cell, gates):
 
 
 def test_recurrent_gain_is_a_leaf():
-    cell = sx.Elman(2, 5, key=KEY)
-    derivative = jax.jacfwd(lambda gain: sx.with_recurrent_gain(cell, gain, key=KEY).weight_hh)(2.0)
-    np.testing.assert_allclose(derivative, sx.with_recurrent_gain(cell, 1.0, key=KEY).weight_hh, rtol=1e-14)
+    cell = sx.recurrent.Elman(2, 5, key=KEY)
+    derivative = jax.jacfwd(lambda gain: sx.recurrent.with_recurrent_gain(cell, gain, key=KEY).weight_hh)(2.0)
+    np.testing.assert_allclose(derivative, sx.recurrent.with_recurrent_gain(cell, 1.0, key=KEY).weight_hh, rtol=1e-14)
 
 
 def test_spectral_radius_of_a_rotation_and_of_a_companion_matrix():
     rotation = 0.8 * jnp.array([[jnp.cos(1.0), -jnp.sin(1.0)], [jnp.sin(1.0), jnp.cos(1.0)]])
-    assert float(sx.spectral_radius(rotation)) == pytest.approx(0.8, rel=1e-14)
+    assert float(sx.recurrent.spectral_radius(rotation)) == pytest.approx(0.8, rel=1e-14)
     # Roots of z^3 - 2 z^2 - 5 z + 6 are -2, 1, 3.
     companion = jnp.array([[2.0, 5.0, -6.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    assert float(sx.spectral_radius(companion)) == pytest.approx(3.0, rel=1e-13)
+    assert float(sx.recurrent.spectral_radius(companion)) == pytest.approx(3.0, rel=1e-13)
 
 
 def test_scaling_to_a_spectral_radius_sets_the_growth_of_powers():
-    matrix = sx.with_spectral_radius(jax.random.normal(KEY, (20, 20)), 0.9)
+    matrix = sx.recurrent.with_spectral_radius(jax.random.normal(KEY, (20, 20)), 0.9)
     # Gelfand: |A^n|^(1/n) -> radius from above; the gap is ln(condition of the eigenvectors)/n.
     vectors = np.linalg.eig(np.asarray(matrix))[1]
     n = 4096
@@ -68,10 +68,10 @@ def test_scaling_to_a_spectral_radius_sets_the_growth_of_powers():
 @pytest.mark.parametrize(
     ("call", "kind", "said"),
     [
-        (lambda: sx.with_recurrent_gain(eqx.nn.Linear(2, 2, key=KEY), 1.0, key=KEY), TypeError, "got Linear"),
-        (lambda: sx.spectral_radius(jnp.ones((2, 3))), ValueError, r"got shape \(2, 3\), expected \(N, N\)"),
-        (lambda: sx.random_network(0, 1.0, key=KEY), ValueError, "at least one unit"),
-        (lambda: sx.SequenceClassifier(jnp.tanh, 3, key=KEY), TypeError, "a cell that says its hidden_size"),
+        (lambda: sx.recurrent.with_recurrent_gain(eqx.nn.Linear(2, 2, key=KEY), 1.0, key=KEY), TypeError, "got Linear"),
+        (lambda: sx.recurrent.spectral_radius(jnp.ones((2, 3))), ValueError, r"got shape \(2, 3\), expected \(N, N\)"),
+        (lambda: sx.recurrent.random_network(0, 1.0, key=KEY), ValueError, "at least one unit"),
+        (lambda: sx.recurrent.SequenceClassifier(jnp.tanh, 3, key=KEY), TypeError, "a cell that says its hidden_size"),
     ],
 )
 def test_what_cannot_be_done_is_said(call, kind, said):
@@ -81,7 +81,7 @@ def test_what_cannot_be_done_is_said(call, kind, said):
 
 class TestRandomNetwork:
     def test_weights_have_variance_one_over_n(self):
-        weight = sx.random_network(400, 1.0, key=KEY).weight
+        weight = sx.recurrent.random_network(400, 1.0, key=KEY).weight
         # 160,000 squares of a normal: mean 1/N, standard error sqrt(2)/(400 N).
         assert 400 * float(jnp.mean(weight**2)) == pytest.approx(1.0, abs=4 * 2**0.5 / 400)
         assert float(jnp.mean(weight)) == pytest.approx(0.0, abs=4 / 400**1.5)
@@ -95,7 +95,7 @@ class TestRandomNetwork:
             q = gain**2 * density @ np.tanh(np.sqrt(q) * z) ** 2
         rate = 0.5 * np.log(gain**2 * density @ np.cosh(np.sqrt(q) * z) ** -4.0)
         assert sx.recurrent.mean_field_exponent(gain) == pytest.approx(rate, abs=1e-7)
-        network = sx.random_network(400, gain, key=KEY)
+        network = sx.recurrent.random_network(400, gain, key=KEY)
         path = sx.evolve(network, jax.random.normal(KEY, (400,)), steps=400, save=20)
         fields = np.var(np.arctanh(np.asarray(path.states[2:])))
         # One network in mean field: a relative error of a few / sqrt(N).
@@ -138,7 +138,7 @@ class TestRandomNetwork:
     @pytest.mark.parametrize("gain", [1.5, 3.0])
     def test_exponent_is_that_of_mean_field_theory(self, gain):
         def exponent(key):
-            network = sx.random_network(300, gain, key=key)
+            network = sx.recurrent.random_network(300, gain, key=key)
             start = jax.random.normal(key, (300,))
             return sx.lyapunov_spectrum(network, start, count=1, steps=840, transient=200).exponents[0]
 

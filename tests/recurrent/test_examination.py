@@ -38,7 +38,7 @@ def test_of_an_isometry_the_horizon_is_without_end_or_nearly():
 
 def test_gain_that_lets_gradients_back():
     # 0.5^9 > 1e-3 > 0.5^10; with zero input tanh is the identity at rest, so that measured and bound agree.
-    cell = sx.with_recurrent_gain(sx.Elman(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1))
+    cell = sx.recurrent.with_recurrent_gain(sx.recurrent.Elman(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1))
     for steps, holds in ((9, True), (10, False)):
         gain, horizon = findings(sx.from_cell(cell, jnp.zeros((steps, 2))))
         assert gain.evidence == pytest.approx(0.5, rel=1e-12)
@@ -57,7 +57,7 @@ def test_a_gated_cell_is_measured_without_a_bound():
 
 @pytest.mark.parametrize("gain", [0.8, 1.3])
 def test_a_random_network_rests_below_the_inverse_of_its_radius(gain):
-    network = sx.random_network(40, gain, key=jax.random.key(0))
+    network = sx.recurrent.random_network(40, gain, key=jax.random.key(0))
     (found,) = findings(network, jnp.zeros(40))
     assert found.evidence == pytest.approx(gain * max(abs(np.linalg.eigvals(np.asarray(network.weight)))), rel=1e-9)
     late = sx.evolve(network, 0.1 * jnp.ones(40), steps=2000, save="last").final
@@ -80,7 +80,9 @@ def test_a_gated_cell_is_not_told_to_become_one():
     (found,) = findings(sx.from_cell(cell, jnp.zeros((12, 2))))
     assert found.evidence == pytest.approx(np.log(1000) / np.log(2), rel=1e-6)
     assert found.status == "caution" and "open its gates" in found.remedy and "use a gated cell" not in found.remedy
-    elman = sx.with_recurrent_gain(sx.Elman(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1))
+    elman = sx.recurrent.with_recurrent_gain(
+        sx.recurrent.Elman(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1)
+    )
     gain, reach = findings(sx.from_cell(elman, jnp.zeros((12, 2))))
     assert gain.status == reach.status == "caution" and "use a gated cell" in reach.remedy
 
@@ -89,7 +91,7 @@ def test_weights_of_zero_and_a_run_that_breaks():
     network = sx.recurrent.network.RandomNetwork(jnp.zeros((3, 3)), jnp.array(2.0))
     (found,) = findings(network)
     assert found.evidence == 0 and found.holds
-    nothing = eqx.tree_at(lambda c: c.weight_hh, sx.Elman(2, 3, key=jax.random.key(0)), jnp.zeros((3, 3)))
+    nothing = eqx.tree_at(lambda c: c.weight_hh, sx.recurrent.Elman(2, 3, key=jax.random.key(0)), jnp.zeros((3, 3)))
     gain, reach = findings(sx.from_cell(nothing, jnp.ones((12, 2))))
     assert (gain.evidence, reach.evidence) == (0.0, 0.0)
     broken = sx.from_cell(lambda u, x: 1e200 * x + u, jnp.ones((12, 3)))

@@ -13,7 +13,7 @@ KEY = jax.random.key(0)
 INPUTS = jax.random.normal(jax.random.key(1), (12, 3))
 TARGET = jax.random.normal(jax.random.key(2), (4,))
 CELLS = {
-    "Elman": sx.Elman(3, 4, key=KEY),
+    "Elman": sx.recurrent.Elman(3, 4, key=KEY),
     "GRU": eqx.nn.GRUCell(3, 4, key=KEY, dtype=jnp.float64),
     "LSTM": eqx.nn.LSTMCell(3, 4, key=KEY, dtype=jnp.float64),
 }
@@ -68,7 +68,7 @@ def test_costates_give_the_gradient_in_the_parameters(name):
 
 @pytest.mark.parametrize("gain", [0.5, 1.0, 2.0])
 def test_norms_in_a_linear_orthogonal_network_are_powers_of_the_gain(gain):
-    cell = sx.with_recurrent_gain(sx.Elman(3, 6, key=KEY), gain, key=KEY)
+    cell = sx.recurrent.with_recurrent_gain(sx.recurrent.Elman(3, 6, key=KEY), gain, key=KEY)
     linear = sx.from_cell(lambda u, x: cell.weight_hh @ x + cell.weight_ih @ u, INPUTS)
     cotangent = jnp.arange(1.0, 7.0)
     norms = sx.gradient_profile(linear, sx.evolve(linear, jnp.zeros(6)), cotangent).norms
@@ -87,13 +87,13 @@ def test_a_gradient_may_grow_first_though_the_spectral_radius_is_below_one():
     np.testing.assert_allclose(norms, a**n * np.sqrt(1 + (n * b / a) ** 2), rtol=1e-12)
     top = (-1 - np.sqrt(1 - (2 * np.log(a) * a / b) ** 2)) / (2 * np.log(a))
     assert int(jnp.argmax(norms)) in (int(np.floor(top)), int(np.ceil(top)))
-    assert float(sx.spectral_radius(matrix)) == pytest.approx(a, rel=1e-6)  # a double eigenvalue: sqrt(eps)
+    assert float(sx.recurrent.spectral_radius(matrix)) == pytest.approx(a, rel=1e-6)  # a double eigenvalue: sqrt(eps)
     # The transpose would leave e1 alone: norms a^n.
     assert float(norms[9]) > 7
 
 
 def test_norms_decay_at_the_exponent_of_the_driven_map():
-    cell = sx.with_recurrent_gain(sx.Elman(3, 16, key=KEY), 1.0, key=KEY)
+    cell = sx.recurrent.with_recurrent_gain(sx.recurrent.Elman(3, 16, key=KEY), 1.0, key=KEY)
     inputs = jax.random.normal(jax.random.key(5), (4000, 3))
     driven, state = sx.from_cell(cell, inputs), jnp.zeros(16)
     exponent = sx.lyapunov_spectrum(driven, state, count=1)

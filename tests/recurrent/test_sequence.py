@@ -14,8 +14,8 @@ KEY = jax.random.key(0)
 
 @pytest.mark.parametrize("kind", ["Elman", "GRU", "LSTM"])
 def test_a_classifier_reads_the_last_state_of_the_recursion(kind):
-    build = {"Elman": sx.Elman, "GRU": eqx.nn.GRUCell, "LSTM": eqx.nn.LSTMCell}[kind]
-    model = sx.SequenceClassifier(build(3, 5, key=KEY, dtype=jnp.float64), 4, key=jax.random.key(1))
+    build = {"Elman": sx.recurrent.Elman, "GRU": eqx.nn.GRUCell, "LSTM": eqx.nn.LSTMCell}[kind]
+    model = sx.recurrent.SequenceClassifier(build(3, 5, key=KEY, dtype=jnp.float64), 4, key=jax.random.key(1))
     inputs = jax.random.normal(KEY, (6, 3))
     state = (jnp.zeros(5), jnp.zeros(5)) if kind == "LSTM" else jnp.zeros(5)
     for row in inputs:
@@ -25,7 +25,7 @@ def test_a_classifier_reads_the_last_state_of_the_recursion(kind):
 
 
 def language_model(symbols=5, size=7):
-    return sx.LanguageModel(eqx.nn.GRUCell(symbols, size, key=KEY, dtype=jnp.float64), key=jax.random.key(1))
+    return sx.recurrent.LanguageModel(eqx.nn.GRUCell(symbols, size, key=KEY, dtype=jnp.float64), key=jax.random.key(1))
 
 
 def test_a_language_model_sees_the_past_and_not_the_future():
@@ -44,14 +44,16 @@ def test_probabilities_of_all_texts_sum_to_one():
     # sum over s1, s2 of p(s1 | s0) p(s2 | s0, s1) = 1: row n of the logits is for symbol n + 1.
     model = language_model(symbols=3)
     texts = jnp.array([[1, i, j] for i in range(3) for j in range(3)])
-    bits = jnp.array([sx.bits_per_symbol(model, text[None]) for text in texts])
+    bits = jnp.array([sx.recurrent.bits_per_symbol(model, text[None]) for text in texts])
     assert float(jnp.sum(2.0 ** (-2 * bits))) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_written_text_has_the_distribution_of_the_model():
     model, prompt, temperature = language_model(symbols=3), jnp.array([1, 0]), 0.5
     keys = jax.random.split(jax.random.key(4), 4000)
-    texts = jax.jit(jax.vmap(lambda key: sx.generate(model, prompt, 2, key=key, temperature=temperature)))(keys)
+    texts = jax.jit(jax.vmap(lambda key: sx.recurrent.generate(model, prompt, 2, key=key, temperature=temperature)))(
+        keys
+    )
     counts = np.zeros((3, 3))
     np.add.at(counts, tuple(np.asarray(texts).T), 1)
     expected = np.zeros((3, 3))
@@ -65,7 +67,7 @@ def test_written_text_has_the_distribution_of_the_model():
 
 def test_without_a_key_the_likeliest_symbol_is_written():
     model, prompt = language_model(), jnp.array([2])
-    written, text = sx.generate(model, prompt, 6), list(np.asarray(prompt))
+    written, text = sx.recurrent.generate(model, prompt, 6), list(np.asarray(prompt))
     for _ in range(6):
         text.append(int(jnp.argmax(model(jnp.asarray(text))[-1])))
     assert written.tolist() == text[1:]
@@ -73,7 +75,7 @@ def test_without_a_key_the_likeliest_symbol_is_written():
 
 def test_an_empty_prompt_is_refused():
     with pytest.raises(ValueError, match=r"got shape \(0,\), expected \(P,\), P >= 1"):
-        sx.generate(language_model(), jnp.zeros(0, int), 5)
+        sx.recurrent.generate(language_model(), jnp.zeros(0, int), 5)
 
 
 def test_training_learns_a_grammar_to_its_entropy():
@@ -84,10 +86,17 @@ def test_training_learns_a_grammar_to_its_entropy():
     for _ in range(20_000):
         text.append(1 - text[-1] if text[-1] == text[-2] else int(rng.integers(2)))
     windows = np.array(text[: len(text) // 41 * 41]).reshape(-1, 41)
-    model = sx.LanguageModel(sx.Elman(2, 8, key=KEY), key=jax.random.key(1))
+    model = sx.recurrent.LanguageModel(sx.recurrent.Elman(2, 8, key=KEY), key=jax.random.key(1))
     run = sx.fit(
-        sx.bits_per_symbol, optax.adam(0.02), windows, initial=model, steps=300, batch_size=32, key=KEY, every=300
+        sx.recurrent.bits_per_symbol,
+        optax.adam(0.02),
+        windows,
+        initial=model,
+        steps=300,
+        batch_size=32,
+        key=KEY,
+        every=300,
     )
-    bits = float(sx.bits_per_symbol(run.model, windows))
+    bits = float(sx.recurrent.bits_per_symbol(run.model, windows))
     # The first symbols of a window are without their past: about 1/40 bit; and a sampling error below 0.01.
     assert 2 / 3 - 0.01 < bits < 2 / 3 + 0.06

@@ -28,7 +28,7 @@ def quadratic(x, u):
 
 
 def test_lqr_of_the_double_integrator():
-    gain = sx.lqr([[0, 1], [0, 0]], [[0], [1]], np.eye(2), [[1]])
+    gain = sx.residual.lqr([[0, 1], [0, 0]], [[0], [1]], np.eye(2), [[1]])
     np.testing.assert_allclose(gain, OPTIMUM[None], rtol=1e-12)
 
 
@@ -38,13 +38,13 @@ def test_lqr_has_the_stable_eigenvalues_of_the_hamiltonian():
     q, r = np.diag([1.0, 2.0, 3.0, 0.5]), np.array([[2.0, 0.3], [0.3, 1.0]])
     hamiltonian = np.block([[a, -b @ np.linalg.solve(r, b.T)], [-q, -a.T]])
     stable = np.sort_complex([value for value in np.linalg.eigvals(hamiltonian) if value.real < 0])
-    closed = np.sort_complex(np.linalg.eigvals(a - b @ np.asarray(sx.lqr(a, b, q, r))))
+    closed = np.sort_complex(np.linalg.eigvals(a - b @ np.asarray(sx.residual.lqr(a, b, q, r))))
     np.testing.assert_allclose(closed, stable, rtol=1e-8)
 
 
 def test_loss_of_the_best_policy_is_the_value_function():
     # J = x^T P x with P = [[sqrt 3, 1], [1, sqrt 3]]; what is left after T = 16 decays as exp(-sqrt 3 T).
-    loss = sx.policy_loss(INTEGRATOR, quadratic, horizon=16.0, steps=800)
+    loss = sx.residual.policy_loss(INTEGRATOR, quadratic, horizon=16.0, steps=800)
     starts = jnp.array([[1.0, 0.5], [-0.3, 2.0]])
     p = np.array([[np.sqrt(3.0), 1.0], [1.0, np.sqrt(3.0)]])
     expected = np.mean([x @ p @ x for x in np.asarray(starts)])
@@ -54,21 +54,23 @@ def test_loss_of_the_best_policy_is_the_value_function():
 def test_terminal_cost_is_added_at_the_end():
     # Without a cost on the way, from x = 2 under u = -x: x(1) = 2/e.
     plant = sx.as_open_flow(lambda x, u: u)
-    loss = sx.policy_loss(plant, lambda x, u: 0.0 * x[0], horizon=1.0, steps=100, terminal=lambda x: jnp.sum(x) * 3.0)
+    loss = sx.residual.policy_loss(
+        plant, lambda x, u: 0.0 * x[0], horizon=1.0, steps=100, terminal=lambda x: jnp.sum(x) * 3.0
+    )
     assert loss(Gain(jnp.eye(1)), jnp.array([[2.0]])).item() == pytest.approx(6 / np.e, rel=1e-9)
 
 
 def test_a_gain_trained_through_the_simulator_is_the_one_of_riccati():
     # Short horizons are cheap: the terminal cost x^T P x is what remains, so that T = 4 has the optimum of T = infinity.
     p = jnp.array([[np.sqrt(3.0), 1.0], [1.0, np.sqrt(3.0)]])
-    loss = sx.policy_loss(INTEGRATOR, quadratic, horizon=4.0, steps=80, terminal=lambda x: x @ p @ x)
+    loss = sx.residual.policy_loss(INTEGRATOR, quadratic, horizon=4.0, steps=80, terminal=lambda x: x @ p @ x)
     found = sx.fit(loss, optax.lbfgs(1.0, linesearch=None), jnp.eye(2), initial=Gain(jnp.array([0.3, 0.3])), steps=20)
     # RK4 with h = 0.05: h^4/120 of one, times powers of the rates of order 3.
     np.testing.assert_allclose(found.model.values, OPTIMUM, atol=1e-5)
 
 
 def test_torque_and_friction_do_the_work_that_changes_the_energy():
-    plant = sx.PendulumPlant(0.3)
+    plant = sx.residual.PendulumPlant(0.3)
     for q, v, u in [(0.4, 1.3, 0.7), (2.5, -0.8, -0.2)]:
         state = jnp.array([q, v])
         power = jax.jvp(plant.energy, (state,), (plant.velocity(0.0, state, u),))[1]
@@ -78,13 +80,15 @@ def test_torque_and_friction_do_the_work_that_changes_the_energy():
 def test_a_free_pendulum_of_small_amplitude_has_the_period_of_the_elliptic_integral():
     angle = 1.0
     period = 4 * scipy.special.ellipk(np.sin(angle / 2) ** 2)
-    free = sx.close_loop(sx.PendulumPlant(), lambda x: 0.0)
+    free = sx.close_loop(sx.residual.PendulumPlant(), lambda x: 0.0)
     end = sx.evolve(free, jnp.array([angle, 0.0]), times=(0.0, float(period)), rtol=1e-10, atol=1e-12).final
     np.testing.assert_allclose(end, [angle, 0.0], atol=1e-8)
 
 
 def test_the_bound_of_a_policy_holds_and_is_not_trained():
-    policy = sx.BoundedPolicy(eqx.nn.MLP(3, "scalar", 4, 1, key=jax.random.key(0)), 0.6, sx.PendulumPlant.features)
+    policy = sx.residual.BoundedPolicy(
+        eqx.nn.MLP(3, "scalar", 4, 1, key=jax.random.key(0)), 0.6, sx.residual.PendulumPlant.features
+    )
     large = jax.tree.map(lambda leaf: 1e3 * leaf, policy)
     outputs = jax.vmap(large)(jax.random.normal(jax.random.key(1), (100, 2)))
     assert float(jnp.max(jnp.abs(outputs))) == pytest.approx(0.6, rel=1e-12)
@@ -97,10 +101,10 @@ def test_the_bound_of_a_policy_holds_and_is_not_trained():
 
 def test_refusals_say_what_to_do():
     with pytest.raises(ValueError, match=r"lqr\n  got A \(2, 2\), B \(2,\)"):
-        sx.lqr(np.eye(2), np.ones(2), np.eye(2), np.eye(1))
+        sx.residual.lqr(np.eye(2), np.ones(2), np.eye(2), np.eye(1))
     with pytest.raises(ValueError, match=r"Check that \(A, B\) can be stabilised"):
-        sx.lqr(np.eye(2), np.zeros((2, 1)), np.eye(2), np.eye(1))
+        sx.residual.lqr(np.eye(2), np.zeros((2, 1)), np.eye(2), np.eye(1))
     with pytest.raises(ValueError, match=r"policy_loss\n  got horizon 0"):
-        sx.policy_loss(INTEGRATOR, quadratic, horizon=0.0, steps=10)
+        sx.residual.policy_loss(INTEGRATOR, quadratic, horizon=0.0, steps=10)
     with pytest.raises(ValueError, match=r"limit\n  got -1"):
-        sx.BoundedPolicy(lambda x: x, -1.0)
+        sx.residual.BoundedPolicy(lambda x: x, -1.0)

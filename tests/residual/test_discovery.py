@@ -16,7 +16,7 @@ def lorenz(points):
 
 
 def test_monomials_are_all_products_up_to_the_degree():
-    library = sx.Monomials(("x", "y", "z"), 4)
+    library = sx.residual.Monomials(("x", "y", "z"), 4)
     assert len(library.labels) == math.comb(3 + 4, 4)
     x = jnp.array([2.0, 3.0, 5.0])
     values = dict(zip(library.labels, library(x).tolist(), strict=True))
@@ -24,13 +24,13 @@ def test_monomials_are_all_products_up_to_the_degree():
 
 
 def test_monomials_have_a_derivative_at_zero():
-    jacobian = jax.jacfwd(sx.Monomials(("x", "y"), 2))(jnp.zeros(2))
+    jacobian = jax.jacfwd(sx.residual.Monomials(("x", "y"), 2))(jnp.zeros(2))
     np.testing.assert_array_equal(jacobian, [[0, 0], [1, 0], [0, 1], [0, 0], [0, 0], [0, 0]])
 
 
 def test_the_lorenz_equations_are_recovered():
     points = np.random.default_rng(0).uniform(-20, 20, (200, 3))
-    found = sx.discover(points, lorenz(points), sx.Monomials("xyz", 3), threshold=0.5)
+    found = sx.residual.discover(points, lorenz(points), sx.residual.Monomials("xyz", 3), threshold=0.5)
     assert set(found.terms["x"]) == {"x", "y"}
     assert set(found.terms["y"]) == {"x", "y", "x z"}
     assert set(found.terms["z"]) == {"z", "x y"}
@@ -49,7 +49,7 @@ def test_the_algorithm_is_the_one_of_the_paper():
     points = rng.uniform(-1, 1, (60, 2))
     velocities = np.stack([points[:, 0] - 0.3 * points[:, 1] ** 2, 0.8 * points[:, 0] * points[:, 1]], axis=1)
     velocities = velocities + 0.2 * rng.normal(size=velocities.shape)
-    library = sx.Monomials("xy", 3)
+    library = sx.residual.Monomials("xy", 3)
     terms = np.asarray(jax.vmap(library)(points))
     xi = np.linalg.lstsq(terms, velocities, rcond=None)[0]
     for _ in range(10):
@@ -58,7 +58,7 @@ def test_the_algorithm_is_the_one_of_the_paper():
         for column in range(2):
             big = ~small[:, column]
             xi[big, column] = np.linalg.lstsq(terms[:, big], velocities[:, column], rcond=None)[0]
-    found = sx.discover(points, velocities, library, threshold=0.15)
+    found = sx.residual.discover(points, velocities, library, threshold=0.15)
     assert 0 < np.count_nonzero(xi) < xi.size
     np.testing.assert_allclose(found.coefficients, xi, atol=1e-12)
     residual = np.linalg.norm(velocities - terms @ xi) / np.linalg.norm(velocities)
@@ -69,20 +69,20 @@ def test_text_writes_signs_constants_and_nothing():
     points = np.random.default_rng(2).uniform(-1, 1, (30, 2))
     velocities = np.stack([-2.5 - points[:, 1], 0 * points[:, 0]], axis=1)
     velocities[:, 1] = 1e-9
-    found = sx.discover(points, velocities, sx.Monomials("xy", 1), threshold=0.1)
+    found = sx.residual.discover(points, velocities, sx.residual.Monomials("xy", 1), threshold=0.1)
     assert found.equations == ("x' = -2.5 - 1 y", "y' = 0")
     assert repr(found).startswith("Discovery(x' = -2.5 - 1 y; y' = 0; residual ")
     assert found.to_dict()["terms"]["y"] == {}
 
 
 def test_refusals_say_what_to_do():
-    library, points = sx.Monomials("xy", 2), np.zeros((5, 2))
+    library, points = sx.residual.Monomials("xy", 2), np.zeros((5, 2))
     with pytest.raises(ValueError, match=r"N >= 6 terms.\n  Give more points or a smaller library"):
-        sx.discover(points, points, library, 0.1)
+        sx.residual.discover(points, points, library, 0.1)
     points = np.full((9, 2), np.nan)
     with pytest.raises(ValueError, match="not finite"):
-        sx.discover(points, points, library, 0.1)
+        sx.residual.discover(points, points, library, 0.1)
     with pytest.raises(ValueError, match=r"threshold\n  got -1"):
-        sx.discover(np.ones((9, 2)), np.ones((9, 2)), library, -1.0)
+        sx.residual.discover(np.ones((9, 2)), np.ones((9, 2)), library, -1.0)
     with pytest.raises(ValueError, match=r"Monomials\n  got 0 names and degree 2"):
-        sx.Monomials((), 2)
+        sx.residual.Monomials((), 2)

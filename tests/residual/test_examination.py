@@ -11,7 +11,7 @@ TILTED = np.array([[0.3, 2.0], [0.0, -1.0]])  # largest singular value 2.24, spe
 
 
 def findings(field, blocks, state=None):
-    return sx.diagnostics.examine(sx.ResNet(field, 1 / blocks), jnp.ones(2) if state is None else state)
+    return sx.diagnostics.examine(sx.residual.ResNet(field, 1 / blocks), jnp.ones(2) if state is None else state)
 
 
 def test_lipschitz_constant_of_a_linear_block():
@@ -56,8 +56,8 @@ def test_a_net_that_breaks_is_not_known():
 
 
 def test_depth_is_the_span_of_the_weights():
-    net = sx.AlongDepth([Growth(jnp.array(1.0))], span=2.0)
-    found = sx.diagnostics.examine(sx.ResNet(net, 0.5), jnp.ones(1))[1]
+    net = sx.residual.AlongDepth([Growth(jnp.array(1.0))], span=2.0)
+    found = sx.diagnostics.examine(sx.residual.ResNet(net, 0.5), jnp.ones(1))[1]
     assert found.evidence == pytest.approx(2 * (1.25**8 - 1.5**4) / (1.5**4 - 1), rel=1e-12)
 
 

@@ -17,8 +17,8 @@ R = np.array([[2.0, -1.0]])
 
 def linear_model(depth, method=None, horizon=1.0):
     a, e, r = map(jnp.asarray, (A, E, R))
-    flow = sx.NeuralODE(lambda z: a @ z)
-    return sx.FlowModel(lambda x: e @ x, flow, lambda z: r @ z, depth, method or sx.Euler(), horizon)
+    flow = sx.residual.NeuralODE(lambda z: a @ z)
+    return sx.residual.FlowModel(lambda x: e @ x, flow, lambda z: r @ z, depth, method or sx.Euler(), horizon)
 
 
 def test_a_linear_model_is_a_matrix_product():
@@ -26,16 +26,16 @@ def test_a_linear_model_is_a_matrix_product():
     euler = R @ np.linalg.matrix_power(np.eye(2) + 1.5 / 6 * A, 6) @ E @ x
     np.testing.assert_allclose(linear_model(6, horizon=1.5)(x), euler, rtol=1e-13)
     exact = R @ scipy.linalg.expm(1.5 * A) @ E @ x
-    adaptive = sx.with_depth(linear_model(6, horizon=1.5), None)
+    adaptive = sx.residual.with_depth(linear_model(6, horizon=1.5), None)
     # The tolerance of adaptive steps is 1e-6 a step.
     np.testing.assert_allclose(adaptive(x), exact, rtol=1e-5)
     # RK4 with h = 1.5/32: h^5/120 |A|^5 a step.
-    np.testing.assert_allclose(sx.with_depth(adaptive, 32, sx.RK4())(x), exact, rtol=1e-6)
+    np.testing.assert_allclose(sx.residual.with_depth(adaptive, 32, sx.RK4())(x), exact, rtol=1e-6)
 
 
 def test_depth_changes_and_weights_stay():
     model = linear_model(4)
-    other = sx.with_depth(model, 9)
+    other = sx.residual.with_depth(model, 9)
     assert (other.depth, other.method) == (9, model.method)
     path = other.hidden(jnp.ones(3))
     assert path.states.shape == (10, 2)
@@ -45,8 +45,10 @@ def test_depth_changes_and_weights_stay():
 def swap(extra):
     """A neural ODE trained to send -1 to 1 and 1 to -1, with extra dimensions."""
     width = 1 + extra
-    field = sx.NeuralODE(eqx.nn.MLP(width, width, 16, 1, jnp.tanh, key=jax.random.key(1)))
-    model = sx.FlowModel(lambda x: sx.augment(x, extra), field, lambda z: z[:1], depth=8, method=sx.RK4())
+    field = sx.residual.NeuralODE(eqx.nn.MLP(width, width, 16, 1, jnp.tanh, key=jax.random.key(1)))
+    model = sx.residual.FlowModel(
+        lambda x: sx.residual.augment(x, extra), field, lambda z: z[:1], depth=8, method=sx.RK4()
+    )
     data = jnp.array([[-1.0], [1.0]]), jnp.array([[1.0], [-1.0]])
     objective = sx.supervised(model, data, lambda output, target: jnp.sum((output - target) ** 2))
     return sx.fit(objective, optax.adam(0.03), steps=400)
@@ -69,7 +71,7 @@ def test_one_more_dimension_lets_the_orbits_pass():
 
 def test_augment_appends_zeros_to_the_last_axis():
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]], jnp.float32)
-    wide = sx.augment(x, 2)
+    wide = sx.residual.augment(x, 2)
     np.testing.assert_array_equal(wide, [[1, 2, 0, 0], [3, 4, 0, 0]])
     assert wide.dtype == jnp.float32
 

@@ -14,19 +14,19 @@ X = jnp.array([0.6, -0.4, 0.9])
 
 def field(knots=3, span=1.0):
     keys = jax.random.split(jax.random.key(3), knots)
-    return sx.AlongDepth([eqx.nn.MLP(3, 3, 5, 1, jnp.tanh, key=key) for key in keys], span)
+    return sx.residual.AlongDepth([eqx.nn.MLP(3, 3, 5, 1, jnp.tanh, key=key) for key in keys], span)
 
 
 def test_limit_of_a_residual_net_is_its_neural_ode():
     f = field()
     for t in (0.0, 0.3, 0.8):
-        one = sx.limit(sx.ResNet(f, 0.125)).velocity(t, X)
-        np.testing.assert_allclose(one, sx.NeuralODE(f).velocity(t, X), rtol=ROUNDING)
+        one = sx.limit(sx.residual.ResNet(f, 0.125)).velocity(t, X)
+        np.testing.assert_allclose(one, sx.residual.NeuralODE(f).velocity(t, X), rtol=ROUNDING)
         np.testing.assert_allclose(one, f(t, X), rtol=ROUNDING)
 
 
 def test_euler_on_the_limit_is_the_residual_net():
-    net = sx.ResNet(field(), 0.125)
+    net = sx.residual.ResNet(field(), 0.125)
     euler = sx.discretize(sx.limit(net), sx.Euler(), 0.125)
     one, other = (sx.evolve(system, X, steps=8).states for system in (net, euler))
     np.testing.assert_allclose(one, other, rtol=ROUNDING)
@@ -40,14 +40,14 @@ def test_blocks_are_what_the_equation_says_by_numpy():
         t = number / 4
         (w, b), (v, c) = ([(1 - t) * p[0] + t * p[1] for p in (layer.weight, layer.bias)] for layer in weights)
         x = x + 0.25 * (v @ np.tanh(w @ x + b) + c)
-    np.testing.assert_allclose(sx.evolve(sx.ResNet(f, 0.25), X, steps=4).final, x, rtol=ROUNDING)
+    np.testing.assert_allclose(sx.evolve(sx.residual.ResNet(f, 0.25), X, steps=4).final, x, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize(
     ("method", "order"), [(sx.Euler(), 1), (sx.Heun(), 2), (sx.Midpoint(), 2), (sx.RK4(), 4)], ids=str
 )
 def test_error_falls_with_depth_at_the_order_of_the_method(method, order):
-    flow = sx.NeuralODE(field())
+    flow = sx.residual.NeuralODE(field())
     truth = sx.evolve(flow, X, times=(0.0, 1.0), rtol=1e-12, atol=1e-13).final
     depths = [8, 16, 32]
     errors = [
@@ -62,11 +62,11 @@ def test_weights_are_interpolated_in_depth_and_stay_beyond_its_ends():
     values = np.array([1.0, -2.0, 5.0, 4.0])
     gains = [eqx.nn.Linear(1, 1, use_bias=False, key=jax.random.key(0)) for _ in values]
     gains = [eqx.tree_at(lambda m: m.weight, gain, jnp.full((1, 1), v)) for gain, v in zip(gains, values, strict=True)]
-    f = sx.AlongDepth(gains, span=6.0)
+    f = sx.residual.AlongDepth(gains, span=6.0)
     for t in (-1.0, 0.0, 0.5, 2.0, 3.3, 6.0, 9.0):
         expected = np.interp(t, [0.0, 2.0, 4.0, 6.0], values)
         assert f(t, jnp.ones(1)).item() == pytest.approx(expected, rel=ROUNDING)
-    assert sx.AlongDepth(gains[:1])(0.7, jnp.ones(1)).item() == 1.0
+    assert sx.residual.AlongDepth(gains[:1])(0.7, jnp.ones(1)).item() == 1.0
 
 
 def test_gradient_reaches_the_two_knots_beside_a_time():
@@ -83,10 +83,10 @@ def test_gradient_reaches_the_two_knots_beside_a_time():
 def test_refusals_say_what_to_do():
     linear, other = (eqx.nn.Linear(2, width, key=jax.random.key(0)) for width in (2, 3))
     with pytest.raises(ValueError, match=r"AlongDepth\n  got 0 modules over a span of 1, expected at least one module"):
-        sx.AlongDepth([])
+        sx.residual.AlongDepth([])
     with pytest.raises(ValueError, match=r"got modules that differ in form"):
-        sx.AlongDepth([linear, other])
+        sx.residual.AlongDepth([linear, other])
     with pytest.raises(ValueError, match=r"span of -1, expected .* span > 0"):
-        sx.AlongDepth([linear], span=-1.0)
+        sx.residual.AlongDepth([linear], span=-1.0)
     with pytest.raises(TypeError, match=r"f\(x\) or f\(t, x\)"):
-        sx.NeuralODE(lambda a, b, c: a)
+        sx.residual.NeuralODE(lambda a, b, c: a)

@@ -105,7 +105,7 @@ def test_diffrax_terms_are_flows_and_sdes():
     ids=["adam", "clipped momentum", "lbfgs with line search"],
 )
 def test_optax_loop_by_hand(transformation):
-    objective = sx.Rosenbrock()
+    objective = sx.optimization.Rosenbrock()
     descent = sx.from_optax(objective, transformation)
     start = jnp.array([-1.0, 1.5])
     final = sx.evolve(descent, descent.init(start), steps=15, save="last").final.parameters

@@ -32,8 +32,10 @@ def silent(t, states):
 
 
 def test_descents_that_do_not_interact_move_each_by_its_own_step():
-    bowl = sx.Quadratic(1.0)
-    pair = sx.couple(sx.GradientDescent(bowl, 0.1), sx.GradientDescent(bowl, 0.01), coupling=silent)
+    bowl = sx.optimization.Quadratic(1.0)
+    pair = sx.couple(
+        sx.optimization.GradientDescent(bowl, 0.1), sx.optimization.GradientDescent(bowl, 0.01), coupling=silent
+    )
     fast, slow = sx.evolve(pair, (jnp.ones(1), jnp.ones(1)), steps=3).final
     np.testing.assert_allclose([fast[0], slow[0]], [0.9**3, 0.99**3], rtol=ROUNDING)
 

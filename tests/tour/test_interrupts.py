@@ -27,7 +27,7 @@ def second(say):
 for name, work in (("first", first), ("second", second), ("third", first)):
     chapter = Chapter(name, "The " + name, "Why?", work)
     sys.modules["separatrix.tour.chapters." + name] = types.SimpleNamespace(CHAPTER=chapter)
-sys.modules["separatrix.tour.run"].CHAPTERS = ("first", "second", "third")
+sys.modules["separatrix.tour.running"].CHAPTERS = ("first", "second", "third")
 commands.compute = lambda: None
 sys.argv[1:] = ["tour", "--out", sys.argv[1]]
 sys.exit(main())

@@ -47,7 +47,7 @@ def chapters(monkeypatch):
         "separatrix.tour.chapters.bad": types.SimpleNamespace(CHAPTER=Chapter("bad", "Bad", "Why?", bad)),
         "separatrix.tour.chapters.good": types.SimpleNamespace(CHAPTER=Chapter("good", "Good", "How?", good)),
     }
-    monkeypatch.setattr(sys.modules["separatrix.tour.run"], "CHAPTERS", ("bad", "good"))
+    monkeypatch.setattr(sys.modules["separatrix.tour.running"], "CHAPTERS", ("bad", "good"))
     for name, module in found.items():
         monkeypatch.setitem(sys.modules, name, module)
     return found
@@ -73,7 +73,7 @@ def test_a_failing_chapter_is_told_and_the_rest_still_comes(chapters, tmp_path):
 
 
 def test_a_chapter_that_cannot_be_imported_is_told_too(chapters, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys.modules["separatrix.tour.run"], "CHAPTERS", ("absent", "good"))
+    monkeypatch.setattr(sys.modules["separatrix.tour.running"], "CHAPTERS", ("absent", "good"))
     result = tour(out=tmp_path)
     assert [chapter["error"][:19] for chapter in result.to_dict()["chapters"]] == ["ModuleNotFoundError", ""]
     assert len(result.results[1].sections) == 1
@@ -85,7 +85,7 @@ def test_an_interrupted_tour_leaves_what_was_finished(chapters, monkeypatch, tmp
 
     module = types.SimpleNamespace(CHAPTER=Chapter("bad", "Bad", "Why?", interrupted))
     monkeypatch.setitem(sys.modules, "separatrix.tour.chapters.bad", module)
-    monkeypatch.setattr(sys.modules["separatrix.tour.run"], "CHAPTERS", ("good", "bad"))
+    monkeypatch.setattr(sys.modules["separatrix.tour.running"], "CHAPTERS", ("good", "bad"))
     with pytest.raises(KeyboardInterrupt):
         tour(out=tmp_path)
     assert "1 of 2 checks hold" in (tmp_path / "separatrix-tour.html").read_text(encoding="utf-8")

@@ -58,14 +58,18 @@ CASES = {
 
 def sde():
     """Langevin dynamics: the noise of each step is the key's."""
-    return {"objective": loss, "optimizer": lambda objective: sx.SGLD(objective, 1e-3, 1e-4), "initial": start()}
+    return {
+        "objective": loss,
+        "optimizer": lambda objective: sx.optimization.SGLD(objective, 1e-3, 1e-4),
+        "initial": start(),
+    }
 
 
 def recurrent():
     """A language model on symbols."""
     symbols = np.random.default_rng(1).integers(0, 3, (200, 9))
-    model = sx.LanguageModel(sx.Elman(3, 8, key=KEY), key=jax.random.key(1))
-    return {"objective": sx.bits_per_symbol, "optimizer": optax.adam(1e-2), "initial": model, "data": symbols}
+    model = sx.recurrent.LanguageModel(sx.recurrent.Elman(3, 8, key=KEY), key=jax.random.key(1))
+    return {"objective": sx.recurrent.bits_per_symbol, "optimizer": optax.adam(1e-2), "initial": model, "data": symbols}
 
 
 def gan():
@@ -76,15 +80,20 @@ def gan():
         eqx.nn.Linear(1, 1, key=one, dtype=jnp.float32),
         eqx.nn.MLP(1, "scalar", 8, 1, jnp.tanh, key=other, dtype=jnp.float32),
     )
-    players = sx.Players(optax.adam(5e-3), scheme="alternating")
-    return {"objective": sx.GAN(latent_size=1, penalty=1.0), "optimizer": players, "initial": networks, "data": points}
+    players = sx.games.Players(optax.adam(5e-3), scheme="alternating")
+    return {
+        "objective": sx.games.GAN(latent_size=1, penalty=1.0),
+        "optimizer": players,
+        "initial": networks,
+        "data": points,
+    }
 
 
 def diffusion():
     """A score learned by denoising."""
     points = np.random.default_rng(3).normal(size=(200, 2)).astype(np.float32)
-    network = sx.ScoreMLP(2, width=8, key=KEY)
-    matching = sx.DenoisingScoreMatching(sx.VP())
+    network = sx.diffusion.ScoreMLP(2, width=8, key=KEY)
+    matching = sx.diffusion.DenoisingScoreMatching(sx.diffusion.VP())
     return {"objective": matching, "optimizer": optax.adam(1e-3), "initial": network, "data": points, "average": 0.9}
 
 

@@ -24,9 +24,9 @@ OPTIMISERS = {
     "gathering": optax.MultiSteps(optax.sgd(0.1), 4),
     "every third": optax.chain(optax.sgd(0.1), optax.apply_every(3)),
     "line search": optax.lbfgs(),
-    "descent": lambda loss: sx.GradientDescent(loss, 0.1),
-    "own Adam": lambda loss: sx.Adam(loss, 0.1),
-    "signs": lambda loss: sx.Lion(loss, 0.1),
+    "descent": lambda loss: sx.optimization.GradientDescent(loss, 0.1),
+    "own Adam": lambda loss: sx.optimization.Adam(loss, 0.1),
+    "signs": lambda loss: sx.optimization.Lion(loss, 0.1),
 }
 
 
@@ -56,7 +56,7 @@ def test_the_step_that_meets_the_break_is_named_and_the_model_before_it_kept():
         x -= 1 / x
         path.append(x)
     taken = len(path) - 1
-    for optimizer in (optax.sgd(1.0), lambda loss: sx.GradientDescent(loss, 1.0)):
+    for optimizer in (optax.sgd(1.0), lambda loss: sx.optimization.GradientDescent(loss, 1.0)):
         with pytest.warns(RuntimeWarning, match=f"at step {taken + 1};"):
             found = sx.fit(logarithm, optimizer, initial=jnp.array(3.0), steps=taken + 5, every=1)
         assert found.stopped_at == taken + 1
@@ -70,7 +70,9 @@ def test_a_loss_that_is_not_finite_after_the_last_step_is_no_completion():
         found = sx.fit(logarithm, optax.sgd(1.0), initial=jnp.array(0.3), steps=1)
     assert found.outcome.name == "non_finite" and found.stopped_at == 1
     with pytest.warns(RuntimeWarning, match="at step 8;"):
-        again = sx.fit(logarithm, lambda loss: sx.GradientDescent(loss, 1.0), initial=jnp.array(0.3), steps=1, start=7)
+        again = sx.fit(
+            logarithm, lambda loss: sx.optimization.GradientDescent(loss, 1.0), initial=jnp.array(0.3), steps=1, start=7
+        )
     assert again.stopped_at == 8
 
 
@@ -92,7 +94,7 @@ def test_the_batch_that_breaks_is_named():
 def test_one_player_of_a_game_breaks_it():
     game = (lambda p: p[0] * p[1], lambda p: jnp.log(p[1]) - p[0] * p[1])
     with pytest.warns(RuntimeWarning, match="at step 1;"):
-        found = sx.fit(game, sx.Players(optax.sgd(0.1)), initial=(jnp.array(1.0), jnp.array(-2.0)), steps=5)
+        found = sx.fit(game, sx.games.Players(optax.sgd(0.1)), initial=(jnp.array(1.0), jnp.array(-2.0)), steps=5)
     assert [float(x) for x in found.model] == [1.0, -2.0]
 
 
@@ -110,8 +112,10 @@ def test_a_finite_loss_is_what_it_was_bit_for_bit():
     def loss(x):
         return jnp.sum(jnp.cos(x) * x**2)
 
-    descent = sx.GradientDescent(loss, 0.1)
-    found = sx.fit(loss, lambda guarded: sx.GradientDescent(guarded, 0.1), initial=start, steps=20, every=20)
+    descent = sx.optimization.GradientDescent(loss, 0.1)
+    found = sx.fit(
+        loss, lambda guarded: sx.optimization.GradientDescent(guarded, 0.1), initial=start, steps=20, every=20
+    )
     np.testing.assert_array_equal(found.model, sx.evolve(descent, start, steps=20, save="last").final)
     assert type(found.map.objective).__name__ != "Guarded"
 
@@ -124,7 +128,7 @@ def test_throwing_says_the_step():
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 def test_narrow_floats_train_with_x64_on(dtype):
     """|x|^2 by steps of 1/4 halves x each time: exact in every binary float."""
-    for optimizer in (optax.sgd(0.25), lambda loss: sx.GradientDescent(loss, 0.25)):
+    for optimizer in (optax.sgd(0.25), lambda loss: sx.optimization.GradientDescent(loss, 0.25)):
         found = sx.fit(lambda x: jnp.sum(x**2), optimizer, initial=jnp.array([1.0, -3.0], dtype), steps=5)
         assert found.model.dtype == dtype and found.losses.dtype == dtype
         np.testing.assert_array_equal(found.model.astype(float), np.array([1.0, -3.0]) / 32)

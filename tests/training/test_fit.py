@@ -49,7 +49,11 @@ def test_it_is_the_loop_written_by_hand():
 def test_full_batch_descent_contracts_by_its_known_factor():
     """On |x|^2 the step h takes x to (1 - 2 h) x."""
     found = sx.fit(
-        lambda x: jnp.sum(x**2), lambda loss: sx.GradientDescent(loss, 0.1), initial=jnp.ones(2), steps=10, every=1
+        lambda x: jnp.sum(x**2),
+        lambda loss: sx.optimization.GradientDescent(loss, 0.1),
+        initial=jnp.ones(2),
+        steps=10,
+        every=1,
     )
     np.testing.assert_allclose(found.losses, 2 * 0.8 ** (2 * np.arange(11)), rtol=1e-12)
     np.testing.assert_array_equal(found.steps, np.arange(11))
@@ -100,7 +104,7 @@ def test_divergence_is_told_with_its_step_and_nothing_is_lost():
     with pytest.raises(Diverged, match=f"at step {step}"):
         sx.fit(lambda x: x**4, optax.sgd(1.0), throw=True, **settings)
     with pytest.warns(RuntimeWarning, match=f"at step {step}"):
-        sx.fit(lambda x: x**4, lambda loss: sx.GradientDescent(loss, 1.0), **settings)
+        sx.fit(lambda x: x**4, lambda loss: sx.optimization.GradientDescent(loss, 1.0), **settings)
 
 
 def test_supervised_objectives_train_too():

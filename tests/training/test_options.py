@@ -9,7 +9,7 @@ import pytest
 
 import separatrix as sx
 from separatrix.systems import ranges
-from separatrix.training.supervised import cross_entropy
+from separatrix.training.supervision import cross_entropy
 
 KEY = jax.random.key(0)
 POINTS = jnp.array([1.0, 3.0, 8.0])
@@ -44,8 +44,8 @@ def test_a_game_is_a_tuple_of_losses_or_one_that_returns_a_tuple():
     settings = {"initial": PAIR, "steps": 7, "every": 2}
     turn = np.array([[1.0, -0.1], [0.1, 1.0]])
     x = np.array([np.linalg.matrix_power(turn, n) @ np.array([1.0, 0.5]) for n in (0, 2, 4, 6, 7)])
-    for objective in (GAME, list(GAME), lambda players: tuple(loss(players) for loss in GAME), sx.Bilinear(1.0)):
-        for optimizer in (sx.Players(optax.sgd(0.1)), lambda game: sx.SimultaneousDescent(game, 0.1)):
+    for objective in (GAME, list(GAME), lambda players: tuple(loss(players) for loss in GAME), sx.games.Bilinear(1.0)):
+        for optimizer in (sx.games.Players(optax.sgd(0.1)), lambda game: sx.games.SimultaneousDescent(game, 0.1)):
             found = sx.fit(objective, optimizer, **settings)
             assert found.losses.shape == (5, 2) and found.steps.tolist() == [0, 2, 4, 6, 7]
             np.testing.assert_allclose(found.losses[:, 0], x[:, 0] * x[:, 1], rtol=1e-12)
@@ -60,13 +60,13 @@ def test_losses_of_a_game_share_batch_and_key():
         return players[1] * jnp.mean(batch)
 
     settings = {"initial": PAIR, "steps": 3, "batch_size": 1, "key": KEY}
-    several = sx.fit((mine, yours), sx.Players(optax.sgd(0.1)), POINTS, **settings)
+    several = sx.fit((mine, yours), sx.games.Players(optax.sgd(0.1)), POINTS, **settings)
     one = sx.fit(
-        lambda p, b, *, key: (mine(p, b, key=key), yours(p, b)), sx.Players(optax.sgd(0.1)), POINTS, **settings
+        lambda p, b, *, key: (mine(p, b, key=key), yours(p, b)), sx.games.Players(optax.sgd(0.1)), POINTS, **settings
     )
     np.testing.assert_array_equal(jnp.stack(several.model), jnp.stack(one.model))
     with pytest.raises(TypeError, match=r"l\(players, batch\)"):
-        sx.fit((mine, lambda p: p[0]), sx.Players(optax.sgd(0.1)), POINTS, **settings)
+        sx.fit((mine, lambda p: p[0]), sx.games.Players(optax.sgd(0.1)), POINTS, **settings)
 
 
 def rate(learning_rate, optimizer=optax.sgd, start=jnp.array([1.0, -0.5])):
@@ -76,7 +76,7 @@ def rate(learning_rate, optimizer=optax.sgd, start=jnp.array([1.0, -0.5])):
 def test_learning_rates_are_swept_by_vmap():
     """x -> (1 - 2 h) x: the rate 1.5 doubles x at each step, 1e200 leaves the numbers at the second."""
     rates = jnp.array([0.1, 1.5, 1e200])
-    for optimizer in (optax.sgd, lambda h: lambda loss: sx.GradientDescent(loss, h)):
+    for optimizer in (optax.sgd, lambda h: lambda loss: sx.optimization.GradientDescent(loss, h)):
         found = jax.vmap(lambda h, optimizer=optimizer: rate(h, optimizer))(rates)
         expected = 1.25 * (1 - 2 * np.asarray(rates)[:2, None]) ** (2 * np.array([0, 3, 6, 7]))
         np.testing.assert_allclose(found.losses[:2], expected, rtol=1e-12)
@@ -163,7 +163,7 @@ REFUSED = {
         "a run that is being traced",
     ),
     "a monitor on a game": (
-        lambda: sx.fit(GAME, sx.Players(optax.sgd(0.1)), initial=PAIR, steps=2, monitor=sx.StabilityMonitor()),
+        lambda: sx.fit(GAME, sx.games.Players(optax.sgd(0.1)), initial=PAIR, steps=2, monitor=sx.StabilityMonitor()),
         TypeError,
         "got PlayersMap, expected an optimiser of one loss.*linear_stability",
     ),

@@ -73,7 +73,7 @@ def test_batch_norm_is_the_plain_loop_of_flax():
 
 def test_statistics_are_carried_with_any_optimiser_and_go_on():
     by_optax = fitted(Net(norm=True))
-    by_map = fitted(Net(norm=True), optimizer=lambda objective: sx.GradientDescent(objective, RATE))
+    by_map = fitted(Net(norm=True), optimizer=lambda objective: sx.optimization.GradientDescent(objective, RATE))
     np.testing.assert_allclose(by_map.model.norm.mean[...], by_optax.model.norm.mean[...], rtol=1e-5)
     first = fitted(Net(norm=True), steps=2)
     rest = fitted(Net(norm=True), steps=3, start=2, state=first.state)
@@ -113,7 +113,7 @@ def test_modules_can_be_players():
     """Each player's loss falls along its own parameters; both modules come back."""
     losses = (lambda p, b: loss(p[0], b), lambda p, b: loss(p[1], b))
     settings = {"initial": (Net(norm=True), Net()), "steps": 5}
-    found = sx.fit(losses, sx.Players(optax.sgd(RATE)), DATA, **settings)
+    found = sx.fit(losses, sx.games.Players(optax.sgd(RATE)), DATA, **settings)
     assert isinstance(found.model, tuple) and all(isinstance(player, Net) for player in found.model)
     np.testing.assert_allclose(found.model[0].norm.mean[...], flax_loop(Net(norm=True), 5).norm.mean[...], rtol=1e-5)
     np.testing.assert_allclose(found.model[1].layer.kernel[...], flax_loop(Net(), 5).layer.kernel[...], rtol=1e-5)

@@ -2,7 +2,7 @@
 
 from separatrix._errors import unknown
 from separatrix.catalogue import diffusion, flows, games, learning, maps, recurrent, residual, sdes
-from separatrix.catalogue.entry import Entry as Entry
+from separatrix.catalogue.listing import Entry as Entry
 
 _PARTS = (maps, flows, sdes, learning, games, recurrent, residual, diffusion)
 _ENTRIES: dict[str, Entry] = {entry.name: entry for part in _PARTS for entry in part.ENTRIES}

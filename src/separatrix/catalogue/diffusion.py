@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from separatrix.calculus import probability_flow, reverse
-from separatrix.catalogue.entry import Entry
+from separatrix.catalogue.listing import Entry
 from separatrix.diffusion import VP, Brownian, DenoisingFlow, GaussianMixture
 
 

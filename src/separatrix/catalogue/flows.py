@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from separatrix.catalogue.entry import Entry
+from separatrix.catalogue.listing import Entry
 from separatrix.systems import as_flow
 from separatrix.systems.base import as_parameter
 

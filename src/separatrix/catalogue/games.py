@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from separatrix.catalogue.entry import Entry
+from separatrix.catalogue.listing import Entry
 from separatrix.games import (
     AlternatingDescent,
     Bilinear,

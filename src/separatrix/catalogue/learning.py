@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from separatrix.calculus import discretize, limit
-from separatrix.catalogue.entry import Entry
+from separatrix.catalogue.listing import Entry
 from separatrix.optimization import (
     BAOAB,
     SGLD,

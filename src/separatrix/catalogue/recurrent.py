@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from separatrix.catalogue.entry import Entry
+from separatrix.catalogue.listing import Entry
 from separatrix.recurrent import Elman, LanguageModel, Writing, random_network
 from separatrix.systems import as_map, from_cell
 from separatrix.systems.base import as_parameter

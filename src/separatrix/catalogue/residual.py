@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix.calculus import close_loop, limit
-from separatrix.catalogue.entry import Entry
+from separatrix.catalogue.listing import Entry
 from separatrix.residual import AlongDepth, BoundedPolicy, PendulumPlant, ResNet, universal
 
 

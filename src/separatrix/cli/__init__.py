@@ -6,6 +6,6 @@ Exit codes: 0 good, 1 a check failed or a fault of ours, 2 usage or bad input, 3
 130 interrupted, 143 terminated. Help and version answer without importing JAX.
 """
 
-from separatrix.cli.main import main as main
+from separatrix.cli.program import main as main
 
 __all__ = ["main"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from separatrix.cli.main import main
+from separatrix.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,12 +10,12 @@ from separatrix.data.arrays import read_npy as read_npy, read_npz as read_npz
 from separatrix.data.arrow import from_arrow as from_arrow
 from separatrix.data.dataset import Card as Card, DataSet as DataSet
 from separatrix.data.delimited import read_csv as read_csv
+from separatrix.data.experiments import Experiment as Experiment, Series as Series, series as series
 from separatrix.data.idx import read_idx as read_idx
 from separatrix.data.images import Pictures as Pictures, read_images as read_images
-from separatrix.data.load import card as card, load as load, locate as locate, names as names, summary as summary
+from separatrix.data.loading import card as card, load as load, locate as locate, names as names, summary as summary
 from separatrix.data.parquet import read_parquet as read_parquet
-from separatrix.data.series import Experiment as Experiment, Series as Series, series as series
-from separatrix.data.split import Split as Split, split as split, split_files as split_files
+from separatrix.data.splitting import Split as Split, split as split, split_files as split_files
 from separatrix.data.table import Features as Features, Table as Table
 from separatrix.data.text import Text as Text, read_text as read_text
 

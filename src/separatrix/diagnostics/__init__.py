@@ -25,13 +25,6 @@ from separatrix.diagnostics.along.volume import (
     symplecticity as symplecticity,
     volume_drift as volume_drift,
 )
-from separatrix.diagnostics.curvature.curvature import Curvature as Curvature, curvature as curvature
-from separatrix.diagnostics.curvature.noise_scale import NoiseScale as NoiseScale, noise_scale as noise_scale
-from separatrix.diagnostics.curvature.spectral_density import (
-    SpectralDensity as SpectralDensity,
-    spectral_density as spectral_density,
-)
-from separatrix.diagnostics.curvature.trace import Trace as Trace, trace as trace
 from separatrix.diagnostics.cycles.continuation import (
     Branch as Branch,
     SpecialPoint as SpecialPoint,
@@ -42,29 +35,24 @@ from separatrix.diagnostics.cycles.periodic_orbits import (
     periodic_orbits as periodic_orbits,
 )
 from separatrix.diagnostics.cycles.switch_branch import BranchStart as BranchStart, switch_branch as switch_branch
-from separatrix.diagnostics.diagnose import Diagnosis as Diagnosis, diagnose as diagnose
-from separatrix.diagnostics.distances import (
-    Distance as Distance,
-    Distances as Distances,
-    PrincipalFeatures as PrincipalFeatures,
-    classifier_two_sample as classifier_two_sample,
-    distances as distances,
-    energy_distance as energy_distance,
-    frechet_distance as frechet_distance,
-    maximum_mean_discrepancy as maximum_mean_discrepancy,
-    principal_features as principal_features,
-    sliced_wasserstein as sliced_wasserstein,
-)
+from separatrix.diagnostics.diagnosis import Diagnosis as Diagnosis, diagnose as diagnose
 from separatrix.diagnostics.equilibria.fixed_points import FixedPoints as FixedPoints, fixed_points as fixed_points
 from separatrix.diagnostics.equilibria.linear_stability import (
     LinearStability as LinearStability,
     linear_stability as linear_stability,
 )
 from separatrix.diagnostics.equilibria.separatrix import Separatrix as Separatrix, separatrix as separatrix
-from separatrix.diagnostics.examine import examine as examine
+from separatrix.diagnostics.examination import examine as examine
 from separatrix.diagnostics.fields.field_split import FieldSplit as FieldSplit, field_split as field_split
 from separatrix.diagnostics.fields.helmholtz import Helmholtz as Helmholtz, helmholtz as helmholtz
 from separatrix.diagnostics.finding import Finding as Finding
+from separatrix.diagnostics.hessian.curvature import Curvature as Curvature, curvature as curvature
+from separatrix.diagnostics.hessian.noise_scale import NoiseScale as NoiseScale, noise_scale as noise_scale
+from separatrix.diagnostics.hessian.spectral_density import (
+    SpectralDensity as SpectralDensity,
+    spectral_density as spectral_density,
+)
+from separatrix.diagnostics.hessian.trace import Trace as Trace, trace as trace
 from separatrix.diagnostics.many.basins import Basins as Basins, basins as basins
 from separatrix.diagnostics.many.bifurcation_diagram import (
     BifurcationDiagram as BifurcationDiagram,
@@ -82,7 +70,7 @@ from separatrix.diagnostics.orders.measured_order import (
     measured_order as measured_order,
 )
 from separatrix.diagnostics.parameter import at_parameter as at_parameter
-from separatrix.diagnostics.question import (
+from separatrix.diagnostics.questions import (
     QUESTIONS as QUESTIONS,
     Question as Question,
     by_name as by_name,
@@ -91,3 +79,15 @@ from separatrix.diagnostics.question import (
     register as register,
 )
 from separatrix.diagnostics.result import Result as Result, Row as Row
+from separatrix.diagnostics.samples import (
+    Distance as Distance,
+    Distances as Distances,
+    PrincipalFeatures as PrincipalFeatures,
+    classifier_two_sample as classifier_two_sample,
+    distances as distances,
+    energy_distance as energy_distance,
+    frechet_distance as frechet_distance,
+    maximum_mean_discrepancy as maximum_mean_discrepancy,
+    principal_features as principal_features,
+    sliced_wasserstein as sliced_wasserstein,
+)

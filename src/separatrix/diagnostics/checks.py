@@ -16,7 +16,7 @@ from jax.core import Tracer
 from separatrix._errors import explain
 from separatrix._tree import asarrays, is_inexact, is_traced
 from separatrix._types import State
-from separatrix.systems.from_optax import finite_part
+from separatrix.systems.optax_maps import finite_part
 
 
 def checked_state(what: str, state: Any) -> State:

@@ -29,7 +29,8 @@ class Finding:
     **Example:**
 
     >>> import separatrix as sx
-    >>> found = sx.Finding("below the edge", 2.5, "<", 2.0, "the step is too long", "Lower it below 0.8 of itself.")
+    >>> because, cure = "the step is too long", "Lower it below 0.8 of itself."
+    >>> found = sx.diagnostics.Finding("below the edge", 2.5, "<", 2.0, because, cure)
     >>> found.holds, str(found)
     (False, 'below the edge: 2.5, must be < 2. The step is too long. Lower it below 0.8 of itself.')
     """

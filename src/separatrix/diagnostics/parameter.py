@@ -68,8 +68,8 @@ def at_parameter(system: Any, parameter: Any, value: Any) -> System:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.GradientDescent(sx.Quadratic(2.0), step_size=0.1)
-    >>> sx.at_parameter(descent, "step_size", 0.25).step(0, jnp.array([1.0])).tolist()
+    >>> descent = sx.optimization.GradientDescent(sx.optimization.Quadratic(2.0), step_size=0.1)
+    >>> sx.diagnostics.at_parameter(descent, "step_size", 0.25).step(0, jnp.array([1.0])).tolist()
     [0.5]
     """
     made = family(system, parameter)

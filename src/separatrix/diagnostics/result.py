@@ -32,7 +32,7 @@ class Result(eqx.Module):
     """The answer to a question, with a text form, an HTML form, and plain data.
 
     A subclass says `rows`, what is read first, and `cautions`, why the numbers might not hold; a figure of it is made by
-    `separatrix.plotting.plot`.
+    `separatrix.plotting.plots`.
     """
 
     @abstractmethod

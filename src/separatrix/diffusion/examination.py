@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.linear.coordinates import as_vector

@@ -61,7 +61,7 @@ def log_likelihood(
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> normal = lambda x: jnp.sum(-x**2 / 2 - jnp.log(2 * jnp.pi) / 2)
-    >>> value = sx.log_likelihood(sx.as_flow(lambda x: -x), jnp.array([0.0]), (0.0, 1.0), normal)
+    >>> value = sx.diffusion.log_likelihood(sx.as_flow(lambda x: -x), jnp.array([0.0]), (0.0, 1.0), normal)
     >>> round(float(value), 4)
     -1.9189
 

@@ -42,8 +42,8 @@ class DenoisingScoreMatching(eqx.Module):
 
     >>> import jax, jax.numpy as jnp, optax, separatrix as sx
     >>> data = jax.random.normal(jax.random.key(0), (500, 2))
-    >>> network = sx.ScoreMLP(2, width=32, key=jax.random.key(1), dtype=jnp.float64)
-    >>> loss = sx.DenoisingScoreMatching(sx.VP())
+    >>> network = sx.diffusion.ScoreMLP(2, width=32, key=jax.random.key(1), dtype=jnp.float64)
+    >>> loss = sx.diffusion.DenoisingScoreMatching(sx.diffusion.VP())
     >>> run = sx.fit(loss, optax.adam(1e-3), data, initial=network, steps=5, batch_size=50, key=jax.random.key(2))
     >>> str(run.outcome)
     'completed'
@@ -122,7 +122,7 @@ def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None,
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> score = sx.score_of(sx.VP(), lambda t, x: x)
+    >>> score = sx.diffusion.score_of(sx.diffusion.VP(), lambda t, x: x)
     >>> score(1.0, jnp.ones((3, 2))).shape
     (3, 2)
     """
@@ -140,7 +140,9 @@ def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None,
 def require_process(what: str, process: Any) -> None:
     """Refuse what is no noising process."""
     if not isinstance(process, NoisingProcess):
-        raise TypeError(explain(what, type(process).__name__, "a NoisingProcess", "Pass for example sx.VP()."))
+        raise TypeError(
+            explain(what, type(process).__name__, "a NoisingProcess", "Pass for example sx.diffusion.VP().")
+        )
 
 
 def check_earliest(what: str, earliest: Any, process: NoisingProcess) -> None:

@@ -34,7 +34,7 @@ class GaussianMixture(eqx.Module):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> mixture = sx.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0])
+    >>> mixture = sx.diffusion.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0])
     >>> mixture.score(jnp.array([0.0])).tolist()
     [0.0]
     """

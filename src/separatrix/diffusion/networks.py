@@ -61,7 +61,7 @@ class ScoreMLP(eqx.Module):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> network = sx.ScoreMLP(2, classes=3, key=jax.random.key(0))
+    >>> network = sx.diffusion.ScoreMLP(2, classes=3, key=jax.random.key(0))
     >>> network(jnp.float32(0.5), jnp.zeros(2, jnp.float32), 1).shape
     (2,)
     """
@@ -113,7 +113,7 @@ class ScoreMixer(eqx.Module):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> network = sx.ScoreMixer((8, 8), patch=2, key=jax.random.key(0))
+    >>> network = sx.diffusion.ScoreMixer((8, 8), patch=2, key=jax.random.key(0))
     >>> network(jnp.float32(0.5), jnp.zeros((8, 8), jnp.float32)).shape
     (8, 8)
 

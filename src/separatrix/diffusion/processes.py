@@ -89,7 +89,7 @@ class VP(NoisingProcess):
     **Example:**
 
     >>> import separatrix as sx
-    >>> [round(float(v), 6) for v in sx.VP().marginal(0.5)]
+    >>> [round(float(v), 6) for v in sx.diffusion.VP().marginal(0.5)]
     [0.281183, 0.959654]
 
     **Reference:** Song et al., *Score-based generative modeling through SDEs* (2021), equations 11 and 33.
@@ -138,7 +138,7 @@ class VE(NoisingProcess):
     **Example:**
 
     >>> import separatrix as sx
-    >>> [round(float(v), 4) for v in sx.VE(0.01, 10.0).marginal(1.0)]
+    >>> [round(float(v), 4) for v in sx.diffusion.VE(0.01, 10.0).marginal(1.0)]
     [1.0, 10.0]
 
     **Reference:** Song et al., *Score-based generative modeling through SDEs* (2021), equations 9 and 31.
@@ -187,7 +187,7 @@ class Brownian(NoisingProcess):
     **Example:**
 
     >>> import separatrix as sx
-    >>> [float(v) for v in sx.Brownian(9.0).marginal(4.0)]
+    >>> [float(v) for v in sx.diffusion.Brownian(9.0).marginal(4.0)]
     [1.0, 2.0]
     """
 
@@ -228,7 +228,7 @@ def alpha_bar(steps: Checked[int] = 1000, first: float = 1e-4, last: float = 0.0
     **Example:**
 
     >>> import separatrix as sx
-    >>> round(float(sx.alpha_bar()[499]), 6)
+    >>> round(float(sx.diffusion.alpha_bar()[499]), 6)
     0.078587
 
     **Reference:** Ho, Jain & Abbeel, *Denoising diffusion probabilistic models* (2020), equation 4 and section 4.

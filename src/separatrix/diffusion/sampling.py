@@ -43,8 +43,8 @@ class DenoisingFlow(Flow):
     **Example:** all mass at 0: y shrinks in proportion to s.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> process = sx.Brownian(1.0)
-    >>> flow = sx.DenoisingFlow(process, lambda t, x: -x / t)
+    >>> process = sx.diffusion.Brownian(1.0)
+    >>> flow = sx.diffusion.DenoisingFlow(process, lambda t, x: -x / t)
     >>> flow.velocity(0.5, jnp.array([1.0])).item()
     2.0
 
@@ -76,7 +76,7 @@ def denoised(process: NoisingProcess, score: Score, t: Any, state: Array) -> Arr
     **Example:** standard normal data under Brownian motion, seen at t = 1, are worth half of what is seen.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.denoised(sx.Brownian(), lambda t, x: -x / (1.0 + t), 1.0, jnp.array([3.0])).tolist()
+    >>> sx.diffusion.denoised(sx.diffusion.Brownian(), lambda t, x: -x / (1.0 + t), 1.0, jnp.array([3.0])).tolist()
     [1.5]
 
     **Reference:** Efron, *Tweedie's formula and selection bias* (2011), equation 1.4.
@@ -119,8 +119,8 @@ def sample(
     **Example:** data all at 2, whose score is known.
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> process = sx.Brownian(1.0)
-    >>> path = sx.sample(process, lambda t, x: (2.0 - x) / t, jax.random.key(0), (4,), method=sx.Heun())
+    >>> process = sx.diffusion.Brownian(1.0)
+    >>> path = sx.diffusion.sample(process, lambda t, x: (2.0 - x) / t, jax.random.key(0), (4,), method=sx.Heun())
     >>> bool(jnp.all(jnp.abs(path.final - 2.0) < 0.2))
     True
 

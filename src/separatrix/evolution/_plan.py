@@ -16,7 +16,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Function, Key, State
-from separatrix.calculus.discretize import discretize
+from separatrix.calculus.discretization import discretize
 from separatrix.calculus.methods import RK4, EulerMaruyama, Method
 from separatrix.evolution import checks as check
 from separatrix.evolution._adaptive_step import Control, control_of

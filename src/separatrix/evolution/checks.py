@@ -13,13 +13,13 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype, is_inexact, is_traced, structure
 from separatrix._types import Key, State
-from separatrix.calculus.discretize import Discretization, ReversibleDiscretization
+from separatrix.calculus.discretization import Discretization, ReversibleDiscretization
 from separatrix.systems.base import System
 from separatrix.systems.clock import NearIdentityFrom
 from separatrix.systems.flow import Flow
-from separatrix.systems.from_optax import finite_part
 from separatrix.systems.map import Map
 from separatrix.systems.open import OpenSystem
+from separatrix.systems.optax_maps import finite_part
 from separatrix.systems.ranges import first_not_finite
 
 

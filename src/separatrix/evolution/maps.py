@@ -22,8 +22,8 @@ from separatrix._types import Function, Key, State
 from separatrix.evolution.checks import check_step_form
 from separatrix.evolution.memory import checkpointed_scan, iterate_reversibly
 from separatrix.evolution.save import Save, saved_steps, take_rows
-from separatrix.systems.from_optax import finite_part
 from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.optax_maps import finite_part
 from separatrix.systems.trajectory import Trajectory, finite_until
 
 Progress = Callable[[int, int], None]

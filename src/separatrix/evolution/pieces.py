@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from separatrix._tree import all_finite, is_inexact
 from separatrix._types import Function, Key, State
 from separatrix.evolution.checks import check_key, check_state, check_step_form, check_system
-from separatrix.systems.from_optax import finite_part
 from separatrix.systems.map import Map
+from separatrix.systems.optax_maps import finite_part
 
 _FEW = 256  # numbers that are cheaper to add up than to reduce
 

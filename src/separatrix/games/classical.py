@@ -36,7 +36,7 @@ class Bilinear(Game):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> [float(loss) for loss in sx.Bilinear(2.0)((jnp.array(1.0), jnp.array(3.0)))]
+    >>> [float(loss) for loss in sx.games.Bilinear(2.0)((jnp.array(1.0), jnp.array(3.0)))]
     [6.0, -6.0]
     """
 
@@ -64,7 +64,7 @@ class DiracGAN(Game):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.linearize(sx.field(sx.DiracGAN(1.0)), (jnp.array(0.0), jnp.array(0.0))).as_matrix().tolist()
+    >>> sx.linearize(sx.games.field(sx.games.DiracGAN(1.0)), (jnp.array(0.0), jnp.array(0.0))).as_matrix().tolist()
     [[-0.0, -0.5], [0.5, -1.0]]
 
     **Reference:** Mescheder, Geiger & Nowozin, *Which training methods for GANs do actually converge?* (2018), sections 2

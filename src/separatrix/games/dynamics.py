@@ -22,8 +22,8 @@ from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.optax_maps import require_trainable
 
 
 class SimultaneousDescent(NearIdentityMap):
@@ -39,7 +39,7 @@ class SimultaneousDescent(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.SimultaneousDescent(sx.Bilinear(1.0), 0.5)
+    >>> descent = sx.games.SimultaneousDescent(sx.games.Bilinear(1.0), 0.5)
     >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
     [0.5, 1.5]
 
@@ -73,7 +73,7 @@ class AlternatingDescent(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.AlternatingDescent(sx.Bilinear(1.0), 0.5)
+    >>> descent = sx.games.AlternatingDescent(sx.games.Bilinear(1.0), 0.5)
     >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
     [0.5, 1.25]
 
@@ -112,7 +112,7 @@ class Extragradient(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.Extragradient(sx.Bilinear(1.0), 0.5)
+    >>> descent = sx.games.Extragradient(sx.games.Bilinear(1.0), 0.5)
     >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
     [0.25, 1.25]
 
@@ -149,7 +149,7 @@ class ConsensusDescent(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.ConsensusDescent(sx.Bilinear(1.0), 0.5, strength=1.0)
+    >>> descent = sx.games.ConsensusDescent(sx.games.Bilinear(1.0), 0.5, strength=1.0)
     >>> [float(x) for x in descent.step(0, (jnp.array(1.0), jnp.array(1.0)))]
     [0.0, 1.0]
 
@@ -192,7 +192,7 @@ class OptimisticDescent(Map):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.OptimisticDescent(sx.Bilinear(1.0), 0.5)
+    >>> descent = sx.games.OptimisticDescent(sx.games.Bilinear(1.0), 0.5)
     >>> state = descent.step(0, descent.init((jnp.array(1.0), jnp.array(1.0))))
     >>> [float(x) for x in state.players]
     [0.0, 2.0]

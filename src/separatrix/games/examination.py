@@ -19,7 +19,7 @@ import numpy as np
 
 from separatrix.calculus import limit
 from separatrix.diagnostics.equilibria.linear_stability import linear_stability
-from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.games.dynamics import ConsensusDescent, Extragradient, SimultaneousDescent
 from separatrix.games.game import ConsensusField, GameField

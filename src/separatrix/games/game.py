@@ -75,8 +75,8 @@ def as_game(function: Function) -> Game:
     **Example:** min over x, max over y of x y.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> bilinear = sx.as_game(lambda players: (players[0] * players[1], -players[0] * players[1]))
-    >>> [float(v) for v in sx.field(bilinear).velocity(0.0, (jnp.array(1.0), jnp.array(2.0)))]
+    >>> bilinear = sx.games.as_game(lambda players: (players[0] * players[1], -players[0] * players[1]))
+    >>> [float(v) for v in sx.games.field(bilinear).velocity(0.0, (jnp.array(1.0), jnp.array(2.0)))]
     [-2.0, 1.0]
     """
     if isinstance(function, Game):
@@ -100,7 +100,7 @@ def field(game: Game | Function) -> GameField:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> [float(v) for v in sx.field(sx.Bilinear(1.0)).velocity(0.0, (jnp.array(1.0), jnp.array(0.0)))]
+    >>> [float(v) for v in sx.games.field(sx.games.Bilinear(1.0)).velocity(0.0, (jnp.array(1.0), jnp.array(0.0)))]
     [-0.0, 1.0]
 
     **Reference:** Balduzzi et al., *The mechanics of n-player differentiable games* (2018), section 2.

@@ -40,8 +40,8 @@ class GAN(eqx.Module):
     >>> import equinox as eqx, jax, jax.numpy as jnp, optax, separatrix as sx
     >>> keys = jax.random.split(jax.random.key(0), 3)
     >>> networks = (eqx.nn.Linear(2, 2, key=keys[0]), eqx.nn.Linear(2, "scalar", key=keys[1]))
-    >>> gan, data = sx.GAN(latent_size=2), jax.random.normal(keys[2], (100, 2))
-    >>> run = sx.fit(gan, sx.Players(optax.sgd(0.1)), data, initial=networks, steps=5, batch_size=10, key=keys[2])
+    >>> gan, data = sx.games.GAN(latent_size=2), jax.random.normal(keys[2], (100, 2))
+    >>> run = sx.fit(gan, sx.games.Players(optax.sgd(0.1)), data, initial=networks, steps=5, batch_size=10, key=keys[2])
     >>> gan.sample(run.model[0], keys[0], 4).shape
     (4, 2)
 

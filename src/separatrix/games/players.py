@@ -24,8 +24,8 @@ from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
-from separatrix.systems.from_optax import OptimizerState, require_trainable
 from separatrix.systems.map import Map
+from separatrix.systems.optax_maps import OptimizerState, require_trainable
 
 SCHEMES = ("simultaneous", "alternating", "extragradient", "optimistic", "consensus")
 
@@ -48,7 +48,7 @@ class Players(eqx.Module):
     **Example:**
 
     >>> import jax.numpy as jnp, optax, separatrix as sx
-    >>> play = sx.Players(optax.sgd(0.5), scheme="alternating")(sx.Bilinear(1.0))
+    >>> play = sx.games.Players(optax.sgd(0.5), scheme="alternating")(sx.games.Bilinear(1.0))
     >>> state = play.step(0, play.init((jnp.array(1.0), jnp.array(1.0))))
     >>> [float(x) for x in state.parameters]
     [0.5, 1.25]

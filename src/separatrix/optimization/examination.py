@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.curvature.curvature import curvature
-from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
+from separatrix.diagnostics.hessian.curvature import curvature
 from separatrix.optimization.methods.adagrad import Adagrad
 from separatrix.optimization.methods.adam import Adam, AdamW, Nadam
 from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
@@ -20,8 +20,8 @@ from separatrix.optimization.methods.descent import GradientDescent
 from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
 from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop
 from separatrix.optimization.stability.watched import watched
-from separatrix.systems.from_optax import OptaxMap, OptimizerState
-from separatrix.training.fit import parameters_of
+from separatrix.systems.optax_maps import OptaxMap, OptimizerState
+from separatrix.training.fitting import parameters_of
 
 _METHODS = (
     GradientDescent, HeavyBall, Nesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, Nadam, QHAdam, OptaxMap,
@@ -40,7 +40,7 @@ def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.GradientDescent(sx.Quadratic(jnp.array([1.0, 4.0])), 0.55)
+    >>> descent = sx.optimization.GradientDescent(sx.optimization.Quadratic(jnp.array([1.0, 4.0])), 0.55)
     >>> found = sx.diagnose(descent, jnp.ones(2), questions=["linear_stability"]).findings[-1]
     >>> round(found.evidence, 6), found.remedy
     (1.1, 'Lower the learning rate below 0.91 of itself, or warm it up.')

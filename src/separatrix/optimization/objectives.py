@@ -32,7 +32,7 @@ class Quadratic(Objective):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.Quadratic(jnp.array([1.0, 4.0]))(jnp.array([1.0, 1.0])).item()
+    >>> sx.optimization.Quadratic(jnp.array([1.0, 4.0]))(jnp.array([1.0, 1.0])).item()
     2.5
     """
 

@@ -23,7 +23,7 @@ from separatrix.plotting.curves import (
     plot_orders as plot_orders,
 )
 from separatrix.plotting.images import plot_images as plot_images
-from separatrix.plotting.plot import plot as plot
+from separatrix.plotting.plots import plot as plot
 from separatrix.plotting.race import animate_race as animate_race, plot_race as plot_race
 from separatrix.plotting.results import plot_orbit as plot_orbit, plot_scatter as plot_scatter
 from separatrix.plotting.run_history import plot_run_history as plot_run_history

@@ -8,7 +8,7 @@ from separatrix.diagnostics.equilibria.separatrix import Separatrix
 from separatrix.diagnostics.many.basins import Basins
 from separatrix.diagnostics.many.boundary import BoundaryDimension
 from separatrix.diagnostics.many.edge import EdgeState
-from separatrix.plotting.plot import plot
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 # Escaped and unsettled starts.

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from separatrix.diagnostics.many.bifurcation_diagram import BifurcationDiagram
-from separatrix.plotting.plot import plot
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 

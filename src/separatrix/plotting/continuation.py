@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from separatrix.diagnostics.cycles.continuation import Branch
-from separatrix.plotting.plot import plot
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 _MARKERS = {

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.curvature.curvature import Curvature
-from separatrix.diagnostics.curvature.noise_scale import NoiseScale
-from separatrix.diagnostics.curvature.spectral_density import SpectralDensity
-from separatrix.diagnostics.curvature.trace import Trace
-from separatrix.plotting.plot import plot
+from separatrix.diagnostics.hessian.curvature import Curvature
+from separatrix.diagnostics.hessian.noise_scale import NoiseScale
+from separatrix.diagnostics.hessian.spectral_density import SpectralDensity
+from separatrix.diagnostics.hessian.trace import Trace
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from separatrix.diagnostics.distances.result import Distance, Distances
-from separatrix.plotting.plot import plot
+from separatrix.diagnostics.samples.result import Distance, Distances
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix.diagnostics.fields.field_split import FieldSplit
 from separatrix.diagnostics.fields.helmholtz import Helmholtz
-from separatrix.plotting.plot import plot
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 _ARROWS = 16

@@ -6,7 +6,7 @@ import numpy as np
 
 from separatrix.diagnostics.along.invariants import Invariants
 from separatrix.diagnostics.along.volume import VolumeDrift
-from separatrix.plotting.plot import plot
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 

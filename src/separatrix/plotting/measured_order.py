@@ -6,7 +6,7 @@ import numpy as np
 
 from separatrix.diagnostics.orders.measured_order import MeasuredOrder
 from separatrix.diagnostics.result import number
-from separatrix.plotting.plot import plot
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 

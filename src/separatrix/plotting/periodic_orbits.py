@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from separatrix.diagnostics.cycles.periodic_orbits import PeriodicOrbits
-from separatrix.plotting.plot import plot
+from separatrix.plotting.plots import plot
 from separatrix.plotting.style import COLOURS, figure, label
 
 _NAMED = 8

@@ -37,7 +37,7 @@ class Elman(eqx.Module):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> cell = sx.Elman(2, 3, key=jax.random.key(0))
+    >>> cell = sx.recurrent.Elman(2, 3, key=jax.random.key(0))
     >>> sx.evolve(sx.from_cell(cell, jnp.zeros((5, 2))), jnp.zeros(3)).final.tolist()
     [0.0, 0.0, 0.0]
 
@@ -83,7 +83,7 @@ def with_recurrent_gain(cell: Any, gain: Any, *, key: Key) -> Any:
     **Example:**
 
     >>> import jax, jax.numpy as jnp, equinox as eqx, separatrix as sx
-    >>> cell = sx.with_recurrent_gain(eqx.nn.GRUCell(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1))
+    >>> cell = sx.recurrent.with_recurrent_gain(eqx.nn.GRUCell(2, 3, key=jax.random.key(0)), 0.5, key=jax.random.key(1))
     >>> block = cell.weight_hh[:3]
     >>> bool(jnp.allclose(block @ block.T, 0.25 * jnp.eye(3), atol=1e-6))
     True
@@ -115,7 +115,7 @@ def spectral_radius(matrix: Any) -> Scalar:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.spectral_radius(jnp.array([[0.5, 9.0], [0.0, -0.25]])).item()
+    >>> sx.recurrent.spectral_radius(jnp.array([[0.5, 9.0], [0.0, -0.25]])).item()
     0.5
     """
     shape = jnp.shape(matrix)
@@ -136,7 +136,7 @@ def with_spectral_radius(matrix: Any, radius: Any) -> Array:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.with_spectral_radius(jnp.array([[0.5, 9.0], [0.0, -0.25]]), 0.9)[0].tolist()
+    >>> sx.recurrent.with_spectral_radius(jnp.array([[0.5, 9.0], [0.0, -0.25]]), 0.9)[0].tolist()
     [0.9, 16.2]
 
     **Reference:** Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001).

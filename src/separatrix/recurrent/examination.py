@@ -23,13 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix.diagnostics.along.gradient_profile import gradient_profile
-from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.evolution import evolve
 from separatrix.recurrent.cells import Elman, spectral_radius
 from separatrix.recurrent.network import RandomNetwork
 from separatrix.systems.cells import CellMap
-from separatrix.systems.drive import RecordedDrive
+from separatrix.systems.driving import RecordedDrive
 
 _LOST = 1e-3
 

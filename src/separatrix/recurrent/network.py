@@ -50,7 +50,7 @@ def random_network(size: Checked[int], gain: Any, *, key: Key, dtype: Any = None
     **Example:** below g = 1 all activity dies out.
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> network = sx.random_network(100, 0.5, key=jax.random.key(0))
+    >>> network = sx.recurrent.random_network(100, 0.5, key=jax.random.key(0))
     >>> bool(jnp.max(jnp.abs(sx.evolve(network, jnp.ones(100), steps=100).final)) < 1e-20)
     True
 

@@ -43,7 +43,7 @@ class SequenceClassifier(eqx.Module):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, equinox as eqx, separatrix as sx
-    >>> model = sx.SequenceClassifier(eqx.nn.GRUCell(8, 16, key=jax.random.key(0)), 10, key=jax.random.key(1))
+    >>> model = sx.recurrent.SequenceClassifier(eqx.nn.GRUCell(8, 16, key=jax.random.key(0)), 10, key=jax.random.key(1))
     >>> model(jnp.zeros((5, 8))).shape
     (10,)
     """
@@ -78,7 +78,7 @@ class LanguageModel(eqx.Module):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, equinox as eqx, separatrix as sx
-    >>> model = sx.LanguageModel(eqx.nn.LSTMCell(27, 16, key=jax.random.key(0)), key=jax.random.key(1))
+    >>> model = sx.recurrent.LanguageModel(eqx.nn.LSTMCell(27, 16, key=jax.random.key(0)), key=jax.random.key(1))
     >>> model(jnp.array([3, 1, 20])).shape
     (3, 27)
     """
@@ -139,9 +139,9 @@ def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
     **Example:** a model that has seen nothing.
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> model = sx.LanguageModel(sx.Elman(4, 8, key=jax.random.key(0)), key=jax.random.key(1))
+    >>> model = sx.recurrent.LanguageModel(sx.recurrent.Elman(4, 8, key=jax.random.key(0)), key=jax.random.key(1))
     >>> blank = jax.tree.map(jnp.zeros_like, model)
-    >>> round(sx.bits_per_symbol(blank, jnp.array([[0, 1, 2, 3]])).item(), 9)
+    >>> round(sx.recurrent.bits_per_symbol(blank, jnp.array([[0, 1, 2, 3]])).item(), 9)
     2.0
     """
     batch = jnp.asarray(batch)
@@ -175,8 +175,8 @@ def generate(
     **Example:** the same key writes the same text.
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> model = sx.LanguageModel(sx.Elman(4, 8, key=jax.random.key(0)), key=jax.random.key(1))
-    >>> one, two = (sx.generate(model, jnp.array([0, 1]), 20, key=jax.random.key(2)) for _ in range(2))
+    >>> model = sx.recurrent.LanguageModel(sx.recurrent.Elman(4, 8, key=jax.random.key(0)), key=jax.random.key(1))
+    >>> one, two = (sx.recurrent.generate(model, jnp.array([0, 1]), 20, key=jax.random.key(2)) for _ in range(2))
     >>> one.tolist() == two.tolist()
     True
 

@@ -23,7 +23,7 @@ from separatrix.residual.resnet import (
     NeuralODE as NeuralODE,
     ResNet as ResNet,
 )
-from separatrix.residual.universal import (
+from separatrix.residual.universal_equations import (
     Segments as Segments,
     segments as segments,
     trajectory_loss as trajectory_loss,

@@ -41,7 +41,7 @@ class PendulumPlant(OpenFlow):
     **Example:** a torque of 1 holds it level.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.PendulumPlant().velocity(0.0, jnp.array([jnp.pi / 2, 0.0]), 1.0).tolist()
+    >>> sx.residual.PendulumPlant().velocity(0.0, jnp.array([jnp.pi / 2, 0.0]), 1.0).tolist()
     [0.0, 0.0]
     """
 
@@ -80,7 +80,7 @@ class BoundedPolicy(eqx.Module):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> policy = sx.BoundedPolicy(lambda x: 100.0 * x[0], limit=0.5)
+    >>> policy = sx.residual.BoundedPolicy(lambda x: 100.0 * x[0], limit=0.5)
     >>> policy(jnp.array([1.0, 0.0])).item()
     0.5
     """
@@ -146,7 +146,7 @@ def policy_loss(
     ...     def __call__(self, x):
     ...         return -self.value * x
     >>> plant = sx.as_open_flow(lambda x, u: u)
-    >>> loss = sx.policy_loss(plant, lambda x, u: x**2 + u**2, horizon=8.0, steps=80)
+    >>> loss = sx.residual.policy_loss(plant, lambda x, u: x**2 + u**2, horizon=8.0, steps=80)
     >>> found = sx.fit(loss, optax.adam(0.05), jnp.ones(1), initial=Gain(jnp.array(0.2)), steps=150)
     >>> round(float(found.model.value), 2)
     1.0
@@ -189,7 +189,7 @@ def lqr(a: Any, b: Any, q: Any, r: Any) -> Any:
     **Example:** the double integrator, gain (1, sqrt 3).
 
     >>> import numpy as np, separatrix as sx
-    >>> gain = sx.lqr([[0.0, 1.0], [0.0, 0.0]], [[0.0], [1.0]], np.eye(2), [[1.0]])
+    >>> gain = sx.residual.lqr([[0.0, 1.0], [0.0, 0.0]], [[0.0], [1.0]], np.eye(2), [[1.0]])
     >>> [round(float(value), 4) for value in gain[0]]
     [1.0, 1.7321]
 

@@ -45,7 +45,7 @@ class Monomials(eqx.Module):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> library = sx.Monomials(("x", "y"), 2)
+    >>> library = sx.residual.Monomials(("x", "y"), 2)
     >>> library.labels
     ('1', 'x', 'y', 'x^2', 'x y', 'y^2')
     >>> library(jnp.array([2.0, 3.0])).tolist()
@@ -173,7 +173,7 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
     >>> points = jax.random.uniform(jax.random.key(0), (50, 2))
     >>> x, y = points.T
     >>> velocities = jnp.stack([1.5 * x - x * y, x * y - 3.0 * y], axis=1)
-    >>> sx.discover(points, velocities, sx.Monomials(("x", "y"), 3), threshold=0.1).equations
+    >>> sx.residual.discover(points, velocities, sx.residual.Monomials(("x", "y"), 3), threshold=0.1).equations
     ("x' = 1.5 x - 1 x y", "y' = -3 y + 1 x y")
 
     **Reference:** Brunton, Proctor & Kutz, *Discovering governing equations from data by sparse identification of

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
-from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.evolution import evolve
 from separatrix.linear.coordinates import Jacobian, as_vector

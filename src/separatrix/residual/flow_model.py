@@ -50,8 +50,8 @@ class FlowModel(eqx.Module):
 
     >>> import equinox as eqx, jax, jax.numpy as jnp, optax, separatrix as sx
     >>> keys = jax.random.split(jax.random.key(0), 3)
-    >>> flow = sx.NeuralODE(eqx.nn.MLP(4, 4, 8, 1, jax.nn.tanh, key=keys[0]))
-    >>> model = sx.FlowModel(eqx.nn.Linear(2, 4, key=keys[1]), flow, eqx.nn.Linear(4, 2, key=keys[2]), depth=4)
+    >>> flow = sx.residual.NeuralODE(eqx.nn.MLP(4, 4, 8, 1, jax.nn.tanh, key=keys[0]))
+    >>> model = sx.residual.FlowModel(eqx.nn.Linear(2, 4, key=keys[1]), flow, eqx.nn.Linear(4, 2, key=keys[2]), depth=4)
     >>> inputs = jax.random.normal(keys[0], (64, 2))
     >>> objective = sx.supervised(model, (inputs, (inputs[:, 0] > 0).astype(int)))
     >>> trained = sx.fit(objective, optax.adam(0.05), steps=50)
@@ -106,8 +106,8 @@ def with_depth(model: FlowModel, depth: Checked[int | None], method: Any = None)
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> model = sx.FlowModel(lambda x: x, sx.NeuralODE(lambda x: -x), lambda x: x, depth=1)
-    >>> model(jnp.array(1.0)).item(), round(sx.with_depth(model, 8, sx.RK4())(jnp.array(1.0)).item(), 4)
+    >>> model = sx.residual.FlowModel(lambda x: x, sx.residual.NeuralODE(lambda x: -x), lambda x: x, depth=1)
+    >>> model(jnp.array(1.0)).item(), round(sx.residual.with_depth(model, 8, sx.RK4())(jnp.array(1.0)).item(), 4)
     (0.0, 0.3679)
     """
     kept = None if depth is None else model.method if isinstance(model.method, Method) else Euler()
@@ -129,7 +129,7 @@ def augment(x: Inexact[Array, "*batch width"], extra: int) -> Inexact[Array, "*b
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.augment(jnp.array([3.0]), 1).tolist()
+    >>> sx.residual.augment(jnp.array([3.0]), 1).tolist()
     [3.0, 0.0]
 
     **Reference:** Dupont, Doucet & Teh, *Augmented neural ODEs* (2019), section 4; proposition 1 for what a flow on the

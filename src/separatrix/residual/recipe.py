@@ -24,7 +24,7 @@ from separatrix.data import Table, locate, names, read_csv, read_parquet, series
 from separatrix.data.dataset import digest
 from separatrix.evolution import evolve
 from separatrix.residual.discovery import Discovery, LibraryFlow, Monomials, discover
-from separatrix.residual.universal import Segments, trajectory_loss
+from separatrix.residual.universal_equations import Segments, trajectory_loss
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.results import rms
 from separatrix.training.recipes.training import length_of, require_counts, require_same_data

@@ -37,7 +37,7 @@ class NeuralODE(Flow):
     **Example:**
 
     >>> import equinox as eqx, jax, jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.NeuralODE(eqx.nn.MLP(2, 2, 8, 1, jax.nn.tanh, key=jax.random.key(0)))
+    >>> flow = sx.residual.NeuralODE(eqx.nn.MLP(2, 2, 8, 1, jax.nn.tanh, key=jax.random.key(0)))
     >>> str(sx.evolve(flow, jnp.ones(2), times=(0.0, 1.0)).outcome)
     'completed'
 
@@ -68,7 +68,7 @@ class ResNet(NearIdentityMap):
     **Example:** for f(x) = x, L blocks multiply by (1 + 1/L)^L.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> net = sx.ResNet(lambda x: x, step_size=0.25)
+    >>> net = sx.residual.ResNet(lambda x: x, step_size=0.25)
     >>> sx.evolve(net, jnp.array(1.0), steps=4).final.item()
     2.44140625
 
@@ -109,7 +109,7 @@ class AlongDepth(eqx.Module):
     ...     value: object
     ...     def __call__(self, x):
     ...         return self.value * x
-    >>> field = sx.AlongDepth([Gain(jnp.array(0.0)), Gain(jnp.array(2.0))])
+    >>> field = sx.residual.AlongDepth([Gain(jnp.array(0.0)), Gain(jnp.array(2.0))])
     >>> field(0.25, jnp.array(10.0)).item()
     5.0
 

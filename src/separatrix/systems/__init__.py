@@ -2,11 +2,10 @@
 
 from separatrix.systems.base import System as System
 from separatrix.systems.cells import as_cell as as_cell, from_cell as from_cell
-from separatrix.systems.couple import couple as couple
-from separatrix.systems.drive import drive as drive
+from separatrix.systems.coupling import couple as couple
+from separatrix.systems.diffrax_terms import from_diffrax as from_diffrax
+from separatrix.systems.driving import drive as drive
 from separatrix.systems.flow import Flow as Flow
-from separatrix.systems.from_diffrax import from_diffrax as from_diffrax
-from separatrix.systems.from_optax import OptimizerState as OptimizerState, from_optax as from_optax
 from separatrix.systems.functions import (
     as_flow as as_flow,
     as_map as as_map,
@@ -15,7 +14,7 @@ from separatrix.systems.functions import (
     as_open_map as as_open_map,
     as_sde as as_sde,
 )
-from separatrix.systems.iterate import iterate as iterate
+from separatrix.systems.iteration import iterate as iterate
 from separatrix.systems.layers import from_layers as from_layers
 from separatrix.systems.map import (
     FiniteMap as FiniteMap,
@@ -25,6 +24,7 @@ from separatrix.systems.map import (
 )
 from separatrix.systems.objective import Objective as Objective, as_objective as as_objective
 from separatrix.systems.open import OpenFlow as OpenFlow, OpenMap as OpenMap
-from separatrix.systems.project import project as project
+from separatrix.systems.optax_maps import OptimizerState as OptimizerState, from_optax as from_optax
+from separatrix.systems.projection import project as project
 from separatrix.systems.sde import SDE as SDE
 from separatrix.systems.trajectory import Outcome as Outcome, OutcomeKind as OutcomeKind, Trajectory as Trajectory

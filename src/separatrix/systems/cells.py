@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, State, StepIndex
-from separatrix.systems.drive import drive
+from separatrix.systems.driving import drive
 from separatrix.systems.map import Map
 from separatrix.systems.open import OpenMap
 from separatrix.systems.signature import as_pytree, positional_count

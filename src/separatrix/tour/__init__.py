@@ -1,4 +1,9 @@
 """The vignettes on real data, end to end, into one report."""
 
 from separatrix.tour.chapter import Chapter as Chapter, Check as Check, Section as Section
-from separatrix.tour.run import CHAPTERS as CHAPTERS, TourResult as TourResult, run as run, run_chapter as run_chapter
+from separatrix.tour.running import (
+    CHAPTERS as CHAPTERS,
+    TourResult as TourResult,
+    run as run,
+    run_chapter as run_chapter,
+)

@@ -1,6 +1,6 @@
 """Training: objectives on data, and `fit`, which is `evolve` of an optimiser on mini-batches."""
 
-from separatrix.training.fit import Fit as Fit, fit as fit
+from separatrix.training.fitting import Fit as Fit, fit as fit
 from separatrix.training.run import Run as Run, load_model as load_model, save as save
-from separatrix.training.sampled import Sampled as Sampled, sampled as sampled
-from separatrix.training.supervised import Supervised as Supervised, supervised as supervised
+from separatrix.training.sampling import Sampled as Sampled, sampled as sampled
+from separatrix.training.supervision import Supervised as Supervised, supervised as supervised

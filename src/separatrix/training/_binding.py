@@ -11,16 +11,16 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import float_dtype
 from separatrix._types import State
-from separatrix.systems.from_optax import from_optax
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import from_optax
 from separatrix.systems.signature import accepts_key, as_pytree, positional_count
 from separatrix.training._course import CourseState, parameters_of, with_layers
 from separatrix.training._examples import check_batch_size, examples_of
 from separatrix.training._forms import How, ModelForm
 from separatrix.training._losses import Losses
-from separatrix.training.sampled import OfModel, on_data
-from separatrix.training.supervised import Supervised
+from separatrix.training.sampling import OfModel, on_data
+from separatrix.training.supervision import Supervised
 
 # The metric of a sampled loss is taken on one batch that stays the same all along the run, drawn from its own stream.
 METRIC_STREAM = 2**31 - 1
@@ -83,7 +83,7 @@ def map_of(objective: Any, optimizer: Any) -> Any:
     if not isinstance(map, Map) or not hasattr(map, "init"):
         got = type(optimizer).__name__ if map is None else f"a function that returns {type(map).__name__}"
         expected = "an optax transformation, or a function from an objective to a map with `init`"
-        do = "Pass optax.adam(1e-3), or lambda loss: sx.GradientDescent(loss, 0.1)."
+        do = "Pass optax.adam(1e-3), or lambda loss: sx.optimization.GradientDescent(loss, 0.1)."
         raise TypeError(explain("fit: optimizer", got, expected, do))
     return map
 

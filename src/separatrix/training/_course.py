@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from separatrix._tree import all_finite, is_inexact, where
 from separatrix._types import Key, State, StepIndex
-from separatrix.systems.from_optax import OptaxMap, finite_part
 from separatrix.systems.map import Map
+from separatrix.systems.optax_maps import OptaxMap, finite_part
 from separatrix.training._batches import Batches, Source
 from separatrix.training._guard import changed, objective_of, weighted
 

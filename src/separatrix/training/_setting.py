@@ -27,7 +27,7 @@ from separatrix.training._forms import ModelForm, split
 from separatrix.training._guard import alone, guarded, objective_of
 from separatrix.training._validation import Validation, held_out
 from separatrix.training.monitored import stride_of
-from separatrix.training.supervised import Supervised
+from separatrix.training.supervision import Supervised
 
 
 @dataclasses.dataclass

@@ -28,7 +28,7 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays, float_dtype, is_traced
 from separatrix._types import Key, State
 from separatrix.calculus.dependence import depends_on
-from separatrix.calculus.discretize import discretize
+from separatrix.calculus.discretization import discretize
 from separatrix.calculus.methods import RK4, SRA1, EulerMaruyama, Method, RungeKutta
 from separatrix.calculus.methods.base import FlowMethod
 from separatrix.calculus.undefined import undefined

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from separatrix._types import Key, Scalar, State, StepIndex
-from separatrix.calculus.adjoint import AdjointFlow, AdjointMap
+from separatrix.calculus.adjoints import AdjointFlow, AdjointMap
 from separatrix.evolution import evolve
 from separatrix.linear.coordinates import as_vector, from_vector
 from separatrix.linear.log_svd import unit

@@ -24,13 +24,13 @@ from jaxtyping import Array, Float
 from separatrix._errors import explain
 from separatrix._tree import is_traced, poison
 from separatrix._types import Key, State
-from separatrix.calculus.adjoint import AdjointFlow, adjoint
+from separatrix.calculus.adjoints import AdjointFlow, adjoint
 from separatrix.diagnostics.along._leading_directions import BLOCKS, leading
 from separatrix.diagnostics.along._transport import BackwardSweep, FlowTransport, MapTransport, start_of
 from separatrix.diagnostics.applies import FORMED, SMALL
 from separatrix.diagnostics.checks import check_count, check_key, checked_state
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.question import Question, register
+from separatrix.diagnostics.questions import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.linear.coordinates import as_vector, dimension_of

@@ -43,7 +43,7 @@ from separatrix.diagnostics.along._tangent_block import NoVolume, Sums, TangentB
 from separatrix.diagnostics.applies import FORMED, SMALL, is_autonomous
 from separatrix.diagnostics.checks import checked_state
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.question import Question, register
+from separatrix.diagnostics.questions import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution.checks import check_steps
 from separatrix.linear.coordinates import dimension_of

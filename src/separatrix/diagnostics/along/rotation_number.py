@@ -24,7 +24,7 @@ from separatrix._tree import asarrays, float_dtype
 from separatrix._types import Function, Key, State
 from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.result import Result, Row
-from separatrix.evolution.evolve import evolve
+from separatrix.evolution.any_system import evolve
 from separatrix.evolution.save import Save
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map

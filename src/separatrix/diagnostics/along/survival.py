@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from separatrix._tree import asarrays
 from separatrix._types import Key
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.question import Question, register
+from separatrix.diagnostics.questions import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.linear.coordinates import kind_of

@@ -240,7 +240,7 @@ def symplecticity(system: Any, state: Any, *, at: Any = 0, key: Key | None = Non
     **Example:** heavy ball multiplies areas by its momentum.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> ball = sx.HeavyBall(sx.Himmelblau(), learning_rate=1e-3, momentum=0.9)
+    >>> ball = sx.optimization.HeavyBall(sx.optimization.Himmelblau(), learning_rate=1e-3, momentum=0.9)
     >>> found = sx.symplecticity(ball, ball.init(jnp.array([1.0, 2.0])))
     >>> round(float(found.factor), 12), float(found.conformal_defect) < 1e-14
     (0.9, True)

@@ -22,10 +22,10 @@ from jaxtyping import Array, Float
 
 from separatrix._types import State
 from separatrix.diagnostics.parameter import Family, cast
-from separatrix.evolution.evolve import evolve
+from separatrix.evolution.any_system import evolve
 from separatrix.linear.coordinates import as_vector, from_vector, rate
 from separatrix.linear.root_search import newton_from
-from separatrix.systems.iterate import iterate
+from separatrix.systems.iteration import iterate
 
 # From a predicted point; from a guess of the user's, and how short its steps may become.
 NEAR, FAR = 10, 100

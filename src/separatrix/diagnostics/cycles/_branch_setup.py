@@ -17,7 +17,7 @@ from separatrix.diagnostics.cycles._branch_problem import Rest
 from separatrix.diagnostics.cycles._collocation import DEGREE, base_times, equidistributed, evaluated, functional
 from separatrix.diagnostics.cycles._cycle import Cycle, Phase
 from separatrix.diagnostics.parameter import Family, scalar_family
-from separatrix.evolution.evolve import evolve
+from separatrix.evolution.any_system import evolve
 from separatrix.linear.coordinates import as_vector, kind_of, rate
 
 # Up to here DG is formed: coordinates of a state; those of a cycle at the ends of all its intervals.

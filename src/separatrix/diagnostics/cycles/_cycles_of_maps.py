@@ -11,7 +11,7 @@ import numpy as np
 from separatrix._types import State
 from separatrix.diagnostics.equilibria.rest import Equations, leading_spectra
 from separatrix.diagnostics.starts import is_single, rows_of, starting_states, warn_if_single, within
-from separatrix.evolution.evolve import evolve
+from separatrix.evolution.any_system import evolve
 from separatrix.linear.coordinates import as_vector, from_vector
 from separatrix.linear.root_search import (
     DENSE,
@@ -21,7 +21,7 @@ from separatrix.linear.root_search import (
     jacobians,
     merged,
 )
-from separatrix.systems.iterate import iterate
+from separatrix.systems.iteration import iterate
 from separatrix.systems.map import Map
 
 # Two points of one cycle are found to rounding times what k steps make of it.

@@ -22,8 +22,8 @@ from jaxtyping import Array, Float
 
 from separatrix._tree import float_dtype, scale
 from separatrix._types import Scalar, State
-from separatrix.calculus.tangent import TangentState, tangent
-from separatrix.evolution.evolve import evolve
+from separatrix.calculus.tangents import TangentState, tangent
+from separatrix.evolution.any_system import evolve
 from separatrix.linear.coordinates import as_vector, from_vector, rate
 from separatrix.systems.flow import Flow
 

@@ -184,7 +184,7 @@ def continuation(
     doubling.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.GradientDescent(lambda x: jnp.sum(1 - jnp.cos(2 * x)), step_size=0.1)
+    >>> descent = sx.optimization.GradientDescent(lambda x: jnp.sum(1 - jnp.cos(2 * x)), step_size=0.1)
     >>> branch = sx.continuation(descent, "step_size", jnp.array([0.1]), bounds=(0.01, 1.0))
     >>> [(point.kind, round(float(point.parameter), 9)) for point in branch.special]
     [('period doubling', 0.5)]

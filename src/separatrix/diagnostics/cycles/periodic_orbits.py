@@ -22,7 +22,7 @@ from separatrix._types import Key, State
 from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.cycles._cycles_of_flows import cycles_of_flow
 from separatrix.diagnostics.cycles._cycles_of_maps import cycles_of_map
-from separatrix.diagnostics.question import Question, by_name, register
+from separatrix.diagnostics.questions import Question, by_name, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.diagnostics.starts import around, refuse_traced
 from separatrix.systems.flow import Flow

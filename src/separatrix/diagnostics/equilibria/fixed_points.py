@@ -32,7 +32,7 @@ from separatrix.diagnostics.equilibria.rest import (
     with_slow_points,
 )
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.question import Question, by_name, register
+from separatrix.diagnostics.questions import Question, by_name, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.diagnostics.starts import (
     around,
@@ -187,7 +187,7 @@ def fixed_points(
     **Example:** the critical points of a double well: two minima of curvature 2 and a saddle of curvature -1 between.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.limit(sx.GradientDescent(sx.DoubleWell(), 0.1))
+    >>> flow = sx.limit(sx.optimization.GradientDescent(sx.optimization.DoubleWell(), 0.1))
     >>> found = sx.fixed_points(flow, region=(jnp.array([-2.0]), jnp.array([2.0])), starts=64)
     >>> found.kinds
     ['stable node', 'stable node', 'unstable node']

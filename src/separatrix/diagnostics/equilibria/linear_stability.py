@@ -26,7 +26,7 @@ from separatrix.diagnostics.applies import has_tangent
 from separatrix.diagnostics.equilibria._random_products import MOMENT, NONE, products
 from separatrix.diagnostics.equilibria._transient_growth import of_flow, of_map
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.question import Question, register
+from separatrix.diagnostics.questions import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, as_vector, from_vector, kind_of
 from separatrix.linear.spectrum import DECISIVE, ORDERS, euler_edge, leading_part, least_stable_first, ordered

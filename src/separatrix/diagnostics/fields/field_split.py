@@ -29,7 +29,7 @@ from separatrix.calculus import limit
 from separatrix.diagnostics.applies import FORMED, is_simultaneous
 from separatrix.diagnostics.checks import check_count, check_finite, check_key, checked_state
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.question import Question, register
+from separatrix.diagnostics.questions import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, dimension_of, kind_of, rate
 from separatrix.linear.spectrum import euler_edge
@@ -175,7 +175,7 @@ def field_split(
     **Example:** the smallest GAN with a gradient penalty g has J = ((0, -1/2), (1/2, -g)): index (1/2)/(1/2 + g^2).
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> gan = sx.field(sx.DiracGAN(1.0))
+    >>> gan = sx.games.field(sx.games.DiracGAN(1.0))
     >>> round(float(sx.field_split(gan, (jnp.array(0.0), jnp.array(0.0))).index), 12)
     0.333333333333
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._types import Function, Key, State
-from separatrix.calculus.discretize import discretize
+from separatrix.calculus.discretization import discretize
 from separatrix.calculus.methods import RK4
 from separatrix.diagnostics.parameter import Family
-from separatrix.evolution.evolve import evolve
+from separatrix.evolution.any_system import evolve
 from separatrix.evolution.save import Save
 from separatrix.linear.coordinates import as_vector, rate
 from separatrix.systems.clock import MapFrom

@@ -87,7 +87,7 @@ def edge_state(found: Any, first: Any, second: Any, *, rounds: int = 4, width: f
     **Example:** the saddle between two wells.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.GradientDescent(lambda x: jnp.sum((x**2 - 1) ** 2) / 4 + 0.1 * x[0], 0.1)
+    >>> descent = sx.optimization.GradientDescent(lambda x: jnp.sum((x**2 - 1) ** 2) / 4 + 0.1 * x[0], 0.1)
     >>> found = sx.basins(descent, region=([-2.0], [2.0]), resolution=10)
     >>> edge = sx.edge_state(found, jnp.array([-1.0]), jnp.array([1.5]))
     >>> x = float(edge.state[0])

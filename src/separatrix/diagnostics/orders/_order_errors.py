@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from separatrix._tree import float_dtype, subtract
 from separatrix.calculus.methods import SRA1
 from separatrix.calculus.methods.base import SDEMethod
-from separatrix.calculus.modified import Modified
+from separatrix.calculus.modified_equations import Modified
 from separatrix.diagnostics.orders._order_runs import AtStepSize, Clock, OnePath, Ticking
 from separatrix.evolution import evolve
 from separatrix.systems.flow import Flow

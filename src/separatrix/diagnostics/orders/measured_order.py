@@ -24,9 +24,9 @@ from jaxtyping import Array, Bool, Float
 from separatrix._errors import explain
 from separatrix._tree import is_traced, norm as euclidean
 from separatrix._types import Function, Key
-from separatrix.calculus.discretize import discretize
+from separatrix.calculus.discretization import discretize
 from separatrix.calculus.methods import FlowMethod, SDEMethod
-from separatrix.calculus.modified import Modified
+from separatrix.calculus.modified_equations import Modified
 from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.checks import check_count, check_key, check_number, checked_state
 from separatrix.diagnostics.orders._expected import strong_order_on
@@ -221,7 +221,7 @@ def fit_order(
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> h = 0.5 ** jnp.arange(6.0)
-    >>> round(float(sx.fit_order(h, 3 * h**2 * (1 + 0.1 * h)).order), 2)
+    >>> round(float(sx.diagnostics.fit_order(h, 3 * h**2 * (1 + 0.1 * h)).order), 2)
     2.02
     """
     sizes, errors = jnp.asarray(step_sizes), jnp.asarray(errors)

@@ -31,8 +31,8 @@ from separatrix.calculus.undefined import undefined
 from separatrix.optimization._ranges import positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.flow import Flow
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.signature import as_pytree
 
 
@@ -57,7 +57,7 @@ class BregmanFlow(Flow):
     **Example:** p = 2 from 1 on x^2/2 is 2 J1(t)/t, with its first zero at 3.8317.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.BregmanFlow(sx.Quadratic(1.0))
+    >>> flow = sx.optimization.BregmanFlow(sx.optimization.Quadratic(1.0))
     >>> path = sx.evolve(flow, flow.init(jnp.array([1.0])), times=(0.0, 3.831706), rtol=1e-9, atol=1e-11)
     >>> bool(abs(path.final.position[0]) < 1e-6)
     True
@@ -108,7 +108,7 @@ class StronglyConvexFlow(Flow):
     **Example:** on mu x^2/2 it is critically damped: x = (1 + sqrt(mu) t) e^{-sqrt(mu) t}.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.StronglyConvexFlow(sx.Quadratic(4.0), convexity=4.0)
+    >>> flow = sx.optimization.StronglyConvexFlow(sx.optimization.Quadratic(4.0), convexity=4.0)
     >>> final = sx.evolve(flow, flow.init(jnp.array([1.0])), times=(0.0, 1.0), rtol=1e-9, atol=1e-11).final
     >>> round(float(final.position[0]), 6), round(float(3 * jnp.exp(-2.0)), 6)
     (0.406006, 0.406006)
@@ -164,9 +164,10 @@ def dilate(flow: Any, clock: Function) -> Flow:
     **Example:** the Bregman flow of order 4 is that of order 2 by the clock t^2.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> two, four = sx.BregmanFlow(sx.Rosenbrock(), order=2.0), sx.BregmanFlow(sx.Rosenbrock(), order=4.0)
-    >>> point = sx.MirrorPoint(jnp.array([0.5, 1.0]), jnp.array([1.0, 2.0]))
-    >>> first, second = sx.dilate(two, lambda t: t**2).velocity(1.5, point), four.velocity(1.5, point)
+    >>> loss = sx.optimization.Rosenbrock()
+    >>> two, four = (sx.optimization.BregmanFlow(loss, order=order) for order in (2.0, 4.0))
+    >>> point = sx.optimization.MirrorPoint(jnp.array([0.5, 1.0]), jnp.array([1.0, 2.0]))
+    >>> first, second = sx.optimization.dilate(two, lambda t: t**2).velocity(1.5, point), four.velocity(1.5, point)
     >>> bool(jnp.allclose(first.position, second.position)), bool(jnp.allclose(first.dual, second.dual))
     (True, True)
 

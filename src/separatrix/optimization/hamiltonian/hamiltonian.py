@@ -27,9 +27,9 @@ from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.hamiltonian.kinetic import QuadraticKinetic, RelativisticKinetic
 from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.flow import Flow
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.signature import as_pytree
 
 
@@ -51,8 +51,8 @@ class ConformalHamiltonian(Flow):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.ConformalHamiltonian(sx.Quadratic(1.0), friction=0.5)
-    >>> flow.velocity(0.0, sx.CanonicalPoint(jnp.array([1.0]), jnp.array([2.0]))).momentum.tolist()
+    >>> flow = sx.optimization.ConformalHamiltonian(sx.optimization.Quadratic(1.0), friction=0.5)
+    >>> flow.velocity(0.0, sx.optimization.CanonicalPoint(jnp.array([1.0]), jnp.array([2.0]))).momentum.tolist()
     [-2.0]
 
     **Reference:** McLachlan & Perlmutter, *Conformal Hamiltonian systems* (2001); Maddison, Paulin, Teh, O'Donoghue &
@@ -98,8 +98,8 @@ class ConformalSymplecticEuler(ReversibleMethod):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.ConformalHamiltonian(sx.Quadratic(jnp.array([1.0, 4.0])), friction=0.5)
-    >>> ball = sx.discretize(flow, sx.ConformalSymplecticEuler(), 0.1)
+    >>> flow = sx.optimization.ConformalHamiltonian(sx.optimization.Quadratic(jnp.array([1.0, 4.0])), friction=0.5)
+    >>> ball = sx.discretize(flow, sx.optimization.ConformalSymplecticEuler(), 0.1)
     >>> J = sx.linearize(ball, flow.init(jnp.ones(2))).as_matrix()
     >>> bool(jnp.isclose(jnp.linalg.det(J), jnp.exp(-0.5 * 0.1 * 2), rtol=1e-14))
     True
@@ -131,8 +131,9 @@ class ConformalLeapfrog(ReversibleMethod):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.ConformalHamiltonian(sx.Beale(), friction=0.5, kinetic=sx.RelativisticKinetic(speed=2.0))
-    >>> map = sx.discretize(flow, sx.ConformalLeapfrog(), 0.1)
+    >>> kinetic = sx.optimization.RelativisticKinetic(speed=2.0)
+    >>> flow = sx.optimization.ConformalHamiltonian(sx.optimization.Beale(), friction=0.5, kinetic=kinetic)
+    >>> map = sx.discretize(flow, sx.optimization.ConformalLeapfrog(), 0.1)
     >>> start = flow.init(jnp.array([1.0, 1.0]))
     >>> bool(jnp.allclose(map.inverse_step(0, map.step(0, start)).position, start.position, rtol=1e-13))
     True
@@ -168,7 +169,7 @@ class RelativisticDescent(NearIdentityMap):
     **Example:** from the steep wall of a valley a step is at most c h long.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.RelativisticDescent(sx.Rosenbrock(), step_size=0.05, friction=1.0, speed=2.0)
+    >>> descent = sx.optimization.RelativisticDescent(sx.optimization.Rosenbrock(), step_size=0.05, friction=1.0, speed=2.0)
     >>> path = sx.evolve(descent, descent.init(jnp.array([-3.0, 20.0])), steps=100).states.position
     >>> bool(jnp.linalg.norm(path[1:] - path[:-1], axis=1).max() < 2.0 * 0.05)
     True
@@ -212,7 +213,8 @@ class HamiltonianDescent(NearIdentityMap):
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> quartic = lambda x: jnp.sum(x**4) / 4
-    >>> descent = sx.HamiltonianDescent(quartic, step_size=0.1, friction=5.0, kinetic=sx.PowerKinetic(4 / 3))
+    >>> kinetic = sx.optimization.PowerKinetic(4 / 3)
+    >>> descent = sx.optimization.HamiltonianDescent(quartic, step_size=0.1, friction=5.0, kinetic=kinetic)
     >>> final = sx.evolve(descent, descent.init(jnp.array([1.0])), steps=200, save="last").final
     >>> bool(quartic(final.position) < 1e-16)
     True

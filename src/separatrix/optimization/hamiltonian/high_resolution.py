@@ -27,8 +27,8 @@ from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.momentum import PhasePoint, _pair
 from separatrix.systems.flow import Flow
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class HighResolutionHeavyBall(Flow):
@@ -45,8 +45,8 @@ class HighResolutionHeavyBall(Flow):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> ball = sx.HighResolutionHeavyBall(sx.Quadratic(1.0), learning_rate=0.01, convexity=1.0)
-    >>> ball.velocity(0.0, sx.PhasePoint(jnp.array([1.0]), jnp.array([1.0]))).velocity.tolist()
+    >>> ball = sx.optimization.HighResolutionHeavyBall(sx.optimization.Quadratic(1.0), learning_rate=0.01, convexity=1.0)
+    >>> ball.velocity(0.0, sx.optimization.PhasePoint(jnp.array([1.0]), jnp.array([1.0]))).velocity.tolist()
     [-3.1]
 
     **Reference:** Shi, Du, Jordan & Su, *Understanding the acceleration phenomenon via high-resolution differential
@@ -91,8 +91,9 @@ class HighResolutionNesterov(Flow):
     **Example:** steep directions feel more friction, 2 sqrt(mu) + sqrt(s) l.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.HighResolutionNesterov(sx.Quadratic(jnp.array([1.0, 100.0])), learning_rate=0.01, convexity=1.0)
-    >>> at_the_minimum = sx.PhasePoint(jnp.zeros(2), jnp.ones(2))
+    >>> loss = sx.optimization.Quadratic(jnp.array([1.0, 100.0]))
+    >>> flow = sx.optimization.HighResolutionNesterov(loss, learning_rate=0.01, convexity=1.0)
+    >>> at_the_minimum = sx.optimization.PhasePoint(jnp.zeros(2), jnp.ones(2))
     >>> flow.velocity(0.0, at_the_minimum).velocity.round(6).tolist()
     [-2.1, -12.0]
 

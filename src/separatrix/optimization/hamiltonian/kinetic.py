@@ -28,7 +28,7 @@ class QuadraticKinetic(eqx.Module):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> float(sx.QuadraticKinetic(2.0)(jnp.array([2.0])))
+    >>> float(sx.optimization.QuadraticKinetic(2.0)(jnp.array([2.0])))
     1.0
     """
 
@@ -50,7 +50,7 @@ class RelativisticKinetic(eqx.Module):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> round(float(jax.grad(sx.RelativisticKinetic(speed=2.0))(jnp.array(1e6))), 6)
+    >>> round(float(jax.grad(sx.optimization.RelativisticKinetic(speed=2.0))(jnp.array(1e6))), 6)
     2.0
 
     **Reference:** Franca, Sulam, Robinson & Vidal, *Conformal symplectic and relativistic optimization* (2020).
@@ -78,7 +78,7 @@ class PowerKinetic(eqx.Module):
     **Example:** the partner of |x|^4/4.
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> round(float(jax.grad(sx.PowerKinetic(4 / 3))(jnp.array(8.0))), 6)
+    >>> round(float(jax.grad(sx.optimization.PowerKinetic(4 / 3))(jnp.array(8.0))), 6)
     2.0
 
     **Reference:** Maddison, Paulin, Teh, O'Donoghue & Doucet, *Hamiltonian descent methods* (2018).

@@ -25,9 +25,9 @@ from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.moments import over_shifted_root, squared, unpack
 from separatrix.optimization.methods.rmsprop import Squares, filled
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class Adagrad(NearIdentityMap):
@@ -44,7 +44,7 @@ class Adagrad(NearIdentityMap):
     **Example:** the sum of a constant gradient grows as n, so x falls as 2 eta sqrt(n).
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> adagrad = sx.Adagrad(lambda x: jnp.sum(x), learning_rate=0.01, initial_accumulator=0.0, eps=0.0)
+    >>> adagrad = sx.optimization.Adagrad(lambda x: jnp.sum(x), learning_rate=0.01, initial_accumulator=0.0, eps=0.0)
     >>> x = sx.evolve(adagrad, adagrad.init(jnp.array([0.0])), steps=10_000, save="last").final.position
     >>> round(float(x[0]), 2)
     -1.99

@@ -27,9 +27,9 @@ from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.moments import Averages, averages, correction, over_root, unpack, zeros
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class Moments(NamedTuple):
@@ -56,7 +56,7 @@ class Adam(NearIdentityMap):
     **Example:** the first step has size eta whatever the gradient, and points along its signs.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> adam = sx.Adam(sx.Quadratic(jnp.array([1.0, 1e4])), learning_rate=0.01)
+    >>> adam = sx.optimization.Adam(sx.optimization.Quadratic(jnp.array([1.0, 1e4])), learning_rate=0.01)
     >>> adam.step(0, adam.init(jnp.array([1.0, -1.0]))).position.round(6).tolist()
     [0.99, -0.99]
 
@@ -100,7 +100,7 @@ class AdamW(NearIdentityMap):
     **Example:** where the gradient vanishes the parameters shrink by 1 - eta lambda a step.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> adamw = sx.AdamW(lambda x: 0.0 * jnp.sum(x), learning_rate=0.1, weight_decay=0.5)
+    >>> adamw = sx.optimization.AdamW(lambda x: 0.0 * jnp.sum(x), learning_rate=0.1, weight_decay=0.5)
     >>> adamw.step(0, adamw.init(jnp.array([1.0]))).position.tolist()
     [0.95]
 
@@ -150,7 +150,7 @@ class Nadam(NearIdentityMap):
     **Example:** the first step is longer than Adam's by b1/(1 + b1).
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> nadam = sx.Nadam(sx.Quadratic(1.0), learning_rate=0.01, b1=0.9)
+    >>> nadam = sx.optimization.Nadam(sx.optimization.Quadratic(1.0), learning_rate=0.01, b1=0.9)
     >>> round(float(1.0 - nadam.step(0, nadam.init(jnp.array([1.0]))).position[0]), 6) == round(0.01 * (1 + 0.9 / 1.9), 6)
     True
 

@@ -40,9 +40,9 @@ from separatrix.optimization.methods.moments import (
     unpack,
     zeros,
 )
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class Averaged(NamedTuple):
@@ -74,7 +74,7 @@ class QHM(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> qhm = sx.QHM(sx.Quadratic(1.0), learning_rate=0.5, momentum=0.5, nu=0.5)
+    >>> qhm = sx.optimization.QHM(sx.optimization.Quadratic(1.0), learning_rate=0.5, momentum=0.5, nu=0.5)
     >>> qhm.step(0, qhm.init(jnp.array([1.0]))).position.tolist()  # 1 - 0.5 (0.5 + 0.5 * 0.5)
     [0.625]
 
@@ -113,7 +113,7 @@ class QHAdam(NearIdentityMap):
     **Example:** with nu1 = nu2 = 0 it walks along the signs of the gradient.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> walk = sx.QHAdam(sx.Quadratic(jnp.array([1.0, 100.0])), 0.25, nu1=0.0, nu2=0.0, eps=0.0)
+    >>> walk = sx.optimization.QHAdam(sx.optimization.Quadratic(jnp.array([1.0, 100.0])), 0.25, nu1=0.0, nu2=0.0, eps=0.0)
     >>> walk.step(5, walk.init(jnp.array([1.0, -1.0]))).position.tolist()
     [0.75, -0.75]
 
@@ -167,7 +167,7 @@ class AggMo(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> aggmo = sx.AggMo(sx.Quadratic(1.0), learning_rate=0.25, momenta=(0.0, 0.9))
+    >>> aggmo = sx.optimization.AggMo(sx.optimization.Quadratic(1.0), learning_rate=0.25, momenta=(0.0, 0.9))
     >>> aggmo.step(0, aggmo.init(jnp.array([1.0]))).position.tolist()
     [0.75]
 

@@ -27,9 +27,9 @@ from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.second_order import DENSE
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class CubicNewton(NearIdentityMap):
@@ -43,7 +43,7 @@ class CubicNewton(NearIdentityMap):
     **Example:** from the saddle of the double well, where gradient descent and Newton's method stay for ever.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> cubic = sx.CubicNewton(sx.DoubleWell(), lipschitz=10.0)
+    >>> cubic = sx.optimization.CubicNewton(sx.optimization.DoubleWell(), lipschitz=10.0)
     >>> end = sx.evolve(cubic, cubic.init(jnp.array([0.0])), steps=20).final
     >>> round(abs(float(end[0])), 9)
     1.0

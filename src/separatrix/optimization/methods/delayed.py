@@ -27,9 +27,9 @@ from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter, require_key
 from separatrix.systems.flow import Flow
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 def delay_edge(delay: Any) -> Any:
@@ -46,7 +46,7 @@ def delay_edge(delay: Any) -> Any:
     **Example:**
 
     >>> import separatrix as sx
-    >>> [round(float(sx.delay_edge(d)), 3) for d in (0, 1, 2, 8)]
+    >>> [round(float(sx.optimization.delay_edge(d)), 3) for d in (0, 1, 2, 8)]
     [2.0, 1.0, 0.618, 0.185]
 
     **Reference:** Levin & May, *A note on difference-delay equations* (1976).
@@ -75,7 +75,7 @@ class DelayedDescent(Map):
     **Example:** the first d steps still see the start.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> late = sx.DelayedDescent(sx.Quadratic(1.0), step_size=0.25, delay=2)
+    >>> late = sx.optimization.DelayedDescent(sx.optimization.Quadratic(1.0), step_size=0.25, delay=2)
     >>> path = sx.evolve(late, late.init(jnp.array([1.0])), steps=4, save=late.newest)
     >>> path.states[:, 0].tolist()
     [1.0, 0.75, 0.5, 0.25, 0.0625]
@@ -125,7 +125,7 @@ class StaleDescent(Map):
     **Example:** without delay it is descent itself.
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> stale = sx.StaleDescent(sx.Quadratic(1.0), step_size=0.5, delay=0)
+    >>> stale = sx.optimization.StaleDescent(sx.optimization.Quadratic(1.0), step_size=0.5, delay=0)
     >>> path = sx.evolve(stale, stale.init(jnp.array([1.0])), steps=3, key=jax.random.key(0))
     >>> path.final[0].tolist()
     [0.125]
@@ -188,7 +188,8 @@ class DelayCompensatedDescent(Map):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> late = sx.DelayCompensatedDescent(sx.Quadratic(1.0), step_size=0.5, delay=3, strength=None)
+    >>> loss = sx.optimization.Quadratic(1.0)
+    >>> late = sx.optimization.DelayCompensatedDescent(loss, step_size=0.5, delay=3, strength=None)
     >>> sx.evolve(late, late.init(jnp.array([1.0])), steps=3).final[0].tolist()
     [0.125]
 
@@ -242,7 +243,8 @@ class DelayedFlow(Flow):
     **Example:** on x^2/2 the rate is 1 + (2d + 1) h/2.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.DelayedFlow(sx.Quadratic(1.0), step_size=0.1, delay=2).velocity(0.0, jnp.array([1.0])).tolist()
+    >>> flow = sx.optimization.DelayedFlow(sx.optimization.Quadratic(1.0), step_size=0.1, delay=2)
+    >>> flow.velocity(0.0, jnp.array([1.0])).tolist()
     [-1.25]
 
     **Reference:** Barrett & Dherin, *Implicit gradient regularization* (2021), theorem 3.1, at d = 0; for d > 0 the

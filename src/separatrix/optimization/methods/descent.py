@@ -15,9 +15,9 @@ import jax
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import positive
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 def gradient(objective: Objective, parameters: State, key: Key | None) -> State:
@@ -36,7 +36,7 @@ class GradientDescent(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.GradientDescent(sx.Quadratic(2.0), step_size=0.25)
+    >>> descent = sx.optimization.GradientDescent(sx.optimization.Quadratic(2.0), step_size=0.25)
     >>> sx.evolve(descent, descent.init(jnp.array([1.0])), steps=3).final.tolist()
     [0.125]
 

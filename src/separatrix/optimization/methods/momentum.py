@@ -23,9 +23,9 @@ from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import fraction, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class PhasePoint(NamedTuple):
@@ -47,7 +47,7 @@ class HeavyBall(NearIdentityMap):
     **Example:** without friction symplectic Euler conserves, on L = x^2/2, x^2 + w^2 - h x w.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> ball = sx.HeavyBall(sx.Quadratic(1.0), learning_rate=0.01, momentum=1.0)
+    >>> ball = sx.optimization.HeavyBall(sx.optimization.Quadratic(1.0), learning_rate=0.01, momentum=1.0)
     >>> x, w = sx.evolve(ball, ball.init(jnp.array([1.0])), steps=1000, save="last").final
     >>> round(float(x[0]**2 + w[0]**2 - 0.1 * x[0] * w[0]), 6)
     1.0
@@ -91,7 +91,7 @@ class Nesterov(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> nesterov = sx.Nesterov(sx.Quadratic(1.0), learning_rate=0.1)
+    >>> nesterov = sx.optimization.Nesterov(sx.optimization.Quadratic(1.0), learning_rate=0.1)
     >>> round(sx.evolve(nesterov, nesterov.init(jnp.array([1.0])), steps=2).final.position.item(), 4)
     0.7875
 
@@ -147,7 +147,7 @@ def energy(objective: Objective | Function, state: State) -> Scalar:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.optimization.energy(sx.Quadratic(1.0), (jnp.array([1.0]), jnp.array([1.0]))).item()
+    >>> sx.optimization.energy(sx.optimization.Quadratic(1.0), (jnp.array([1.0]), jnp.array([1.0]))).item()
     1.0
     """
     position, velocity = state

@@ -24,10 +24,10 @@ from separatrix._tree import add, axpy, float_dtype, scale, subtract, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import GradientDescent, gradient
-from separatrix.systems.from_optax import require_trainable
-from separatrix.systems.iterate import IteratedNearIdentityMap
+from separatrix.systems.iteration import IteratedNearIdentityMap
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class ElasticState(NamedTuple):
@@ -63,7 +63,7 @@ class ElasticAveraging(NearIdentityMap):
     **Example:** the mean of workers and centre moves by the gradients alone: attraction is symmetric.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> elastic = sx.ElasticAveraging(sx.Quadratic(1.0), step_size=0.1, attraction=1.0, workers=3)
+    >>> elastic = sx.optimization.ElasticAveraging(sx.optimization.Quadratic(1.0), step_size=0.1, attraction=1.0, workers=3)
     >>> center, workers = elastic.step(0, elastic.init(jnp.array([1.0])))
     >>> round(float(center[0] + jnp.sum(workers)), 12)
     3.7
@@ -108,7 +108,7 @@ def elastic_edge(curvature: Any, attraction: Any, workers: int) -> Any:
     **Example:** one worker without attraction is descent.
 
     >>> import separatrix as sx
-    >>> float(sx.elastic_edge(1.0, 0.0, 1)), round(float(sx.elastic_edge(1.0, 0.5, 4)), 4)
+    >>> float(sx.optimization.elastic_edge(1.0, 0.0, 1)), round(float(sx.optimization.elastic_edge(1.0, 0.5, 4)), 4)
     (2.0, 0.7192)
 
     **Reference:** Zhang, Choromanska & LeCun (2015), section 4, for the stability of the round-robin scheme; this is the
@@ -135,7 +135,7 @@ class LocalDescent(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> local = sx.LocalDescent(sx.Quadratic(1.0), learning_rate=0.5, local_steps=3, workers=4)
+    >>> local = sx.optimization.LocalDescent(sx.optimization.Quadratic(1.0), learning_rate=0.5, local_steps=3, workers=4)
     >>> sx.evolve(local, local.init(jnp.array([1.0])), steps=1).final.tolist()
     [0.125]
 
@@ -187,7 +187,7 @@ class Downpour(Map):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> downpour = sx.Downpour(sx.Quadratic(1.0), step_size=0.125, workers=4)
+    >>> downpour = sx.optimization.Downpour(sx.optimization.Quadratic(1.0), step_size=0.125, workers=4)
     >>> sx.evolve(downpour, downpour.init(jnp.array([1.0])), steps=3).final.center.tolist()
     [0.125]
 

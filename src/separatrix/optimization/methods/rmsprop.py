@@ -22,9 +22,9 @@ from separatrix._types import Function, Key, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.moments import average, over_shifted_root, rate_of, squared, unpack, zeros
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class Squares(NamedTuple):
@@ -57,7 +57,7 @@ class RMSprop(NearIdentityMap):
     **Example:** with no memory of its own (decay 0) it walks along the signs.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> rmsprop = sx.RMSprop(sx.Quadratic(jnp.array([1.0, 100.0])), 0.125, decay=0.0, eps=0.0)
+    >>> rmsprop = sx.optimization.RMSprop(sx.optimization.Quadratic(jnp.array([1.0, 100.0])), 0.125, decay=0.0, eps=0.0)
     >>> rmsprop.step(0, rmsprop.init(jnp.array([1.0, -1.0]))).position.tolist()
     [0.875, -0.875]
 
@@ -112,7 +112,7 @@ class Adadelta(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> adadelta = sx.Adadelta(sx.Quadratic(1.0), learning_rate=1.0)
+    >>> adadelta = sx.optimization.Adadelta(sx.optimization.Quadratic(1.0), learning_rate=1.0)
     >>> round(float(1.0 - adadelta.step(0, adadelta.init(jnp.array([1.0]))).position[0]), 6)  # sqrt(1e-6/(0.1 + 1e-6))
     0.003162
 

@@ -28,9 +28,9 @@ from separatrix._tree import axpy, structure
 from separatrix._types import Function, Key, Operator, Scalar, State
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.signature import as_pytree, positional_count
 
 DENSE = 512
@@ -49,7 +49,7 @@ class Newton(NearIdentityMap):
     **Example:** one step solves a quadratic; the curvatures need not be positive.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> newton = sx.Newton(sx.Quadratic(jnp.array([1.0, 1e6])))
+    >>> newton = sx.optimization.Newton(sx.optimization.Quadratic(jnp.array([1.0, 1e6])))
     >>> newton.step(0, newton.init(jnp.array([1.0, 1.0]))).tolist()
     [0.0, 0.0]
 
@@ -91,7 +91,7 @@ class GaussNewton(NearIdentityMap):
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> times, values = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, 3.0, 5.0])
-    >>> line = sx.GaussNewton(lambda p: p[0] + p[1] * times - values)
+    >>> line = sx.optimization.GaussNewton(lambda p: p[0] + p[1] * times - values)
     >>> line.step(0, line.init(jnp.zeros(2))).round(6).tolist()
     [1.0, 2.0]
 
@@ -135,7 +135,8 @@ class NaturalGradient(NearIdentityMap):
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
     >>> loss = lambda u: jnp.sum(jnp.logaddexp(0.0, u) - 0.25 * u)  # observed frequency 1/4
-    >>> descent = sx.NaturalGradient(loss, lambda u, v: jax.nn.sigmoid(u) * jax.nn.sigmoid(-u) * v, step_size=0.1)
+    >>> metric = lambda u, v: jax.nn.sigmoid(u) * jax.nn.sigmoid(-u) * v
+    >>> descent = sx.optimization.NaturalGradient(loss, metric, step_size=0.1)
     >>> u = sx.evolve(sx.limit(descent), jnp.array([0.0]), times=(0.0, jnp.log(2.0))).final
     >>> round(float(jax.nn.sigmoid(u[0])), 4)  # half of the way from 1/2 to 1/4
     0.375
@@ -192,7 +193,7 @@ def fisher(log_probabilities: Function) -> Function:
     **Example:** logits (u, 0) have the metric p (1 - p).
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> metric = sx.fisher(lambda u: jax.nn.log_softmax(jnp.stack([u, 0 * u], axis=1)))
+    >>> metric = sx.optimization.fisher(lambda u: jax.nn.log_softmax(jnp.stack([u, 0 * u], axis=1)))
     >>> metric(jnp.array([0.0]), jnp.array([1.0])).tolist()
     [0.25]
 

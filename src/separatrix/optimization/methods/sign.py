@@ -24,9 +24,9 @@ from separatrix.optimization._ranges import fraction, nonnegative, positive
 from separatrix.optimization.methods.aggregated import Averaged, no_average
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.moments import average, mix, rate_of, unpack
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class SignDescent(NearIdentityMap):
@@ -40,7 +40,8 @@ class SignDescent(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.SignDescent(sx.Quadratic(jnp.array([1.0, 100.0])), 0.25).step(0, jnp.array([1.0, -1.0])).tolist()
+    >>> descent = sx.optimization.SignDescent(sx.optimization.Quadratic(jnp.array([1.0, 100.0])), 0.25)
+    >>> descent.step(0, jnp.array([1.0, -1.0])).tolist()
     [0.75, -0.75]
 
     **Reference:** Bernstein et al., *signSGD: Compressed optimisation for non-convex problems* (2018), algorithm 1.
@@ -76,7 +77,7 @@ class Lion(NearIdentityMap):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> lion = sx.Lion(sx.Quadratic(jnp.array([1.0, 100.0])), 0.25, weight_decay=0.0)
+    >>> lion = sx.optimization.Lion(sx.optimization.Quadratic(jnp.array([1.0, 100.0])), 0.25, weight_decay=0.0)
     >>> lion.step(0, lion.init(jnp.array([1.0, -1.0]))).position.tolist()
     [0.75, -0.75]
 

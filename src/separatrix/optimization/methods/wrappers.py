@@ -73,8 +73,8 @@ class RestartedNesterov(Map):
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> bowl = sx.Quadratic(jnp.array([1.0, 1e-3]))
-    >>> plain, restarted = sx.Nesterov(bowl, 1.0), sx.RestartedNesterov(bowl, 1.0)
+    >>> bowl = sx.optimization.Quadratic(jnp.array([1.0, 1e-3]))
+    >>> plain, restarted = sx.optimization.Nesterov(bowl, 1.0), sx.optimization.RestartedNesterov(bowl, 1.0)
     >>> run = lambda method: sx.evolve(method, method.init(jnp.ones(2)), steps=600, save="last").final.position
     >>> bool(bowl(run(restarted)) < 1e-12), bool(bowl(run(plain)) > 1e-9)
     (True, True)
@@ -126,7 +126,7 @@ def clipped(objective: Any, bound: Any) -> Objective:
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> steep = sx.clipped(sx.Quadratic(100.0), 5.0)
+    >>> steep = sx.optimization.clipped(sx.optimization.Quadratic(100.0), 5.0)
     >>> steep(jnp.array([3.0, 4.0])).item(), jax.grad(steep)(jnp.array([3.0, 4.0])).tolist()
     (1250.0, [3.0, 4.0])
 
@@ -151,7 +151,7 @@ def noisy(objective: Any, amplitude: Any) -> Objective:
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> loss = sx.noisy(sx.Quadratic(1.0), 0.5)
+    >>> loss = sx.optimization.noisy(sx.optimization.Quadratic(1.0), 0.5)
     >>> keys = jax.random.split(jax.random.key(0), 10_000)
     >>> slopes = jax.vmap(lambda key: jax.grad(lambda x: loss(x, key=key))(jnp.array(2.0)))(keys)
     >>> round(float(slopes.mean()), 1), round(float(slopes.std()), 1)

@@ -20,7 +20,7 @@ import optax
 from separatrix._errors import explain
 from separatrix._types import State
 from separatrix.optimization.methods.moments import root
-from separatrix.systems.from_optax import OptimizerState
+from separatrix.systems.optax_maps import OptimizerState
 
 _ADAPTIVE = (
     optax.ScaleByAdamState,

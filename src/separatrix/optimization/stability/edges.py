@@ -67,9 +67,10 @@ def stability_edge(method: Any, *, at: Any = None, **hyperparameters: Any) -> Sc
     **Example:**
 
     >>> import separatrix as sx
-    >>> round(float(sx.stability_edge(sx.Adam(sx.Quadratic(1.0), learning_rate=0.1))), 6)
+    >>> adam = sx.optimization.Adam(sx.optimization.Quadratic(1.0), learning_rate=0.1)
+    >>> round(float(sx.optimization.stability_edge(adam)), 6)
     380.0
-    >>> round(float(sx.stability_edge("sgd", learning_rate=0.1, momentum=0.9)), 6)
+    >>> round(float(sx.optimization.stability_edge("sgd", learning_rate=0.1, momentum=0.9)), 6)
     38.0
 
     **Reference:** Cohen et al., *Gradient descent on neural networks typically occurs at the edge of stability* (2021),
@@ -127,9 +128,9 @@ def preconditioner(map: Any, state: Any, *, at: Any = None, **hyperparameters: A
     **Example:**
 
     >>> import jax.numpy as jnp, optax, separatrix as sx
-    >>> adam = sx.from_optax(sx.Quadratic(jnp.array([1.0, 4.0])), optax.adam(0.1, b1=0.0))
+    >>> adam = sx.from_optax(sx.optimization.Quadratic(jnp.array([1.0, 4.0])), optax.adam(0.1, b1=0.0))
     >>> state = sx.evolve(adam, adam.init(jnp.array([1.0, 1.0])), steps=1).final
-    >>> sx.preconditioner(adam, state, b1=0.0).round(6).tolist()
+    >>> sx.optimization.preconditioner(adam, state, b1=0.0).round(6).tolist()
     [1.0, 4.0]
 
     **Reference:** Cohen et al., *Adaptive gradient methods at the edge of stability* (2022), equations for the

@@ -26,9 +26,9 @@ from separatrix.optimization.stability.reading import along, nowhere, take
 from separatrix.optimization.stability.report import Event, StabilityReport
 from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
 from separatrix.systems import ranges
-from separatrix.systems.from_optax import OptimizerState
 from separatrix.systems.objective import Objective
-from separatrix.training.fit import parameters_of
+from separatrix.systems.optax_maps import OptimizerState
+from separatrix.training.fitting import parameters_of
 
 # Steps just before a reading at which the coordinate along the top direction is noted.
 BURST = 8
@@ -160,7 +160,10 @@ class StabilityMonitor:
     def attach(self, map: Any) -> None:
         """Take loss and optimiser from a map that `fit` runs."""
         if not hasattr(map, "objective"):
-            got, do = type(map).__name__, "Follow a game by metrics=, or ask linear_stability(sx.field(game), players)."
+            got, do = (
+                type(map).__name__,
+                "Follow a game by metrics=, or ask linear_stability(sx.games.field(game), players).",
+            )
             raise TypeError(explain("StabilityMonitor: map", got, "an optimiser of one loss", do))
         self.objective = map.objective
         self._measure_edge(map)

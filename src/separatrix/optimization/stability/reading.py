@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from separatrix._tree import dot, float_dtype, norm
 from separatrix._types import Key, State
-from separatrix.diagnostics.curvature.curvature import Curvature, curvature
+from separatrix.diagnostics.hessian.curvature import Curvature, curvature
 from separatrix.systems.objective import Objective
 
 # A warm search takes one to three products: room for many would cost more to clear than they do.

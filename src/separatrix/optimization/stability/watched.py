@@ -16,10 +16,10 @@ from separatrix._tree import dot, subtract
 from separatrix._types import Function, Key, State
 from separatrix.optimization.methods.descent import GradientDescent
 from separatrix.optimization.stability.edges import preconditioner, stability_edge
-from separatrix.optimization.stability.response import LinearProbe, linear_response, response, update_of
-from separatrix.systems.from_optax import OptaxMap
+from separatrix.optimization.stability.responses import LinearProbe, linear_response, response, update_of
 from separatrix.systems.objective import Objective
-from separatrix.training.fit import parameters_of
+from separatrix.systems.optax_maps import OptaxMap
+from separatrix.training.fitting import parameters_of
 
 # A parameter that its optimiser hardly moves adds nothing to the preconditioned curvature; its metric must stay finite.
 _LEAST = 1e-12

@@ -26,11 +26,11 @@ from jaxtyping import Array, Bool, Float
 from separatrix._errors import explain
 from separatrix._tree import dot, float_dtype, is_traced, where
 from separatrix._types import Function, Key, State, StepIndex
-from separatrix.calculus.discretize import discretize
+from separatrix.calculus.discretization import discretize
 from separatrix.calculus.methods import EulerMaruyama
 from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.result import Result, Row
-from separatrix.evolution.ensemble import ensemble
+from separatrix.evolution.ensembles import ensemble
 from separatrix.systems.base import require_key
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.sde import SDE
@@ -148,7 +148,7 @@ def escape_times(
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
     >>> motion = sx.as_sde(lambda x: 0.0 * x, lambda x: 1.0)
-    >>> found = sx.escape_times(motion, jnp.array(0.0), lambda x: 1.0 - x**2, steps=1000, step_size=0.01,
+    >>> found = sx.optimization.escape_times(motion, jnp.array(0.0), lambda x: 1.0 - x**2, steps=1000, step_size=0.01,
     ...                         key=jax.random.key(0))
     >>> bool(abs(found.mean - 1.0) < 4 * found.error + 0.01), bool(found.escaped.all())
     (True, True)

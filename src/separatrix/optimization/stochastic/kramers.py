@@ -23,8 +23,8 @@ from separatrix._tree import structure
 from separatrix._types import Function, Scalar, State
 from separatrix.diagnostics.result import Result, Row
 from separatrix.optimization._ranges import positive
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.objective import as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 # Both Hessians are formed: 512^2 float64 are 2 MiB.
 _DENSE = 512
@@ -96,7 +96,8 @@ def kramers_time(
     **Example:** the double well, 2 pi/sqrt(2) exp(1/(4 T)).
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> found = sx.kramers_time(sx.DoubleWell(), jnp.array([-1.0]), jnp.array([0.0]), temperature=0.05)
+    >>> well, left, top = sx.optimization.DoubleWell(), jnp.array([-1.0]), jnp.array([0.0])
+    >>> found = sx.optimization.kramers_time(well, left, top, temperature=0.05)
     >>> round(float(found.time), 2)
     659.38
 

@@ -28,10 +28,10 @@ from separatrix.calculus.undefined import undefined
 from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.momentum import PhasePoint, _at_rest, _pair
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.functions import as_operator
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.sde import SDE
 
 
@@ -46,8 +46,8 @@ class Langevin(SDE):
     **Example:** on curvature 2 at temperature 1/2 the variance is T/l = 1/4.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> bath = sx.Langevin(sx.Quadratic(2.0), temperature=0.5)
-    >>> sx.stationary_covariance(bath, jnp.zeros(1)).covariance.tolist()
+    >>> bath = sx.optimization.Langevin(sx.optimization.Quadratic(2.0), temperature=0.5)
+    >>> sx.optimization.stationary_covariance(bath, jnp.zeros(1)).covariance.tolist()
     [[0.25]]
 
     **Reference:** Pavliotis, *Stochastic Processes and Applications* (2014), chapter 4.
@@ -84,8 +84,8 @@ class UnderdampedLangevin(SDE):
     **Example:** whatever the friction, Var x = T/l and Var w = T.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> bath = sx.UnderdampedLangevin(sx.Quadratic(2.0), friction=0.3, temperature=0.5)
-    >>> found = sx.stationary_covariance(bath, bath.init(jnp.zeros(1))).covariance
+    >>> bath = sx.optimization.UnderdampedLangevin(sx.optimization.Quadratic(2.0), friction=0.3, temperature=0.5)
+    >>> found = sx.optimization.stationary_covariance(bath, bath.init(jnp.zeros(1))).covariance
     >>> bool(jnp.allclose(found, jnp.diag(jnp.array([0.25, 0.5]))))
     True
 
@@ -131,8 +131,9 @@ class BAOAB(SDEMethod):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> bath = sx.UnderdampedLangevin(sx.Quadratic(1.0), friction=1.0, temperature=0.1)
-    >>> path = sx.evolve(bath, bath.init(jnp.ones(3)), steps=100, step_size=0.5, method=sx.BAOAB(), key=jax.random.key(0))
+    >>> bath = sx.optimization.UnderdampedLangevin(sx.optimization.Quadratic(1.0), friction=1.0, temperature=0.1)
+    >>> method, key = sx.optimization.BAOAB(), jax.random.key(0)
+    >>> path = sx.evolve(bath, bath.init(jnp.ones(3)), steps=100, step_size=0.5, method=method, key=key)
     >>> str(path.outcome)
     'completed'
 
@@ -184,7 +185,7 @@ class SGLD(NearIdentityMap):
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> sampler = sx.SGLD(sx.Quadratic(1.0), step_size=0.1, temperature=1.0)
+    >>> sampler = sx.optimization.SGLD(sx.optimization.Quadratic(1.0), step_size=0.1, temperature=1.0)
     >>> path = sx.evolve(sampler, sampler.init(jnp.zeros(1000)), steps=200, key=jax.random.key(0), save="last")
     >>> round(float(jnp.var(path.final)), 1)
     1.0

@@ -103,7 +103,7 @@ def stationary_covariance(
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
     >>> descent = sx.catalogue.entry("stochastic-gradient-descent").build()
-    >>> found = sx.stationary_covariance(descent, jnp.zeros(1), key=jax.random.key(0))
+    >>> found = sx.optimization.stationary_covariance(descent, jnp.zeros(1), key=jax.random.key(0))
     >>> bool(abs(found.covariance[0, 0] - 0.1 / 1.9) < 4 * found.error[0, 0])
     True
 

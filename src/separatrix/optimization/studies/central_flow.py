@@ -17,12 +17,12 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy, dot, float_dtype
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.diagnostics.curvature.curvature import curvature
+from separatrix.diagnostics.hessian.curvature import curvature
 from separatrix.optimization._ranges import positive, require
 from separatrix.optimization.methods.descent import gradient
-from separatrix.systems.from_optax import require_trainable
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.optax_maps import require_trainable
 
 
 class CentralPoint(NamedTuple):
@@ -49,7 +49,7 @@ class CentralFlow(Map):
     **Example:** L = (1 + x) y^2/2 - x sharpens at rate one until 1 + x = 2/h, where y alternates with y^2 = 2.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> flow = sx.CentralFlow(lambda p: (1 + p[0]) * p[1] ** 2 / 2 - p[0], step_size=0.5)
+    >>> flow = sx.optimization.CentralFlow(lambda p: (1 + p[0]) * p[1] ** 2 / 2 - p[0], step_size=0.5)
     >>> path = sx.evolve(flow, flow.init(jnp.array([0.0, 0.0])), steps=80, save="last")
     >>> round(float(path.final.position[0]), 3), round(float(path.final.variance), 3)
     (3.0, 2.0)

@@ -35,7 +35,7 @@ class DeepLinear(Objective):
     **Example:** the minimum is any factorisation of the target.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> loss = sx.DeepLinear(jnp.diag(jnp.array([4.0, 1.0])))
+    >>> loss = sx.optimization.DeepLinear(jnp.diag(jnp.array([4.0, 1.0])))
     >>> float(loss([jnp.diag(jnp.array([2.0, 1.0])), jnp.diag(jnp.array([2.0, 1.0]))]))
     0.0
 
@@ -75,7 +75,7 @@ def imbalance(parameters: Any) -> list[Float[Array, "h h"]]:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.imbalance([jnp.array([[2.0]]), jnp.array([[3.0]])])[0].tolist()
+    >>> sx.optimization.imbalance([jnp.array([[2.0]]), jnp.array([[3.0]])])[0].tolist()
     [[5.0]]
     """
     if len(parameters) < 2:

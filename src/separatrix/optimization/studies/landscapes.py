@@ -196,7 +196,7 @@ def landscape(name: str) -> Landscape:
     **Example:** the six-hump camel has six minima, seven saddles and two maxima.
 
     >>> import separatrix as sx
-    >>> indices = [point.index for point in sx.landscape("six-hump-camel").critical_points]
+    >>> indices = [point.index for point in sx.optimization.landscape("six-hump-camel").critical_points]
     >>> [indices.count(index) for index in (0, 1, 2)]
     [6, 7, 2]
     """
@@ -211,7 +211,7 @@ def landscapes() -> tuple[str, ...]:
     **Example:**
 
     >>> import separatrix as sx
-    >>> "beale" in sx.landscapes()
+    >>> "beale" in sx.optimization.landscapes()
     True
     """
     return tuple(_ZOO)

@@ -20,7 +20,7 @@ from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import Save, evolve
 from separatrix.optimization.studies.landscapes import Landscape
 from separatrix.systems.objective import Objective
-from separatrix.training.fit import map_of, parameters_of
+from separatrix.training.fitting import map_of, parameters_of
 
 _GRID = 161
 
@@ -112,8 +112,8 @@ def race(
     **Example:** gradient descent leaves the saddle by its closed form: 1e-3 (1 + h)^n reaches 1 at n = 695 for h = 0.01.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descents = {"descent": lambda loss: sx.GradientDescent(loss, 0.01)}
-    >>> found = sx.race(sx.landscape("saddle"), jnp.array([0.0, 1e-3]), descents, steps=800)
+    >>> descents = {"descent": lambda loss: sx.optimization.GradientDescent(loss, 0.01)}
+    >>> found = sx.optimization.race(sx.optimization.landscape("saddle"), jnp.array([0.0, 1e-3]), descents, steps=800)
     >>> int(found.finished[0])
     695
 

@@ -31,7 +31,7 @@ from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import Save, evolve
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.training.fit import parameters_of
+from separatrix.training.fitting import parameters_of
 
 # Runs in one compiled call: enough to fill the vector units, few enough to stay in cache.
 _BATCH = 8192
@@ -131,9 +131,9 @@ def trainability(
     **Example:** descent on a quadratic trains where both products of step size and curvature are below two.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> bowl = sx.Quadratic(jnp.array([1.0, 4.0]))
+    >>> bowl = sx.optimization.Quadratic(jnp.array([1.0, 4.0]))
     >>> plane = lambda a, b: sx.optimization.LayerwiseDescent(bowl, jnp.stack([a, b]))
-    >>> found = sx.trainability(plane, jnp.ones(2), first=[1.9, 2.1], second=[0.4, 0.6], steps=400)
+    >>> found = sx.optimization.trainability(plane, jnp.ones(2), first=[1.9, 2.1], second=[0.4, 0.6], steps=400)
     >>> found.fates.tolist()
     [['trained', 'diverging'], ['diverging', 'diverging']]
 

@@ -62,7 +62,7 @@ def _many_step_sizes(objective, step_sizes, steps):
     """One compiled call for all step sizes: the step size is a leaf of the map."""
 
     def losses(step_size):
-        descent = sx.GradientDescent(objective, step_size)
+        descent = sx.optimization.GradientDescent(objective, step_size)
         return sx.evolve(descent, objective.initial, steps=steps, save=objective).states
 
     return jax.jit(jax.vmap(losses))(step_sizes)
@@ -99,17 +99,17 @@ def sweep(objective: Any, say: Say) -> Section:
 def _largest_ratio(objective: Any, step_size: Any, steps: int) -> float:
     """Largest h times sharpness over 2 along one run."""
     monitor = sx.StabilityMonitor(every=10)
-    sx.fit(objective, lambda loss: sx.GradientDescent(loss, step_size), steps=steps, monitor=monitor)
+    sx.fit(objective, lambda loss: sx.optimization.GradientDescent(loss, step_size), steps=steps, monitor=monitor)
     return float(np.nanmax(monitor.report().ratios))
 
 
 def _stability_edges(curvature, factors):
     """The largest stable step size times the curvature, for three methods with momentum 0.9."""
-    objective, start = sx.Quadratic(curvature), jnp.array([1.0])
+    objective, start = sx.optimization.Quadratic(curvature), jnp.array([1.0])
     methods = {
-        "gradient descent": lambda h: sx.GradientDescent(objective, h),
-        "heavy ball": lambda h: sx.HeavyBall(objective, h, 0.9),
-        "Nesterov": lambda h: sx.Nesterov(objective, h, 0.9),
+        "gradient descent": lambda h: sx.optimization.GradientDescent(objective, h),
+        "heavy ball": lambda h: sx.optimization.HeavyBall(objective, h, 0.9),
+        "Nesterov": lambda h: sx.optimization.Nesterov(objective, h, 0.9),
     }
     edges = {}
     for name, build in methods.items():
@@ -144,7 +144,7 @@ def edges_in_closed_form(say: Say) -> Section:
 
 def _two_verdicts(objective, edge):
     """Gradient descent a fifth below its edge, and a quarter past it."""
-    below, past = (sx.GradientDescent(objective, factor * edge) for factor in (0.8, 1.25))
+    below, past = (sx.optimization.GradientDescent(objective, factor * edge) for factor in (0.8, 1.25))
     questions = ["linear_stability"]
     return [sx.diagnose(descent, objective.initial, questions=questions) for descent in (below, past)]
 

@@ -37,12 +37,12 @@ def _mixture() -> Any:
     """Five normal laws of unequal weight on a circle of radius two."""
     angles = 2 * jnp.pi * jnp.arange(5) / 5
     centres = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
-    return sx.GaussianMixture(jnp.array([0.1, 0.15, 0.2, 0.25, 0.3]), centres, jnp.full(5, 0.25))
+    return sx.diffusion.GaussianMixture(jnp.array([0.1, 0.15, 0.2, 0.25, 0.3]), centres, jnp.full(5, 0.25))
 
 
 def _back_from_noise(mixture, count):
     """The same noise run back by the reverse SDE and by the probability flow."""
-    process = sx.VP(0.1, 20.0)
+    process = sx.diffusion.VP(0.1, 20.0)
     score = mixture.score_under(process)
     noise = process.prior(jax.random.key(0), (count, 2))
     backwards = sx.reverse(process, horizon=1.0, score=score)
@@ -89,20 +89,22 @@ def _exact(mixture: Any, say: Say) -> tuple[Section, Any]:
 
 def _learn_score(mixture):
     """Noise prediction by a perceptron, trained as any model is."""
-    process = sx.VP()
+    process = sx.diffusion.VP()
     data = mixture.sample(jax.random.key(0), 20_000).astype(jnp.float32)
-    network = sx.ScoreMLP(2, width=96, key=jax.random.key(1))
+    network = sx.diffusion.ScoreMLP(2, width=96, key=jax.random.key(1))
     adam = optax.adam(optax.cosine_decay_schedule(3e-3, 2000))
-    loss = sx.DenoisingScoreMatching(process)
+    loss = sx.diffusion.DenoisingScoreMatching(process)
     run = sx.fit(loss, adam, data, initial=network, steps=2000, batch_size=256, key=jax.random.key(2), every=2000)
-    score = sx.score_of(process, run.model)
-    drawn = sx.sample(process, score, jax.random.key(3), (4000, 2), steps=100, method=sx.Heun(), dtype=jnp.float32)
+    score = sx.diffusion.score_of(process, run.model)
+    drawn = sx.diffusion.sample(
+        process, score, jax.random.key(3), (4000, 2), steps=100, method=sx.Heun(), dtype=jnp.float32
+    )
     return run.model, drawn.final
 
 
 def _learned(mixture: Any, exact: Any, say: Say) -> tuple[Section, Any]:
     say("the same with a learned score")
-    process = sx.VP()
+    process = sx.diffusion.VP()
     network, drawn = _learn_score(mixture)
     points = mixture.sample(jax.random.key(4), 20_000)
     losses = _losses(process, mixture, network, points)
@@ -131,7 +133,7 @@ def _learned(mixture: Any, exact: Any, say: Say) -> tuple[Section, Any]:
 
 def _losses(process: Any, mixture: Any, network: Any, points: Any) -> tuple[float, float]:
     """The loss of the learned and of the exact score on the same points, times and noise."""
-    loss, score = sx.DenoisingScoreMatching(process), mixture.score_under(process)
+    loss, score = sx.diffusion.DenoisingScoreMatching(process), mixture.score_under(process)
     key, points = jax.random.key(5), points.astype(jnp.float32)
 
     def exact(t, x):
@@ -143,8 +145,8 @@ def _losses(process: Any, mixture: Any, network: Any, points: Any) -> tuple[floa
 
 def _flow_back(spread, horizon):
     """Points of the prior at the horizon, run back along the probability flow of Brownian motion."""
-    process = sx.Brownian(horizon)
-    normal = sx.GaussianMixture([1.0], [[0.0]], [spread])
+    process = sx.diffusion.Brownian(horizon)
+    normal = sx.diffusion.GaussianMixture([1.0], [[0.0]], [spread])
     flow = sx.probability_flow(process, normal.score_under(process))
     prior = jnp.array([[-3.0], [0.5], [1.0]])
     back = sx.evolve(
@@ -155,7 +157,7 @@ def _flow_back(spread, horizon):
 
 def _divergence_of_prior(spread: float, horizon: float) -> float:
     """int q log(q/p) of the prior q and the law p at the horizon, by the trapezoidal rule."""
-    process, normal = sx.Brownian(horizon), sx.GaussianMixture([1.0], [[0.0]], [spread])
+    process, normal = sx.diffusion.Brownian(horizon), sx.diffusion.GaussianMixture([1.0], [[0.0]], [spread])
     grid = jnp.linspace(-50.0, 50.0, 4001)[:, None]
     prior, law = jax.vmap(process.prior_log_density)(grid), normal.noised(process, horizon).log_density(grid)
     return float(jnp.sum(jnp.exp(prior) * (prior - law)) * (grid[1, 0] - grid[0, 0]))
@@ -198,11 +200,11 @@ def _prior(say: Say) -> Section:
 
 def _samplers(steps):
     """One start run back by three deterministic samplers, in equal steps of t."""
-    process = sx.VP()
-    score = sx.GaussianMixture([1.0], [[0.0]], [SPREAD]).score_under(process)
+    process = sx.diffusion.VP()
+    score = sx.diffusion.GaussianMixture([1.0], [[0.0]], [SPREAD]).score_under(process)
     times = jnp.linspace(1.0, 0.05, steps + 1)
     alphas, sigmas = process.marginal(times)
-    flow, denoising = sx.probability_flow(process, score), sx.DenoisingFlow(process, score)
+    flow, denoising = sx.probability_flow(process, score), sx.diffusion.DenoisingFlow(process, score)
     start = jnp.ones((1, 1))
     euler = sx.evolve(sx.on_grid(flow, sx.Euler(), times), start, save="last").final
     ddim, heun = (
@@ -214,8 +216,8 @@ def _samplers(steps):
 
 def _end_variance(steps):
     """The variance that reverse Euler-Maruyama ends with: V <- m^2 V + h g^2, as the score is linear."""
-    process, h = sx.VP(), (1.0 - 1e-3) / steps
-    score = sx.GaussianMixture([1.0], [[0.0]], [SPREAD]).score_under(process)
+    process, h = sx.diffusion.VP(), (1.0 - 1e-3) / steps
+    score = sx.diffusion.GaussianMixture([1.0], [[0.0]], [SPREAD]).score_under(process)
     step = sx.discretize(sx.reverse(process, horizon=1.0, score=score), sx.EulerMaruyama(), h)
     one = jnp.ones(1)
 
@@ -228,7 +230,7 @@ def _end_variance(steps):
 
 def _orders(say: Say) -> Section:
     say("the order of four samplers")
-    process, counts = sx.VP(), [100, 200, 400]
+    process, counts = sx.diffusion.VP(), [100, 200, 400]
 
     def variance(t: float) -> float:
         alpha, sigma = process.marginal(t)
@@ -240,7 +242,7 @@ def _orders(say: Say) -> Section:
     errors: dict[str, Any] = dict(zip(("Euler", "DDIM", "Heun"), np.abs(ends - truth).T, strict=True))
     errors["reverse SDE"] = np.abs(variances - variance(1e-3))
     step_sizes = 1 / np.array(counts)
-    slopes = {name: float(sx.fit_order(step_sizes, values).order) for name, values in errors.items()}
+    slopes = {name: float(sx.diagnostics.fit_order(step_sizes, values).order) for name, values in errors.items()}
     fig, (left, right) = figure(2)
     flows = {name: errors[name] for name in ("Euler", "DDIM", "Heun")}
     plot_orders(step_sizes, flows, slopes, axes=left, title="deterministic: error of x(0.05)")
@@ -270,20 +272,20 @@ def _orders(say: Say) -> Section:
 
 def _log_likelihoods(score, points, prior, steps):
     """log p of many points, along the probability flow."""
-    flow = sx.probability_flow(sx.VP(), score)
+    flow = sx.probability_flow(sx.diffusion.VP(), score)
 
     def one(point):
-        return sx.log_likelihood(flow, point, (1e-3, 1.0), prior, method=sx.RK4(), steps=steps)
+        return sx.diffusion.log_likelihood(flow, point, (1e-3, 1.0), prior, method=sx.RK4(), steps=steps)
 
     return jax.jit(jax.vmap(one))(points)
 
 
 def _likelihood(mixture: Any, network: Any, say: Say) -> Section:
     say("likelihood by change of variables")
-    process, count = sx.VP(), 500
+    process, count = sx.diffusion.VP(), 500
     points = mixture.sample(jax.random.key(6), count)
     start = mixture.noised(process, 1e-3)  # the law that the flow starts from
-    single = sx.score_of(process, network)
+    single = sx.diffusion.score_of(process, network)
     exact = _log_likelihoods(mixture.score_under(process), points, mixture.noised(process, 1.0).log_density, 200)
     learned = _log_likelihoods(
         lambda t, x: single(t, x[None])[0], points.astype(jnp.float32), process.prior_log_density, 100
@@ -322,15 +324,17 @@ def _likelihood(mixture: Any, network: Any, say: Say) -> Section:
 
 def _generate(images, labels, wanted):
     """Train on digits with their labels, and draw the digits that are wanted."""
-    process = sx.VP()
+    process = sx.diffusion.VP()
     data = (2 * jnp.asarray(images, jnp.float32) - 1, jnp.asarray(labels))
-    network = sx.ScoreMLP(64, width=256, depth=3, classes=10, key=jax.random.key(0))
+    network = sx.diffusion.ScoreMLP(64, width=256, depth=3, classes=10, key=jax.random.key(0))
     adam = optax.adam(optax.cosine_decay_schedule(2e-3, 3000))
-    loss = sx.DenoisingScoreMatching(process)
+    loss = sx.diffusion.DenoisingScoreMatching(process)
     trained = sx.fit(loss, adam, data, initial=network, steps=3000, batch_size=128, key=jax.random.key(1), every=3000)
-    score = sx.score_of(process, trained.model, wanted)
+    score = sx.diffusion.score_of(process, trained.model, wanted)
     shape = (len(wanted), 64)
-    drawn = sx.sample(process, score, jax.random.key(2), shape, steps=100, method=sx.Heun(), dtype=jnp.float32)
+    drawn = sx.diffusion.sample(
+        process, score, jax.random.key(2), shape, steps=100, method=sx.Heun(), dtype=jnp.float32
+    )
     return trained, jnp.clip((drawn.final + 1) / 2, 0, 1)
 
 

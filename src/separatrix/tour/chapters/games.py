@@ -32,13 +32,13 @@ def run(say: Say) -> list[Section]:
 
 def _five_dynamics(step_size):
     """min over x, max over y of x y, from (1, 0)."""
-    game, start = sx.Bilinear(1.0), (jnp.array(1.0), jnp.array(0.0))
+    game, start = sx.games.Bilinear(1.0), (jnp.array(1.0), jnp.array(0.0))
     dynamics = {
-        "simultaneous": sx.SimultaneousDescent(game, step_size),
-        "alternating": sx.AlternatingDescent(game, step_size),
-        "extragradient": sx.Extragradient(game, step_size),
-        "consensus": sx.ConsensusDescent(game, step_size, strength=0.2),
-        "optimistic": sx.OptimisticDescent(game, step_size),
+        "simultaneous": sx.games.SimultaneousDescent(game, step_size),
+        "alternating": sx.games.AlternatingDescent(game, step_size),
+        "extragradient": sx.games.Extragradient(game, step_size),
+        "consensus": sx.games.ConsensusDescent(game, step_size, strength=0.2),
+        "optimistic": sx.games.OptimisticDescent(game, step_size),
     }
     return {name: sx.evolve(descent, descent.init(start), steps=120) for name, descent in dynamics.items()}
 
@@ -95,7 +95,7 @@ def _factor(lengths: np.ndarray) -> float:
 
 def _smallest_gan(penalty):
     """The Dirac-GAN: its path, and the eigenvalues of its field at the equilibrium."""
-    flow = sx.field(sx.DiracGAN(penalty))
+    flow = sx.games.field(sx.games.DiracGAN(penalty))
     path = sx.evolve(flow, (jnp.array(1.0), jnp.array(1.0)), times=jnp.linspace(0.0, 30.0, 301), rtol=1e-9, atol=1e-11)
     jacobian = sx.linearize(flow, (jnp.array(0.0), jnp.array(0.0)))
     return path, jnp.linalg.eigvals(jacobian.as_matrix())
@@ -142,12 +142,12 @@ def _rate(times: Any, radii: Any, turn: float) -> float:
 
 def _train_on_ring(data, networks, scheme, penalty):
     """Two small networks and a ring of eight Gaussians; modes are counted along the way."""
-    gan = sx.GAN(latent_size=8, penalty=penalty)
+    gan = sx.games.GAN(latent_size=8, penalty=penalty)
 
     def modes(model):
         return modes_reached(gan.sample(model[0], jax.random.key(9), 1000))
 
-    players = sx.Players(optax.adam(1e-3, b1=0.5), scheme=scheme, strength=1.0)
+    players = sx.games.Players(optax.adam(1e-3, b1=0.5), scheme=scheme, strength=1.0)
     return sx.fit(gan, players, data, initial=networks, steps=3000, batch_size=256, key=jax.random.key(3),
                   metrics={"modes": modes}, every=100)  # fmt: skip
 
@@ -168,7 +168,7 @@ def _ring(say: Say) -> tuple[Section, Any]:
     counts = {name: (run.steps, run.metrics["modes"][0]) for name, run in runs.items()}
     plot_curves(counts, x="step", y="modes of 8", axes=axes[0], title="modes over training")
     for axis, (name, result) in zip(axes[1:], runs.items(), strict=True):
-        _scatter(axis, data[:500], sx.GAN(8).sample(result.model[0], jax.random.key(5), 500), name)
+        _scatter(axis, data[:500], sx.games.GAN(8).sample(result.model[0], jax.random.key(5), 500), name)
     held = {name: float(np.mean(np.asarray(run.metrics["modes"][0]) == 8)) for name, run in runs.items()}
     most = np.max(runs["simultaneous"].metrics["modes"][0])
     last = {
@@ -207,16 +207,16 @@ def _scatter(axes: Any, real: Any, fake: Any, name: str) -> None:
 def _shares(networks, data):
     """How much of a field turns: a GAN's, and that of supervised learning, whose Jacobian is a Hessian."""
     parameters, rest = eqx.partition(networks, eqx.is_inexact_array)
-    gan, key = sx.GAN(latent_size=8), jax.random.key(11)
-    game = sx.as_game(lambda players: gan(eqx.combine(players, rest), data, key=key))
+    gan, key = sx.games.GAN(latent_size=8), jax.random.key(11)
+    game = sx.games.as_game(lambda players: gan(eqx.combine(players, rest), data, key=key))
     objective = sx.supervised(
         networks[1], (data, jnp.ones(len(data), data.dtype)), lambda out, target: (out - target) ** 2
     )
-    descent = sx.GradientDescent(objective, 0.1)
+    descent = sx.optimization.GradientDescent(objective, 0.1)
     flows = {
-        "GAN on the ring": (sx.field(game), parameters, 64),
+        "GAN on the ring": (sx.games.field(game), parameters, 64),
         "supervised learning": (sx.limit(descent), objective.initial, 64),
-        "Dirac-GAN, penalty 1": (sx.field(sx.DiracGAN(1.0)), (jnp.array(0.0), jnp.array(0.0)), 4096),
+        "Dirac-GAN, penalty 1": (sx.games.field(sx.games.DiracGAN(1.0)), (jnp.array(0.0), jnp.array(0.0)), 4096),
     }
     return {name: sx.field_split(flow, at, key=key, probes=probes) for name, (flow, at, probes) in flows.items()}
 
@@ -253,8 +253,8 @@ def train_on_digits(digits, count):
     keys = jax.random.split(jax.random.key(1), 3)
     generator = eqx.nn.MLP(32, 64, 192, 2, jax.nn.relu, jax.nn.sigmoid, key=keys[0], dtype=jnp.float32)
     discriminator = eqx.nn.MLP(64, "scalar", 192, 2, jax.nn.leaky_relu, key=keys[1], dtype=jnp.float32)
-    gan = sx.GAN(latent_size=32, penalty=1.0)
-    players = sx.Players(optax.adam(5e-4, b1=0.5), scheme="alternating")
+    gan = sx.games.GAN(latent_size=32, penalty=1.0)
+    players = sx.games.Players(optax.adam(5e-4, b1=0.5), scheme="alternating")
     run = sx.fit(
         gan, players, digits.inputs, initial=(generator, discriminator), steps=4000, batch_size=64, key=keys[2]
     )
@@ -267,7 +267,7 @@ def _digits(say: Say) -> Section:
     fake = np.asarray(train_on_digits(digits, 360))
     order = np.random.default_rng(0).permutation(len(digits))
     real, other = digits.inputs[order[:360]], digits.inputs[order[360:720]]
-    features, key = sx.principal_features(digits.inputs), jax.random.key(0)
+    features, key = sx.diagnostics.principal_features(digits.inputs), jax.random.key(0)
     sets = {"GAN": fake, "real": other, "shuffled": np.random.default_rng(0).permuted(real, axis=0)}
     scores = {
         name: float(sx.frechet_distance(examples, real, key=key, features=features).value)

@@ -51,7 +51,7 @@ def _train(digits):
     """Ten lines of a user."""
     model = eqx.nn.MLP(64, 10, 64, 2, jax.nn.tanh, key=jax.random.key(0), dtype=jnp.float32)
     objective = sx.supervised(model, (digits.inputs, digits.targets), batch_size=64)
-    descent = sx.GradientDescent(objective, step_size=0.3)
+    descent = sx.optimization.GradientDescent(objective, step_size=0.3)
     start = descent.init(objective.initial)
 
     loss = sx.Save(at=50, fn=objective)  # the full-batch loss, every 50 steps
@@ -125,7 +125,7 @@ def _fashion(say: Say) -> list[Section]:
 
 def _closest_flows(objective, step_sizes, end):
     """How gradient descent approaches its limit flow, and the flow that it follows at each step size."""
-    descent = sx.GradientDescent(objective, step_sizes[0])
+    descent = sx.optimization.GradientDescent(objective, step_sizes[0])
     flows = {"limit": sx.limit(descent), "modified": sx.modified(descent, order=1)}
     return {
         name: sx.measured_order(descent, flow, objective.initial, end=end, step_sizes=step_sizes, rtol=1e-8)
@@ -169,7 +169,7 @@ def _limits(objective: Any, say: Say) -> Section:
 
 def _loss_curves(objective: Any, axes: Any) -> None:
     step_size, end = 0.5, 16.0
-    descent = sx.GradientDescent(objective, step_size)
+    descent = sx.optimization.GradientDescent(objective, step_size)
     orbit = sx.evolve(descent, objective.initial, times=(0.0, end), save=objective)
     grid = jnp.linspace(0.0, end, 65)
     curves = {".gradient descent, h = 0.5": (orbit.times, orbit.states)}
@@ -181,7 +181,7 @@ def _loss_curves(objective: Any, axes: Any) -> None:
 
 def _ball_and_its_equation(objective, friction, step_size, end):
     """Heavy ball with learning rate h^2 and momentum 1 - a h, and x'' + a x' = -grad L."""
-    ball = sx.HeavyBall(objective, learning_rate=step_size**2, momentum=1 - friction * step_size)
+    ball = sx.optimization.HeavyBall(objective, learning_rate=step_size**2, momentum=1 - friction * step_size)
     start, times = ball.init(objective.initial), jnp.linspace(0.0, end, 33)
     return sx.evolve(ball, start, times=times), sx.evolve(sx.limit(ball), start, times=times, rtol=1e-8, atol=1e-10)
 
@@ -189,7 +189,7 @@ def _ball_and_its_equation(objective, friction, step_size, end):
 def _momentum(objective: Any, say: Say) -> Section:
     say("heavy ball against its second-order equation")
     friction, end, step_sizes = 0.5, 8.0, [0.25 / 2**k for k in range(4)]
-    ball = sx.HeavyBall(objective, step_sizes[0] ** 2, momentum=1 - friction * step_sizes[0])
+    ball = sx.optimization.HeavyBall(objective, step_sizes[0] ** 2, momentum=1 - friction * step_sizes[0])
     start = ball.init(objective.initial)
     found = sx.measured_order(ball, sx.limit(ball), start, end=end, step_sizes=step_sizes, rtol=1e-8)
     fig, (left, right) = figure(2)
@@ -225,7 +225,7 @@ def _momentum(objective: Any, say: Say) -> Section:
 
 def _frictionless_drift() -> float:
     """Largest relative change of the invariant of momentum 1 on L = x^2/2: x^2 + w^2 - h x w with h = 0.3."""
-    ball = sx.HeavyBall(sx.Quadratic(1.0), 0.09, 1.0)
+    ball = sx.optimization.HeavyBall(sx.optimization.Quadratic(1.0), 0.09, 1.0)
 
     def invariant(state: Any) -> Any:
         return jnp.sum(state.position**2 + state.velocity**2 - 0.3 * state.position * state.velocity)
@@ -237,8 +237,8 @@ def _frictionless_drift() -> float:
 def _two_races():
     """Seven methods on Beale's function, and from just beside a saddle."""
     methods = sx.optimization.classical_methods(0.005)
-    beale = sx.race(sx.landscape("beale"), jnp.array([1.0, 1.5]), methods, steps=2000)
-    saddle = sx.race(sx.landscape("saddle"), jnp.array([0.5, 1e-3]), steps=800)
+    beale = sx.optimization.race(sx.optimization.landscape("beale"), jnp.array([1.0, 1.5]), methods, steps=2000)
+    saddle = sx.optimization.race(sx.optimization.landscape("saddle"), jnp.array([0.5, 1e-3]), steps=800)
     return beale, saddle
 
 

@@ -35,8 +35,8 @@ def run(say: Say) -> list[Section]:
 
 def _gradients_through_time(gain, rows):
     """An Elman network of 64 units that reads rows of images: its exponent, that of its adjoint, and gradients."""
-    cell = sx.Elman(8, 64, key=jax.random.key(0))
-    cell = sx.with_recurrent_gain(cell, gain, key=jax.random.key(1))
+    cell = sx.recurrent.Elman(8, 64, key=jax.random.key(0))
+    cell = sx.recurrent.with_recurrent_gain(cell, gain, key=jax.random.key(1))
     driven = sx.from_cell(cell, rows)
     path = sx.evolve(driven, jnp.zeros(64))
     backward = sx.adjoint(driven, path)
@@ -162,7 +162,7 @@ def _exponents_of_networks(gains, keys, size, steps):
     """The largest exponent for every gain and every network, in one compiled call."""
 
     def exponent(key, gain):
-        network = sx.random_network(size, gain, key=key)
+        network = sx.recurrent.random_network(size, gain, key=key)
         start = jax.random.normal(jax.random.key(1), (size,))
         found = sx.lyapunov_spectrum(network, start, count=1, steps=steps + 400, transient=400)
         return found.exponents[0], found.standard_errors[0]
@@ -175,11 +175,11 @@ def _edge_of_chaos(say: Say) -> Section:
     size, steps, keys = 200, 1600, jax.random.split(KEY, 4)
     gains = np.array([0.6, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0])
     values, errors = map(np.asarray, _exponents_of_networks(jnp.asarray(gains), keys, size, steps))
-    weight = sx.random_network(size, 1.0, key=keys[0]).weight
+    weight = sx.recurrent.random_network(size, 1.0, key=keys[0]).weight
     # Within the condition of the eigenvectors |A^n v| is |largest eigenvalue|^n: the mean is right to this. So is the
     # exponent 0 along an oscillation, whose speed varies by a smaller factor; the crossing, from two of them, to twice.
     slack = float(np.log(eigenvector_condition(weight)) / steps)
-    radius = float(sx.spectral_radius(weight))
+    radius = float(sx.recurrent.spectral_radius(weight))
     grid = np.geomspace(0.6, 3.0, 60)
     theory = np.array([sx.recurrent.mean_field_exponent(g) for g in grid])
     fig = _draw_edge_of_chaos(gains, values, errors, (grid, theory), radius)
@@ -256,7 +256,7 @@ def _loss(model: Any, batch: Any) -> Any:
 def _train_classifier(digits):
     """An image is 8 rows of 8 pixels: its rows are read one by one."""
     cell = eqx.nn.GRUCell(8, 48, key=jax.random.key(0), dtype=jnp.float32)
-    model = sx.SequenceClassifier(cell, 10, key=jax.random.key(1))
+    model = sx.recurrent.SequenceClassifier(cell, 10, key=jax.random.key(1))
     data = (digits.inputs, digits.targets)
     return sx.fit(_loss, optax.adam(5e-3), data, initial=model, steps=400, batch_size=64, key=jax.random.key(2))
 
@@ -265,9 +265,9 @@ def _train_over_gains(gains, inputs, labels):
     """One net for each gain, trained side by side: Adam acts on each entry by itself, so the losses are summed."""
 
     def build(gain):
-        cell = sx.Elman(1, 32, key=jax.random.key(0), dtype=jnp.float32)
-        cell = sx.with_recurrent_gain(cell, gain, key=jax.random.key(1))
-        return sx.SequenceClassifier(cell, 10, key=jax.random.key(2))
+        cell = sx.recurrent.Elman(1, 32, key=jax.random.key(0), dtype=jnp.float32)
+        cell = sx.recurrent.with_recurrent_gain(cell, gain, key=jax.random.key(1))
+        return sx.recurrent.SequenceClassifier(cell, 10, key=jax.random.key(2))
 
     def total(models, batch):
         return jnp.sum(jax.vmap(lambda model: _loss(model, batch))(models))
@@ -320,11 +320,11 @@ def _accuracy(model: Any, inputs: Any, labels: Any) -> Any:
 
 def _train_language_model(cell, windows):
     """A character model: each window is 48 predictions and one character more."""
-    model = sx.LanguageModel(cell, key=jax.random.key(1))
+    model = sx.recurrent.LanguageModel(cell, key=jax.random.key(1))
     adam = optax.adam(1e-2)
-    return sx.fit(
-        sx.bits_per_symbol, adam, windows, initial=model, steps=300, batch_size=32, key=jax.random.key(2), every=20
-    )
+    loss = sx.recurrent.bits_per_symbol
+    key = jax.random.key(2)
+    return sx.fit(loss, adam, windows, initial=model, steps=300, batch_size=32, key=key, every=20)
 
 
 def _language(say: Say) -> list[Section]:
@@ -338,7 +338,7 @@ def _language(say: Say) -> list[Section]:
     windows, test = symbols[: split // 49 * 49].reshape(-1, 49), symbols[split : split + 400 * 49].reshape(-1, 49)
     unigram, bigram = entropies(symbols)
     cells = {
-        "Elman": sx.Elman(count, 64, key=KEY, dtype=jnp.float32),
+        "Elman": sx.recurrent.Elman(count, 64, key=KEY, dtype=jnp.float32),
         "GRU": eqx.nn.GRUCell(count, 64, key=KEY, dtype=jnp.float32),
         "LSTM": eqx.nn.LSTMCell(count, 64, key=KEY, dtype=jnp.float32),
     }
@@ -346,7 +346,7 @@ def _language(say: Say) -> list[Section]:
     for name, cell in cells.items():
         say(f"training a character model of the {text.name} text: {name}")
         runs[name] = _train_language_model(cell, windows)
-        bits[name] = float(eqx.filter_jit(sx.bits_per_symbol)(runs[name].model, test))
+        bits[name] = float(eqx.filter_jit(sx.recurrent.bits_per_symbol)(runs[name].model, test))
     best = min(bits, key=bits.__getitem__)
     say(f"writing text with the {best}")
     prompt = jnp.asarray(np.searchsorted(alphabet, np.frombuffer(b"And God said", np.uint8)), jnp.int32)
@@ -382,7 +382,7 @@ def _language(say: Say) -> list[Section]:
 
 def _write(model, prompt, alphabet):
     """Text as the orbit of a closed loop."""
-    written = sx.generate(model, prompt, 240, key=jax.random.key(3), temperature=0.7)
+    written = sx.recurrent.generate(model, prompt, 240, key=jax.random.key(3), temperature=0.7)
     return bytes(alphabet[np.asarray(written)]).decode("ascii")
 
 

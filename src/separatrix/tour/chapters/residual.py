@@ -36,7 +36,9 @@ def _train(digits):
     blocks = [eqx.nn.MLP(32, 32, 32, 1, key=key, **dense) for key in keys[:5]]  # weights at t = 0, 1/4, ..., 1
     encoder = eqx.nn.Linear(64, 32, key=keys[5], dtype=jnp.float32)
     readout = eqx.nn.Linear(32, 10, key=keys[6], dtype=jnp.float32)
-    model = sx.FlowModel(encoder, sx.NeuralODE(sx.AlongDepth(blocks)), readout, depth=8, method=sx.Euler())
+    model = sx.residual.FlowModel(
+        encoder, sx.residual.NeuralODE(sx.residual.AlongDepth(blocks)), readout, depth=8, method=sx.Euler()
+    )
     objective = sx.supervised(model, (digits.inputs, digits.targets), batch_size=128)
     trained = sx.fit(objective, optax.adam(3e-3), steps=500, key=jax.random.key(1))
     return objective.model(trained.model)
@@ -49,14 +51,14 @@ def _depth(say: Say) -> Section:
     say("its hidden state at other depths, against the neural ODE")
     accuracies = {}
     for depth in (2, 4, 8, 16, 64):
-        outputs = jax.vmap(sx.with_depth(model, depth))(jnp.asarray(digits.test_inputs))
+        outputs = jax.vmap(sx.residual.with_depth(model, depth))(jnp.asarray(digits.test_inputs))
         hits = jnp.argmax(outputs, axis=-1) == digits.test_targets
         accuracies[depth] = float(jnp.mean(hits))
     depths = [16, 32, 64, 128, 256]
     methods = {"Euler": sx.Euler(), "Heun": sx.Heun(), "RK4": sx.RK4()}
     errors = depth_errors(widen(model), jnp.asarray(digits.test_inputs[:64], float), depths, methods)
     sizes = [1 / depth for depth in depths]
-    orders = {name: float(sx.fit_order(sizes[2:], values[2:]).order) for name, values in errors.items()}
+    orders = {name: float(sx.diagnostics.fit_order(sizes[2:], values[2:]).order) for name, values in errors.items()}
     fig, (left, right) = figure(2)
     plot_orders(sizes, errors, orders, axes=left, title="hidden state against the neural ODE")
     curves = {".the same weights": (list(accuracies), 100 * np.array(list(accuracies.values())))}
@@ -89,7 +91,7 @@ def _depth(say: Say) -> Section:
 def _costates(layers, start, last):
     """The norm of the gradient at every layer, for the plain and for the residual net of the same weights."""
     plain = sx.from_layers(layers)  # x -> phi_l(x)
-    residual = sx.ResNet(sx.AlongDepth(layers), step_size=1 / 63)  # x -> x + h phi_l(x)
+    residual = sx.residual.ResNet(sx.residual.AlongDepth(layers), step_size=1 / 63)  # x -> x + h phi_l(x)
     norms = {}
     for name, net in {"plain": plain, "residual": residual}.items():
         path = sx.evolve(net, start, steps=64)
@@ -135,7 +137,9 @@ def _swap(extra):
     """A neural ODE with extra dimensions, trained to send -1 to 1 and 1 to -1."""
     width = 1 + extra
     field = eqx.nn.MLP(width, width, 16, 1, jnp.tanh, key=jax.random.key(1), dtype=jnp.float32)
-    model = sx.FlowModel(lambda x: sx.augment(x, extra), sx.NeuralODE(field), lambda z: z[:1], 16, sx.RK4())
+    model = sx.residual.FlowModel(
+        lambda x: sx.residual.augment(x, extra), sx.residual.NeuralODE(field), lambda z: z[:1], 16, sx.RK4()
+    )
     points = jnp.array([[-1.0], [1.0]], jnp.float32)
     objective = sx.supervised(model, (points, -points), lambda output, target: jnp.sum((output - target) ** 2))
     trained = sx.fit(objective, optax.adam(0.03), steps=400)
@@ -174,26 +178,32 @@ def _known(x):
 def _complete(times, orbits):
     """A network for what is missing in x' = 1.5 x + ?, y' = -3 y + ?, then its terms."""
     network = eqx.nn.MLP(2, 2, 16, 2, jnp.tanh, key=jax.random.key(0))
-    loss = sx.trajectory_loss(lambda network: sx.universal(_known, network))
+    loss = sx.residual.trajectory_loss(lambda network: sx.residual.universal(_known, network))
     schedule = optax.cosine_decay_schedule(1e-2, 1500)
-    trained = sx.fit(loss, optax.adam(schedule), sx.segments(times, orbits, 4), initial=network, steps=1500)
+    trained = sx.fit(loss, optax.adam(schedule), sx.residual.segments(times, orbits, 4), initial=network, steps=1500)
 
     points = orbits.reshape(-1, 2)
-    found = sx.discover(points, jax.vmap(trained.model)(points), sx.Monomials(("x", "y"), 3), threshold=0.2)
+    found = sx.residual.discover(
+        points, jax.vmap(trained.model)(points), sx.residual.Monomials(("x", "y"), 3), threshold=0.2
+    )
     return trained.model, found
 
 
 def _unknown_law(say: Say) -> Section:
     say("a network fills the gap in a half-known law")
     interaction = {"x": ("x y", -1.0), "y": ("x y", 1.0)}
-    law = sx.universal(_known, lambda x: jnp.stack([-x[0] * x[1], x[0] * x[1]]))
+    law = sx.residual.universal(_known, lambda x: jnp.stack([-x[0] * x[1], x[0] * x[1]]))
     times, starts = jnp.linspace(0.0, 3.0, 61), jnp.array([[1.0, 1.0], [2.0, 2.5], [4.0, 1.0]])
     precise = {"rtol": 1e-9, "atol": 1e-10}
     orbits = jax.vmap(lambda start: sx.evolve(law, start, times=times, **precise).states)(starts)
     network, found = _complete(times, orbits)
     say("extrapolating what was found")
     grid = jnp.linspace(0.0, 30.0, 601)
-    flows = {"truth": law, "discovered law": sx.universal(_known, found.flow), "network": sx.universal(_known, network)}
+    flows = {
+        "truth": law,
+        "discovered law": sx.residual.universal(_known, found.flow),
+        "network": sx.residual.universal(_known, network),
+    }
     paths = {name: sx.evolve(flow, starts[0], times=grid, rtol=1e-8, atol=1e-9).states for name, flow in flows.items()}
     fig, (left, right) = figure(2, width=4.2)
     _phase_portrait(orbits, left)
@@ -297,9 +307,9 @@ class Odd(eqx.Module):
 
 def _learn_to_swing(starts):
     """A bounded torque as a function of the state, trained through the simulator."""
-    plant = sx.PendulumPlant()
+    plant = sx.residual.PendulumPlant()
     net = Odd(eqx.nn.MLP(3, "scalar", 24, 2, jnp.tanh, key=jax.random.key(0), dtype=jnp.float32))
-    policy = sx.BoundedPolicy(net, limit=0.5, features=plant.features)
+    policy = sx.residual.BoundedPolicy(net, limit=0.5, features=plant.features)
 
     def cost(x, u):  # far from the energy of the upright position, or far from that position
         return 0.5 * (plant.energy(x) - 1.0) ** 2 + (1.0 + jnp.cos(x[0])) + 0.01 * u**2
@@ -307,7 +317,7 @@ def _learn_to_swing(starts):
     def terminal(x):
         return 3.0 * (1.0 + jnp.cos(x[0]) + 0.5 * x[1] ** 2)
 
-    loss = sx.policy_loss(plant, cost, horizon=10.0, steps=64, terminal=terminal, method=sx.Midpoint())
+    loss = sx.residual.policy_loss(plant, cost, horizon=10.0, steps=64, terminal=terminal, method=sx.Midpoint())
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(5e-3, 240)))
     trained = sx.fit(loss, optimizer, starts, initial=policy, steps=240, batch_size=32, key=jax.random.key(2))
     return trained.model, sx.close_loop(plant, trained.model)

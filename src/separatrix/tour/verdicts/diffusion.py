@@ -21,10 +21,14 @@ def _diagnose_processes(data, horizons):
     """Brownian motion to several horizons, and the variance-preserving process as it is used and with a constant rate."""
     found = {}
     for horizon in horizons:
-        found[f"Brownian motion to {horizon:g}"] = sx.diagnose(sx.Brownian(horizon), data, questions=["survival"])
-    found["Variance preserving"] = sx.diagnose(sx.VP(), data, questions=["survival"])
+        found[f"Brownian motion to {horizon:g}"] = sx.diagnose(
+            sx.diffusion.Brownian(horizon), data, questions=["survival"]
+        )
+    found["Variance preserving"] = sx.diagnose(sx.diffusion.VP(), data, questions=["survival"])
     named = ["linear_stability", "lyapunov_spectrum"]
-    found["The same at a constant rate 8"] = sx.diagnose(sx.VP(8.0, 8.0), data, questions=named, key=jax.random.key(0))
+    found["The same at a constant rate 8"] = sx.diagnose(
+        sx.diffusion.VP(8.0, 8.0), data, questions=named, key=jax.random.key(0)
+    )
     return found
 
 

@@ -19,11 +19,11 @@ def _diagnose_gans(penalties, step_size):
     rest = (jnp.array(0.0), jnp.array(0.0))
     found = {}
     for penalty in penalties:
-        game = sx.DiracGAN(penalty)
+        game = sx.games.DiracGAN(penalty)
         found[f"Field, penalty {penalty:g}"] = sx.diagnose(
-            sx.field(game), rest, questions=["linear_stability", "field_split"]
+            sx.games.field(game), rest, questions=["linear_stability", "field_split"]
         )
-        descent = sx.SimultaneousDescent(game, step_size)
+        descent = sx.games.SimultaneousDescent(game, step_size)
         found[f"Simultaneous steps of {step_size:g}, penalty {penalty:g}"] = sx.diagnose(
             descent, rest, questions=["linear_stability"]
         )

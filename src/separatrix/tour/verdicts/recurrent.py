@@ -19,8 +19,8 @@ from separatrix.tour.verdicts.told import evidence, told
 def _diagnose_nets(gains, rows):
     """Elman networks of 32 units that read rows of images, and the last of them without input and nonlinearity."""
     rest, found = jnp.zeros(32), {}
-    elman = sx.Elman(8, 32, key=jax.random.key(0))
-    cells = {gain: sx.with_recurrent_gain(elman, gain, key=jax.random.key(1)) for gain in gains}
+    elman = sx.recurrent.Elman(8, 32, key=jax.random.key(0))
+    cells = {gain: sx.recurrent.with_recurrent_gain(elman, gain, key=jax.random.key(1)) for gain in gains}
     for gain, cell in cells.items():
         found[f"Gain {gain:g}"] = sx.diagnose(sx.from_cell(cell, rows), rest, questions=["gradient_profile"])
     weights = cells[gains[-1]].weight_hh

@@ -33,8 +33,8 @@ def _diagnose_depth(layers, start):
     h = 1 / (len(layers) - 1)
     plain = sx.from_layers(layers)
     blocks = sx.from_layers([VerdictBlock(layer, h) for layer in layers])
-    net = sx.ResNet(sx.AlongDepth(layers), step_size=h)
-    coarse = sx.ResNet(lambda x: -4.0 * x, step_size=1 / 3)
+    net = sx.residual.ResNet(sx.residual.AlongDepth(layers), step_size=h)
+    coarse = sx.residual.ResNet(lambda x: -4.0 * x, step_size=1 / 3)
     return {
         "Plain layers": sx.diagnose(plain, start, questions=["gradient_profile"]),
         "Residual blocks": sx.diagnose(blocks, start, questions=["gradient_profile"]),

@@ -22,7 +22,7 @@ from separatrix.training.recipes.nets import ConvNet, perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
 from separatrix.training.recipes.results import accuracy, confusion, mean
 from separatrix.training.recipes.training import length_of, require_counts
-from separatrix.training.supervised import supervised
+from separatrix.training.supervision import supervised
 
 _MOST_CLASSES = 1_000
 

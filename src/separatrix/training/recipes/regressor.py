@@ -22,7 +22,7 @@ from separatrix.training.recipes.nets import perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
 from separatrix.training.recipes.results import mean, number, rms, scatter
 from separatrix.training.recipes.training import length_of, require_counts
-from separatrix.training.supervised import supervised
+from separatrix.training.supervision import supervised
 
 
 @register_recipe("regressor")

@@ -19,7 +19,7 @@ import jax
 from separatrix._errors import Diverged, SeparatrixError, explain
 from separatrix._files import write_whole
 from separatrix.systems.trajectory import OutcomeKind
-from separatrix.training.fit import fit
+from separatrix.training.fitting import fit
 from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
 from separatrix.training.run import Run
 

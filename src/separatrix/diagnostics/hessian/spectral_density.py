@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
+from separatrix.diagnostics.hessian._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.lanczos import tridiagonal
 

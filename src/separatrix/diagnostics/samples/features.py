@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.distances._samples import sample_of
+from separatrix.diagnostics.samples._samples import sample_of
 
 
 class PrincipalFeatures(eqx.Module):
@@ -47,7 +47,7 @@ def principal_features(reference: Any, count: int = 20) -> PrincipalFeatures:
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
     >>> data = jax.random.normal(jax.random.key(0), (100, 4)) * jnp.array([[1.0, 5.0, 1.0, 1.0]])
-    >>> features = sx.principal_features(data, 2)
+    >>> features = sx.diagnostics.principal_features(data, 2)
     >>> int(jnp.argmax(jnp.abs(features.components[0]))), features.name
     (1, '2 principal components')
 

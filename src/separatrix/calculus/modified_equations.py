@@ -61,7 +61,7 @@ def modified(map: System, order: int = 1) -> Flow:
     **Example:** the mean decay rate of gradient descent on x^2/2 is -ln(1 - h)/h = 1 + h/2 + h^2/3 + ...
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.GradientDescent(lambda x: 0.5 * jnp.sum(x**2), 0.1)
+    >>> descent = sx.optimization.GradientDescent(lambda x: 0.5 * jnp.sum(x**2), 0.1)
     >>> round(float(sx.modified(descent, order=2).velocity(0.0, jnp.array([1.0]))[0]), 6)
     -1.053333
 

@@ -31,8 +31,8 @@ from jaxtyping import Array, Shaped
 from separatrix._errors import explain
 from separatrix._tree import all_finite, float_dtype, is_traced
 from separatrix._types import Key, Operator, Scalar, State
-from separatrix.calculus.limit import limit
-from separatrix.calculus.modified import modified
+from separatrix.calculus.limits import limit
+from separatrix.calculus.modified_equations import modified
 from separatrix.calculus.undefined import undefined
 from separatrix.systems.base import System
 from separatrix.systems.flow import Flow

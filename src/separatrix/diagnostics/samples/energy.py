@@ -10,9 +10,9 @@ from typing import Any
 
 from separatrix._types import Key
 from separatrix.diagnostics.checks import check_count, check_key
-from separatrix.diagnostics.distances._kernels import Kernel, discrepancy
-from separatrix.diagnostics.distances._samples import memberships, samples
-from separatrix.diagnostics.distances.result import Distance, told
+from separatrix.diagnostics.samples._kernels import Kernel, discrepancy
+from separatrix.diagnostics.samples._samples import memberships, samples
+from separatrix.diagnostics.samples.result import Distance, told
 
 
 def energy_distance(first: Any, second: Any, *, key: Key, permutations: int = 200) -> Distance:

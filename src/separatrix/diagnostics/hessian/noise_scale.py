@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
+from separatrix.diagnostics.hessian._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from separatrix._errors import explain
 from separatrix._tree import float_dtype, is_traced
 from separatrix._types import Key, State, StepIndex
-from separatrix.calculus.discretize import require_pair
+from separatrix.calculus.discretization import require_pair
 from separatrix.calculus.methods.base import Method
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import FiniteMap

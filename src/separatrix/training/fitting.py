@@ -65,7 +65,7 @@ def fit(
       kept. For a game: a tuple of such losses, one a player, or one that returns a tuple; the model is then the tuple of
       players.
     - `optimizer`: an optax transformation; or a function that makes a map of an objective, as
-      `lambda loss: sx.GradientDescent(loss, 0.1)`.
+      `lambda loss: sx.optimization.GradientDescent(loss, 0.1)`.
     - `data`: arrays with the examples on the first axis (a tree of them), or a data set. Arrays that lie in a file
       (`np.memmap`, `sx.read_npy(path, mmap=True)`) stay there: batches are read ahead.
     - `initial`: the model to start from: any tree, whose floating-point arrays are trained. Modules of Flax NNX go in and

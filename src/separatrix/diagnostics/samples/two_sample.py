@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._types import Key
 from separatrix.diagnostics.checks import check_count, check_key
-from separatrix.diagnostics.distances._samples import Samples, in_blocks, samples, squared_distances
-from separatrix.diagnostics.distances.result import Distance, told
+from separatrix.diagnostics.samples._samples import Samples, in_blocks, samples, squared_distances
+from separatrix.diagnostics.samples.result import Distance, told
 
 # Up to here repeated passes for the smallest entry are quicker than a partial sort.
 _PASSES = 16

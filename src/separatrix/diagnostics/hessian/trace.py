@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
+from separatrix.diagnostics.hessian._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 
 _METHODS = ("hutch++", "hutchinson")
@@ -92,7 +92,7 @@ def trace(
     **Example:**
 
     >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> found = sx.trace(lambda x: jnp.sum(x**2), jnp.ones(50), jax.random.key(0), method="hutchinson")
+    >>> found = sx.diagnostics.trace(lambda x: jnp.sum(x**2), jnp.ones(50), jax.random.key(0), method="hutchinson")
     >>> round(float(found.value), 6), found.products
     (100.0, 48)
 

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 
 from separatrix._types import Function, Key
 from separatrix.diagnostics.checks import check_count, check_key
-from separatrix.diagnostics.distances._samples import Samples, memberships, samples
-from separatrix.diagnostics.distances.result import Distance, told
+from separatrix.diagnostics.samples._samples import Samples, memberships, samples
+from separatrix.diagnostics.samples.result import Distance, told
 
 
 def frechet_distance(

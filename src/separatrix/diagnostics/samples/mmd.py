@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._types import Key
 from separatrix.diagnostics.checks import check_count, check_key, check_number
-from separatrix.diagnostics.distances._kernels import Kernel, discrepancy
-from separatrix.diagnostics.distances._samples import Samples, memberships, samples, squared_distances
-from separatrix.diagnostics.distances.result import Distance, told
+from separatrix.diagnostics.samples._kernels import Kernel, discrepancy
+from separatrix.diagnostics.samples._samples import Samples, memberships, samples, squared_distances
+from separatrix.diagnostics.samples.result import Distance, told
 
 _OCTAVES = (0.25, 0.5, 1.0, 2.0, 4.0)
 # The median of so many points' distances has a relative error of a few per cent.

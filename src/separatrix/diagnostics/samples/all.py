@@ -11,12 +11,12 @@ import jax
 from separatrix._errors import explain
 from separatrix._types import Function, Key
 from separatrix.diagnostics.checks import check_key
-from separatrix.diagnostics.distances.energy import energy_distance
-from separatrix.diagnostics.distances.frechet import frechet_distance
-from separatrix.diagnostics.distances.mmd import maximum_mean_discrepancy
-from separatrix.diagnostics.distances.result import Distances
-from separatrix.diagnostics.distances.sliced_wasserstein import sliced_wasserstein
-from separatrix.diagnostics.distances.two_sample import classifier_two_sample
+from separatrix.diagnostics.samples.energy import energy_distance
+from separatrix.diagnostics.samples.frechet import frechet_distance
+from separatrix.diagnostics.samples.mmd import maximum_mean_discrepancy
+from separatrix.diagnostics.samples.result import Distances
+from separatrix.diagnostics.samples.sliced import sliced_wasserstein
+from separatrix.diagnostics.samples.two_sample import classifier_two_sample
 
 KINDS: dict[str, Function] = {
     "sliced_wasserstein_1": lambda *sets, **settings: sliced_wasserstein(*sets, order=1, **settings),

@@ -23,7 +23,7 @@ def examine(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Fi
     ...         return 2.0 * state
     >>> @sx.diagnostics.examine.register
     ... def _(system: Doubling, state, *, at=0, key=None):
-    ...     return [sx.Finding("growth a step", 2.0, "<=", 1.0, "it doubles", "Halve it.")]
+    ...     return [sx.diagnostics.Finding("growth a step", 2.0, "<=", 1.0, "it doubles", "Halve it.")]
     >>> [str(finding) for finding in sx.diagnostics.examine(Doubling(), jnp.ones(1))]
     ['growth a step: 2, must be <= 1. It doubles. Halve it.']
     """

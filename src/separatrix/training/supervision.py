@@ -105,7 +105,7 @@ def supervised(
     >>> import equinox as eqx, jax, jax.numpy as jnp, separatrix as sx
     >>> model = eqx.nn.Linear(2, 3, key=jax.random.key(0))
     >>> objective = sx.supervised(model, (jnp.zeros((4, 2)), jnp.array([0, 1, 2, 0])), batch_size=2)
-    >>> descent = sx.GradientDescent(objective, 0.1)
+    >>> descent = sx.optimization.GradientDescent(objective, 0.1)
     >>> run = sx.evolve(descent, objective.initial, steps=10, key=jax.random.key(1), save="last")
     >>> str(run.outcome)
     'completed'

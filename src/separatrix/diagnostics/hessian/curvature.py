@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from separatrix._errors import explain
 from separatrix._types import State
 from separatrix.diagnostics.checks import check_count
-from separatrix.diagnostics.curvature._follow import follow
-from separatrix.diagnostics.curvature._products import CurvatureTask, task_of
+from separatrix.diagnostics.hessian._follow import follow
+from separatrix.diagnostics.hessian._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.lanczos import Pairs, Wanted, leading
 

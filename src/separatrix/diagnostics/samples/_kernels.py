@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 
-from separatrix.diagnostics.distances._samples import Samples, in_blocks, squared_distances
+from separatrix.diagnostics.samples._samples import Samples, in_blocks, squared_distances
 
 
 class Kernel(eqx.Module):

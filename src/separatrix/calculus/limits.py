@@ -46,7 +46,7 @@ def limit(map: System) -> Flow:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.GradientDescent(lambda x: 0.5 * jnp.sum(x**2), 0.1)
+    >>> descent = sx.optimization.GradientDescent(lambda x: 0.5 * jnp.sum(x**2), 0.1)
     >>> sx.limit(descent).velocity(0.0, jnp.array([2.0])).tolist()
     [-2.0]
 

@@ -19,8 +19,8 @@ from separatrix.evolution._adaptive_step import Span
 from separatrix.evolution._form import form_of
 from separatrix.evolution._members import Batch, MemberField, solve_members, solve_members_by_replay
 from separatrix.evolution._plan import Asked, is_pair, plan_of
+from separatrix.evolution.any_system import Gradient, Memory, run
 from separatrix.evolution.checks import check_field, check_state, check_system
-from separatrix.evolution.evolve import Gradient, Memory, run
 from separatrix.evolution.flows import names_forward_mode, read_trajectory, room_for, stepper_of, without_gradient
 from separatrix.evolution.save import Save
 from separatrix.systems.base import System

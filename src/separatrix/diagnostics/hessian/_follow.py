@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from separatrix._tree import dot, norm
 from separatrix._types import State
-from separatrix.diagnostics.curvature._products import CurvatureTask
+from separatrix.diagnostics.hessian._products import CurvatureTask
 from separatrix.linear.lanczos import Pairs, Wanted, errors_of, resumed, rounding, unit
 
 

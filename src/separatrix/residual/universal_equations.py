@@ -57,7 +57,7 @@ def universal(known: Flow | Function, unknown: Flow | Function) -> Universal:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.universal(lambda x: -x, lambda t, x: t * x**2).velocity(2.0, jnp.array(3.0)).item()
+    >>> sx.residual.universal(lambda x: -x, lambda t, x: t * x**2).velocity(2.0, jnp.array(3.0)).item()
     15.0
 
     **Reference:** Rackauckas et al., *Universal differential equations for scientific machine learning* (2020).
@@ -81,7 +81,7 @@ def segments(times: Any, states: Any, length: Checked[int]) -> Segments:
     **Example:**
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> sx.segments(jnp.arange(5.0), jnp.zeros((5, 2)), 2).states.shape
+    >>> sx.residual.segments(jnp.arange(5.0), jnp.zeros((5, 2)), 2).states.shape
     (3, 3, 2)
     """
     times, states = jnp.asarray(times), jnp.asarray(states)
@@ -118,8 +118,8 @@ def trajectory_loss(flow_of: Function, *, substeps: Checked[int] = 1, method: An
 
     >>> import jax.numpy as jnp, optax, separatrix as sx
     >>> times = jnp.linspace(0.0, 1.0, 11)
-    >>> data = sx.segments(times, jnp.exp(-2.0 * times)[:, None], length=3)
-    >>> loss = sx.trajectory_loss(lambda rate: sx.as_flow(lambda x: -rate * x))
+    >>> data = sx.residual.segments(times, jnp.exp(-2.0 * times)[:, None], length=3)
+    >>> loss = sx.residual.trajectory_loss(lambda rate: sx.as_flow(lambda x: -rate * x))
     >>> found = sx.fit(loss, optax.adam(0.1), data, initial=jnp.array(1.0), steps=200)
     >>> round(float(found.model), 3)
     2.0

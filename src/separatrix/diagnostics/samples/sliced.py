@@ -20,8 +20,8 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._types import Key
 from separatrix.diagnostics.checks import check_count, check_key
-from separatrix.diagnostics.distances._samples import Samples, memberships, samples
-from separatrix.diagnostics.distances.result import Distance, told
+from separatrix.diagnostics.samples._samples import Samples, memberships, samples
+from separatrix.diagnostics.samples.result import Distance, told
 
 
 def sliced_wasserstein(

@@ -9,9 +9,9 @@ import equinox as eqx
 from separatrix._errors import explain
 from separatrix._types import Key
 from separatrix.diagnostics.checks import check_key, checked_state
-from separatrix.diagnostics.examine import examine
+from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
-from separatrix.diagnostics.question import QUESTIONS, Question, question
+from separatrix.diagnostics.questions import QUESTIONS, Question, question
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import kind_of, rate
 
@@ -119,7 +119,8 @@ def diagnose(
     **Example:** gradient descent past its stability edge.
 
     >>> import jax.numpy as jnp, separatrix as sx
-    >>> found = sx.diagnose(sx.GradientDescent(sx.Quadratic(1.0), 2.5), jnp.zeros(1), questions=["linear_stability"])
+    >>> descent = sx.optimization.GradientDescent(sx.optimization.Quadratic(1.0), step_size=2.5)
+    >>> found = sx.diagnose(descent, jnp.zeros(1), questions=["linear_stability"])
     >>> found.broken[0].evidence, found.broken[0].threshold < 1.001
     (1.5, True)
     """
