@@ -122,7 +122,7 @@ class TestTour:
             options["progress"]("chapter", "half-way")
             return Result()
 
-        monkeypatch.setattr("separatrix.tour.running", run)
+        monkeypatch.setattr("separatrix.tour.run", run)
         return calls
 
     def test_options_arrive_and_progress_stays_off_standard_output(
