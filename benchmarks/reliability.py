@@ -1,5 +1,8 @@
 r"""Runs on disk under what happens to them: `make reliability`, or a hundredth of it without `--full`.
 
+Each part can be tried by itself, as `--only mutated raced`; the table then has the rows of the others from their last
+full trial, each with its own date.
+
 killed       SIGKILL at a random instant, half of them inside a save that a slowed disk draws out; the same run is taken
              up again each time. Lost: no good checkpoint, one older than what was promised, or one with other numbers
 mutated      a checkpoint changed by accident (bits, cuts, zeros, splices, insertions, blocks, another file) or on
@@ -12,12 +15,13 @@ resumed      trainings of every kind, killed and taken up again: the same bytes 
 
 import argparse
 import codecs
+import json
 import os
-import shutil
 import signal
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +31,27 @@ from _kills import EVERY, NAMES, NUMBERS, Board, kill_once, race
 from _mutants import ACCIDENTS, Watch, forgeries
 from _refusals import full_disk, read_only, refuse_each
 from _resumes import resumed
-from _table import report
+from _table import RESULTS, report
 
 from separatrix.training.run import Run, StorageError, load_tree
 
 KILLS, MUTANTS, RACES, RESUMES = 1000, 10_000, 100, 100
 
 
-def killed(folder: Path, count: int) -> list[list[Any]]:
-    """Rows of the table for killed runs."""
-    rows = []
-    for beside in (False, True):
-        random = np.random.default_rng(count + beside)
-        path = folder / f"killed{beside}"
-        Run.create(path).close()
-        found = [kill_once(path, random, inside=number % 2 == 0, beside=beside) for number in range(count // 2)]
-        lost, work = sum(one["lost"] for one in found), max(one["work"] for one in found)
-        wrong = sum(one["bad metrics"] or one["left"] > 0 for one in found)
-        inside, strays = sum(one["inside"] for one in found), sum(one["strays"] for one in found)
-        how = "saving beside the work" if beside else "waiting for each save"
-        notes = (
-            f"{inside} inside a save; {strays} strays, 0 after restart; work lost at most {work / EVERY:.1f} intervals"
-        )
-        rows.append([f"killed, {how}", len(found), lost + wrong, notes])
-        # Beside the work one save may be under way, and the next one asked for: two intervals. Else one at most.
-        rows[-1][2] += work > (2 * EVERY if beside else EVERY)
-    return rows
+def killed(folder: Path, count: int, beside: bool) -> list[list[Any]]:
+    """A row of the table for killed runs that save beside the work, or wait for each save."""
+    random = np.random.default_rng(count + beside)
+    path = folder / f"killed{beside}"
+    Run.create(path).close()
+    found = [kill_once(path, random, inside=number % 2 == 0, beside=beside) for number in range(count)]
+    lost, work = sum(one["lost"] for one in found), max(one["work"] for one in found)
+    wrong = sum(one["bad metrics"] or one["left"] > 0 for one in found)
+    inside, strays = sum(one["inside"] for one in found), sum(one["strays"] for one in found)
+    how = "saving beside the work" if beside else "waiting for each save"
+    notes = f"{inside} inside a save; {strays} strays, 0 after restart; work lost at most {work / EVERY:.1f} intervals"
+    # Beside the work one save may be under way, and the next one asked for: two intervals. Else one at most.
+    late = work > (2 * EVERY if beside else EVERY)
+    return [[f"killed, {how}", len(found), lost + wrong + late, notes]]
 
 
 def mutated(folder: Path, count: int) -> list[list[Any]]:
@@ -193,25 +192,51 @@ def held_up(folder: Path, repeats: int, megabytes: int = 100) -> list[list[Any]]
     return [[f"held up by {megabytes} MB", repeats, int(hold > 0.1 * write), notes]]
 
 
+PARTS: dict[str, tuple[Callable[[Path, int], list[list[Any]]], int]] = {
+    "waiting": (lambda folder, count: killed(folder, count, beside=False), KILLS // 2),
+    "beside": (lambda folder, count: killed(folder, count, beside=True), KILLS // 2),
+    "mutated": (mutated, MUTANTS),
+    "refused": (lambda folder, _: refused(folder), 1),
+    "raced": (raced, RACES),
+    "held": (lambda folder, _: held_up(folder, 7), 1),
+    "resumed": (resumed, RESUMES),
+}
+
+
 def main() -> None:
-    """Print and keep the table."""
+    """Try the parts that are asked for; print and keep the table of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="1,000 kills, 10,000 mutants, 100 races")
-    share = 1 if parser.parse_args().full else 100
-    folder = Path(tempfile.mkdtemp())
-    begun = time.perf_counter()
-    try:
-        rows = [*killed(folder, KILLS // share), *mutated(folder, MUTANTS // share), *refused(folder)]
-        rows += [*raced(folder, max(4, RACES // share)), *held_up(folder, 7), *resumed(folder, RESUMES // share)]
-    finally:
-        shutil.rmtree(folder)
+    parser.add_argument("--full", action="store_true", help="1,000 kills, 10,000 mutants, 100 races, 100 resumes")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="all by default")
+    asked = parser.parse_args()
+    share = 1 if asked.full else 100
+    kept = _kept(share)
+    for name in asked.only:
+        try_out, count = PARTS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            rows = try_out(Path(folder), max(4, count // share))
+            about = f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - begun:.0f} s"
+        kept[name] = [[*row, about] for row in rows]
+        _place(share).parent.mkdir(exist_ok=True)
+        _place(share).write_text(json.dumps(kept, indent=1) + "\n")
     notes = (
-        f"{time.strftime('%Y-%m-%d')}, {time.perf_counter() - begun:.0f} s. A state of {8 * NUMBERS // 1000} kB is saved "
-        f"every {EVERY} steps. Beside the work, what was computed while a save was written is lost too."
+        f"A state of {8 * NUMBERS // 1000} kB is saved every {EVERY} steps. Beside the work, what was computed while a "
+        "save was written is lost too."
     )
-    report("reliability", "runs on disk under faults", ["fault", "tried", "wrong", "notes"], rows, notes)
-    if any(row[2] for row in rows):
+    table = [row for name in PARTS for row in kept.get(name, ())]
+    report("reliability", "runs on disk under faults", ["fault", "tried", "wrong", "notes", "when"], table, notes)
+    if any(row[2] for row in table):
         raise SystemExit("reliability: something went wrong")
+
+
+def _place(share: int) -> Path:
+    """The rows of each part at its last trial of this size."""
+    return RESULTS / f"reliability_parts_{'full' if share == 1 else 'hundredth'}.json"
+
+
+def _kept(share: int) -> dict[str, list[list[Any]]]:
+    return json.loads(_place(share).read_text()) if _place(share).exists() else {}
 
 
 if __name__ == "__main__":

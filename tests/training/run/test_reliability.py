@@ -13,7 +13,8 @@ import json, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import reliability
 folder = pathlib.Path(sys.argv[2])
-rows = [*reliability.killed(folder, 10), *reliability.mutated(folder, 100), *reliability.refused(folder)]
+rows = [row for beside in (False, True) for row in reliability.killed(folder, 5, beside)]
+rows += [*reliability.mutated(folder, 100), *reliability.refused(folder)]
 print(json.dumps(rows + reliability.raced(folder, 4)))
 """
 
