@@ -59,9 +59,14 @@ def chosen(found: dict[str, Any]) -> list[str]:
 
 def test_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
     """Each number on the part for testing with its standard error."""
+    return [(f"test {name}", *rest) for name, *rest in number_rows(found["test"])]
+
+
+def number_rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Numbers with their standard errors, and what they are of."""
     return [
-        (f"test {name.replace('_', ' ')}", with_error(one), f"{one['about']} (of {one['of']})".strip())
-        for name, one in found["test"].items()
+        (name.replace("_", " "), with_error(one), f"{one['about']} (of {one['of']})".strip())
+        for name, one in numbers.items()
     ]
 
 

@@ -16,6 +16,7 @@ from separatrix.cli.command import Answer, Command, columns
 from separatrix.cli.runs import (
     Export as Export,
     Forecast as Forecast,
+    LogDensity as LogDensity,
     Predict as Predict,
     Resume as Resume,
     Sample as Sample,

@@ -43,7 +43,7 @@ def recipe_of_words(train: Any) -> tuple[str, Any]:
         raise ValueError(unknown("train", train.recipe, RECIPES, do))
     recipes = importlib.import_module("separatrix.training.recipes")
     values = {} if train.spec is None else recipes.read_spec(train.spec, train.recipe)[1]
-    values |= recipes.spec_from_words(train.recipe, map(_pair, train.set))
+    values |= recipes.spec_from_words(train.recipe, [pair("train", text) for text in train.set])
     own = {name: getattr(train, name) for name in _OWN if getattr(train, name) is not None}
     if train.print_spec and "data" not in (values | own):
         cls = recipes.recipe_class(train.recipe)
@@ -68,10 +68,11 @@ def recipe_of_words(train: Any) -> tuple[str, Any]:
     return train.recipe, recipe
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(command: str, text: str) -> tuple[str, str]:
+    """Name and value of a setting, name=value."""
     name, sign, value = text.partition("=")
     if not sign or not name:
-        raise ValueError(explain("train: --set", repr(text), "name=value", "Write it as --set width=32"))
+        raise ValueError(explain(f"{command}: --set", repr(text), "name=value", "Write it as --set width=32"))
     return name, value
 
 

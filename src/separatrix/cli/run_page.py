@@ -26,6 +26,7 @@ svg.themed { fill: var(--ink); } .history svg { width: 100%; }
 table.confusion td, table.confusion th { text-align: center; padding: .3rem .55rem; border: 1px solid var(--line); }
 blockquote { white-space: pre-wrap; border-left: 3px solid var(--line); margin: 1rem 0; padding: .2rem 1rem;
   color: var(--soft); }
+img.grid { image-rendering: pixelated; max-width: 100%; border: 1px solid var(--line); }
 .wide { overflow-x: auto; } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 """
@@ -116,14 +117,37 @@ def _picture(picture: dict[str, Any]) -> str:
         case "equations":
             lines = html.escape("\n".join(picture["lines"]))
             return f"<h3>The law</h3><pre><code>{lines}</code></pre>"
-        case "scatter" | "orbit":
-            from separatrix.plotting import as_themed_svg, plot_orbit, plot_scatter
+        case "grid":
+            alt = f"{picture['count']} pictures side by side"
+            image = f'<img class="grid" alt="{alt}" src="data:image/png;base64,{html.escape(picture["png"])}">'
+            return f"<h3>{html.escape(picture['title'])}</h3><figure>{image}</figure>"
+        case "table":
+            head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in picture["head"])
+            rows = "".join(f"<tr>{''.join(f'<td>{_cell(c)}</td>' for c in row)}</tr>" for row in picture["rows"])
+            title = html.escape(picture["title"])
+            return f'<h3>{title}</h3><div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
+    return _drawn(picture)
 
-            plot, title = (plot_scatter, "Predicted against true") if picture["kind"] == "scatter" else (
-                plot_orbit, "The law over the data, from the first row"
-            )  # fmt: skip
-            return f"<h3>{title}</h3><figure>{as_themed_svg(plot(picture))}</figure>"
-    return ""
+
+def _drawn(picture: dict[str, Any]) -> str:
+    """A picture that a figure shows."""
+    from separatrix import plotting
+
+    known = {
+        "scatter": (plotting.plot_scatter, "Predicted against true"),
+        "orbit": (plotting.plot_orbit, "The law over the data, from the first row"),
+        "cloud": (plotting.plot_cloud, ""),
+        "curves": (plotting.plot_bands, ""),
+    }
+    if picture["kind"] not in known:
+        return ""
+    plot, title = known[picture["kind"]]
+    said = html.escape(picture.get("title", title))
+    return f"<h3>{said}</h3><figure>{plotting.as_themed_svg(plot(picture))}</figure>"
+
+
+def _cell(value: Any) -> str:
+    return html.escape(f"{value:.5g}" if isinstance(value, float) else "" if value is None else str(value))
 
 
 def _confusion(picture: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The commands about runs: train, resume, show, predict, forecast, sample, export."""
+"""The commands about runs: train, resume, show, predict, log-density, forecast, sample, export."""
 
 import dataclasses
 import importlib
@@ -18,20 +18,17 @@ RECIPES = {
     "law": "an equation for a series",
 }
 _RUN = arg(metavar="RUN")
+_TOLD = "; ".join(f"{name}: {about}" for name, about in RECIPES.items())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(Command):
     """Train a model on a file of your own, in a folder that it can go on from.
 
-    Recipes: classifier (a class from a table, or from pictures in folders), regressor (a number from a table), language
-    (the next character of a text), law (an equation for a series).
-
     Further options are the fields of the recipe, as --width 32 or --set width=32: see --print-spec.
     """
 
-    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
-    """classifier, regressor, language or law."""
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE", help=_TOLD)]
     data: str | None = None
     """The file or folder to learn from, or a name of `separatrix data list`."""
     target: str | None = None
@@ -103,65 +100,73 @@ class Show(Command):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Predict(Command):
-    """Apply the model of a run to another file of the same kind."""
+class Deed(Command):
+    """Options of the commands that do something with the model of a run; others are the recipe's own."""
 
     folder: Annotated[Positional[Path], _RUN]
     """Folder of the run."""
-    data: Path
-    """The file, or a folder of pictures."""
     out: Path | None = None
-    """Write all rows to this file, as CSV."""
+    """File to write to: a table as CSV, a text, pictures as one PNG, or each alone into a folder."""
+    set: UseAppendAction[tuple[str, ...]] = ()
+    """An option of the recipe, as name=value. `separatrix show RUN` says which there are."""
 
-    def run(self) -> Answer:
-        from separatrix.cli.doing import columns_told, deed
+    @classmethod
+    def prepared(cls, words: list[str]) -> list[str]:
+        """The words with the options that only a recipe has as --set name=value."""
+        from separatrix.cli.fields import as_settings
 
-        compute()
-        found = deed(self.folder, "predict", lambda recipe, model: recipe.predict(model, self.data))
-        return columns_told(found, self.out)
+        return as_settings(words, {field.name for field in dataclasses.fields(cls)})
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Forecast(Command):
-    """Go on with the series of a run beyond its last row, by the law that was fitted to it."""
-
-    folder: Annotated[Positional[Path], _RUN]
-    """Folder of the run."""
-    steps: int = 10
-    """How many rows to go on."""
-    out: Path | None = None
-    """Write all rows to this file, as CSV."""
-
-    def run(self) -> Answer:
-        from separatrix.cli.doing import columns_told, deed
-
-        compute()
-        found = deed(self.folder, "forecast", lambda recipe, model: recipe.forecast(model, self.steps))
-        return columns_told(found, self.out)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sample(Command):
-    """Draw from the model of a run: a text that it writes."""
-
-    folder: Annotated[Positional[Path], _RUN]
-    """Folder of the run."""
-    length: int = 200
-    """How many characters."""
-    prompt: str | None = None
-    """What it begins with; a character of the text by default."""
-    temperature: float = 1.0
-    """Less than 1 for likelier characters."""
-    seed: int = 0
-    """The same number draws the same text."""
-
-    def run(self) -> Answer:
+    def done(self, what: str, *own: Any) -> Answer:
+        """Do it."""
         from separatrix.cli.doing import deed
 
         compute()
-        asked = {"length": self.length, "prompt": self.prompt, "temperature": self.temperature, "seed": self.seed}
-        text = deed(self.folder, "sample", lambda recipe, model: recipe.sample(model, **asked))
-        return Answer({"text": text}, text)
+        return deed(self.folder, what, own, self.set, self.out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict(Deed):
+    """Apply the model of a run to another file of the same kind; where the file has the targets, say how right it is."""
+
+    data: Path
+    """The file, or a folder of pictures."""
+
+    def run(self) -> Answer:
+        return self.done("predict", self.data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogDensity(Deed):
+    """Say how likely the model of a run takes each row or picture of a file to be."""
+
+    data: Path
+    """The file, or a folder of pictures."""
+
+    def run(self) -> Answer:
+        return self.done("log_density", self.data)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forecast(Deed):
+    """Go on with the series of a run beyond its last row."""
+
+    steps: int = 10
+    """How many rows to go on."""
+
+    def run(self) -> Answer:
+        return self.done("forecast", self.steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample(Deed):
+    """Draw from the model of a run: a text that it writes, points, or pictures.
+
+    Options are those of the recipe, as --length 400 --prompt "In the" of a language model, or --class 3 --seed 1.
+    """
+
+    def run(self) -> Answer:
+        return self.done("sample")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

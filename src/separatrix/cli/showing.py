@@ -45,8 +45,26 @@ def facts(run: Any) -> dict[str, Any]:
         "findings": [finding.to_dict() for finding in recipes.findings_of(run)],
         "last": {name: _last(values) for name, values in flat.items()},
         "steps": steps.tolist(), "metrics": {name: _plain(values) for name, values in flat.items()},
-        "events": run.events, "results": recipes.results_of(run), "spec": run.spec,
+        "events": run.events, "results": recipes.results_of(run), "spec": run.spec, "can": _can(run),
     }  # fmt: skip
+
+
+def _can(run: Any) -> dict[str, dict[str, Any]]:
+    """What can be done with the model of a run, and the options of each deed."""
+    recipes = importlib.import_module("separatrix.training.recipes")
+    if run.recipe is None or not run.checkpoints:
+        return {}
+    recipe = recipes.recipe_class(run.recipe)
+    return {what.replace("_", "-"): recipes.deed_options(recipe, what) for what in recipes.deeds_of(recipe)}
+
+
+def _deed_said(what: str, run: str, options: dict[str, Any]) -> str:
+    """A command that can be typed, with the options of the recipe."""
+    needs = " --data FILE" if what in ("predict", "log-density") else ""
+    more = "".join(
+        f" [--{name.replace('_', '-')} {'...' if value is None else value}]" for name, value in options.items()
+    )
+    return f"separatrix {what} {run}{needs}{more}"
 
 
 def diagnosis(folder: Path) -> Answer:
@@ -61,7 +79,8 @@ def diagnosis(folder: Path) -> Answer:
     good = bool(findings) and not any(finding.status == "BROKEN" for finding in findings)
     if run.recipe is not None and hasattr(recipes.recipe_class(run.recipe), "diagnose") and run.checkpoints:
         _, recipe, model = model_of(folder)
-        found = separatrix.diagnose(*recipe.diagnose(model))
+        system, state, *key = recipe.diagnose(model)
+        found = separatrix.diagnose(system, state, key=key[0] if key else None)
         data["system"] = {"verdict": found.verdict} | found.to_dict()
         lines += ["", "the model as a system:", str(found)]
         good = good and found.exit_code == 0
@@ -97,6 +116,7 @@ def _text(found: dict[str, Any]) -> str:
     ]
     parts += [f"{one['status']}: {finding_text(one)}" for one in found["findings"]]
     parts += [f"go on: {found['resume']}"] if found["resume"] else []
+    parts += [f"next: {_deed_said(what, found['run'], options)}" for what, options in found["can"].items()]
     return "\n".join(parts)
 
 

@@ -25,7 +25,12 @@ from separatrix.plotting.curves import (
 from separatrix.plotting.images import plot_images as plot_images
 from separatrix.plotting.plots import plot as plot
 from separatrix.plotting.race import animate_race as animate_race, plot_race as plot_race
-from separatrix.plotting.results import plot_orbit as plot_orbit, plot_scatter as plot_scatter
+from separatrix.plotting.results import (
+    plot_bands as plot_bands,
+    plot_cloud as plot_cloud,
+    plot_orbit as plot_orbit,
+    plot_scatter as plot_scatter,
+)
 from separatrix.plotting.run_history import plot_run_history as plot_run_history
 from separatrix.plotting.stability import plot_stability as plot_stability
 from separatrix.plotting.style import as_svg as as_svg, as_themed_svg as as_themed_svg, figure as figure

@@ -1,10 +1,15 @@
 """Recipes: from a user's file to a trained model, each a frozen dataclass that says everything."""
 
 from separatrix.training.recipes.classifier import Classifier as Classifier
+from separatrix.training.recipes.deeds import (
+    DEEDS as DEEDS,
+    carry_out as carry_out,
+    deed_options as deed_options,
+    deeds_of as deeds_of,
+)
 from separatrix.training.recipes.findings import findings_of as findings_of
 from separatrix.training.recipes.recipe import (
     _RECIPES as _RECIPES,
-    DEEDS as DEEDS,
     Recipe as Recipe,
     Task as Task,
     canonical as canonical,

@@ -6,11 +6,12 @@ dataclass of such fields. So a file can say no more than numbers, texts, and lis
 
 import dataclasses
 import difflib
+import inspect
 import math
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def from_words(cls: type, words: Iterable[tuple[str, str]], where: str) -> dict[
         else:
             found[name] = _from_text(texts[0], hint, f"{where}: {name}")
     return found
+
+
+def options_of(method: Callable[..., Any]) -> type:
+    """The keyword-only arguments of a method as a frozen dataclass, so that they are read and refused as fields are."""
+    hints, empty = typing.get_type_hints(method), inspect.Parameter.empty
+    fields: list[Any] = [
+        (name, hints[name]) if one.default is empty else (name, hints[name], dataclasses.field(default=one.default))
+        for name, one in inspect.signature(method).parameters.items()
+        if one.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    return dataclasses.make_dataclass("Options", fields, frozen=True, kw_only=True)
 
 
 def _from_text(text: str, hint: Any, where: str) -> Any:

@@ -12,7 +12,8 @@ that a file can choose among recipes and never bring code. What a recipe is aske
 - `resume(run, **options)`: go on with a run of it to the end;
 - `results(model)`: what the trained model does on the part for testing, as plain values: numbers with their standard
   errors, and what pictures are drawn of;
-- and one method for each thing that can be done with the trained model: `predict`, `sample`, `forecast`, `diagnose`.
+- and one method for each thing that can be done with the trained model: `predict`, `sample`, `forecast`, `log_density`,
+  `diagnose`; the head of `deeds` says what they take and return.
 """
 
 import dataclasses
@@ -26,8 +27,6 @@ from separatrix._errors import explain
 from separatrix.training.recipes._fields import built, from_words, nearest, plain_of, require_fields
 from separatrix.training.recipes._toml import toml_of
 from separatrix.training.run import encode, fingerprint
-
-DEEDS = ("predict", "sample", "forecast", "diagnose")
 
 
 @dataclasses.dataclass(frozen=True)
