@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import itertools
 import os
 import subprocess
 import tempfile
@@ -50,17 +51,17 @@ def work(path: Path, files: Files) -> str:
     return "done"
 
 
-def refuse_each(folder: Path) -> Iterator[tuple[str, str]]:
-    """Every call failing in turn: which, and what was wrong with what was left; empty where nothing was."""
+def refuse_each(folder: Path, errors: tuple[int, ...] = ERRORS) -> Iterator[tuple[str, str]]:
+    """Every call failing in turn with each of these errors: which, and what is wrong with what is left; "" for nothing."""
     case = 0
-    for call in CALLS:
+    for number, call in itertools.product(errors, CALLS):
         for at in range(1, 100):
             path, case = folder / f"refused{case}", case + 1
             with Run.create(path) as run:
                 run.log(1, {"loss": 1.0})
                 run.save(1, {"model": state_at(1)})
             board = {"calls": 0, "refused": 0}
-            said = work(path, failing(call, at, ERRORS[case % len(ERRORS)], board))
+            said = work(path, failing(call, at, number, board))
             if not board["refused"]:
                 break
             yield call, wrong_with(path, said)

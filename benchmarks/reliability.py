@@ -11,6 +11,7 @@ refused      the disk refuses at each open, write, sync, rename and remove in tu
 raced        two processes take one run, new or left by a dead one
 held up      a checkpoint of 100 MB: how long it keeps the computation from going on
 resumed      trainings of every kind, killed and taken up again: the same bytes as without
+commands     the same of `separatrix train` and `separatrix resume`
 """
 
 import argparse
@@ -27,15 +28,16 @@ from typing import Any
 
 import numpy as np
 from _children import CHILDREN
+from _commands import commanded
 from _kills import EVERY, NAMES, NUMBERS, Board, kill_once, race
 from _mutants import ACCIDENTS, Watch, forgeries
-from _refusals import full_disk, read_only, refuse_each
+from _refusals import ERRORS, full_disk, read_only, refuse_each
 from _resumes import resumed
 from _table import RESULTS, report
 
 from separatrix.training.run import Run, StorageError, load_tree
 
-KILLS, MUTANTS, RACES, RESUMES = 1000, 10_000, 100, 100
+KILLS, MUTANTS, RACES, RESUMES, COMMANDS = 1000, 10_000, 100, 100, 100
 
 
 def killed(folder: Path, count: int, beside: bool) -> list[list[Any]]:
@@ -134,9 +136,9 @@ def _equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
-def refused(folder: Path) -> list[list[Any]]:
-    """Rows of the table for a disk that refuses."""
-    found = list(refuse_each(folder))
+def refused(folder: Path, errors: tuple[int, ...] = ERRORS) -> list[list[Any]]:
+    """Rows of the table for a disk that refuses: failing, full, read-only and forbidden at each call by default."""
+    found = list(refuse_each(folder, errors))
     wrong = [f"{call}: {what}" for call, what in found if what]
     calls = ", ".join(f"{sum(name == call for name, _ in found)} {call}" for call in dict.fromkeys(c for c, _ in found))
     rows = [["disk refuses a call", len(found), len(wrong), wrong[0] if wrong else calls]]
@@ -200,6 +202,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], list[list[Any]]], int]] = {
     "raced": (raced, RACES),
     "held": (lambda folder, _: held_up(folder, 7), 1),
     "resumed": (resumed, RESUMES),
+    "commands": (commanded, COMMANDS),
 }
 
 

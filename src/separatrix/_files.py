@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes | memoryview) -> None:
     """Write through a temporary file in the same folder, so that nothing half-written bears the final name.
 
     The file is on disk before it gets its name, and the folder after: a power cut leaves the old file or the new one.

@@ -26,7 +26,6 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("same.csv").write_text("x,y\n" + "1,5\n" * 20)
     Path("words.csv").write_text("x,y\n" + "1,a\n2,b\n" * 10)
     Path("gaps.csv").write_text("t,x\n" + "\n".join(f"{i},{'' if i == 5 else i}" for i in range(20)))
-    Path("uneven.csv").write_text("t,x\n" + "\n".join(f"{i + (i > 5)},{i}" for i in range(20)))
     Path("back.csv").write_text("t,x\n" + "\n".join(f"{20 - i},{i}" for i in range(20)))
     Path("ragged.csv").write_text("x,y\n1,2\n3\n")
     Path("few.txt").write_text("abc")
@@ -79,7 +78,6 @@ REFUSED = {
     "a target for a text": (["train", "language", "--data", "few.txt", "--target", "y"], 2, ["got an unknown option"]),
     "a text for a law": (["train", "law", "--data", "few.txt"], 2, ["suffix '.txt', expected a series"]),
     "a gap in a series": (["train", "law", "--data", "gaps.csv"], 2, ["a gap in row 6"]),
-    "uneven times": (["train", "law", "--data", "uneven.csv"], 2, ["times 1 to 2 apart", "Interpolate"]),
     "times that fall": (["train", "law", "--data", "back.csv"], 2, ["column 't', row 2"]),
     "another column of times": (["train", "law", "--data", "lynx-hare", "--times", "yaer"], 2, ["Did you mean 'year'?"]),
     "a degree of 9": (["train", "law", "--data", "lynx-hare", "--degree", "9"], 2, ["law: degree\n  got 9, expected 1 to"]),

@@ -17,7 +17,13 @@ class Painter:
     """A recipe that draws what it is told."""
 
     def sample(
-        self, model: Any, *, count: int = 4, class_: str | None = None, scale: float = 1.0, mode: Literal["a", "b"] = "a"
+        self,
+        model: Any,
+        *,
+        count: int = 4,
+        class_: str | None = None,
+        scale: float = 1.0,
+        mode: Literal["a", "b"] = "a",
     ) -> dict[str, Any]:
         return {"pictures": np.full((count, 2, 2), scale / 10), "notes": [f"{class_} {mode} {type(scale).__name__}"]}
 

@@ -1,6 +1,7 @@
 """From the cells of one column of text to numbers, codes or dates.
 
-What is no number is refused, not guessed: `1_000`, `0x10`, `1,5`, digits of other scripts, `inf`. So is what a number
+What is no number is refused, not guessed: `1_000`, `0x10`, `1,5`, digits of other scripts, `inf`; a whole column of the
+like of `1,5` also where words are inferred. So is what a number
 type cannot hold: a whole number beyond 64 bits, or beyond 2^53 beside fractions, and a number that would become zero.
 The words `nan`, `NA`, `null`, `none`, `?`, `-` and the like are missing values.
 """
@@ -22,6 +23,7 @@ Refuse: TypeAlias = Callable[[int, str, str, str], DataError]  # row, got, expec
 _NUMBER = re.compile(r"[ \t]*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[ \t]*", re.ASCII)
 _WHOLE = re.compile(r"[ \t]*[+-]?\d+[ \t]*", re.ASCII)
 _DIGIT = re.compile("[1-9]")
+_COMMA = re.compile(r"[+-]?\d{1,3}(,\d+|(,\d{3})+(\.\d+)?|(\.\d{3})+(,\d+)?|\d*,\d+)", re.ASCII)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?", re.ASCII)
 # A word such as "none" or "-" may be a category; these never are.
@@ -50,7 +52,20 @@ def infer(cells: Sequence[str], refuse: Refuse) -> Kind:
             do = "Repair that cell, or say what the column is: kinds={name: 'category'}."
             raise refuse(row, repr(cell.strip()), f"a {kind}, as in the rows before", do)
         kind = here
+    if kind == "category":
+        _require_no_commas(cells, refuse)
     return kind or "number"
+
+
+def _require_no_commas(cells: Sequence[str], refuse: Refuse) -> None:
+    """Refuse words that are all numbers with commas: as categories they would be lost without a word."""
+    said = [(row, cell.strip()) for row, cell in enumerate(cells) if not is_missing(cell, "number")]
+    if all(_COMMA.fullmatch(cell) for _, cell in said):
+        row, cell = said[0]
+        do = (
+            "Write decimal points and no signs between thousands, or say that they are words: kinds={name: 'category'}."
+        )
+        raise refuse(row, repr(cell[:80]), "a number without commas", do)
 
 
 def plain_numbers(columns: Mapping[str, Sequence[str]]) -> dict[str, Shaped[np.ndarray, " rows"]]:

@@ -13,6 +13,7 @@ frame's index: it is kept aside. Lines are counted as an editor counts them, fro
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -101,6 +102,19 @@ def read_csv(
         aside = reading.index() if index else None
         table = {name: values[name] for name in wanted}
         return Table(table, str(file), kept, aside, len(rows) - len(reading.rows))
+
+
+def column_names(path: str | PathLike[str], *, delimiter: str = ",") -> tuple[str, ...]:
+    """The names of the columns of a delimited text file, less that of an index. Its values are not looked at.
+
+    **Raises:** as `read_csv`.
+    """
+    _require_delimiter_sign(delimiter)
+    file = require_file("read_csv", path)
+    with sound(f"{file}", "Is it delimited text in UTF-8? Fetch or write it again."):
+        first = itertools.islice(_rows(file, _text(file, delimiter), delimiter), 1)
+        names, _, index = _named(file, first, delimiter)
+        return tuple(names[1:] if index else names)
 
 
 class _Reading:

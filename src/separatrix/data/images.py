@@ -87,12 +87,30 @@ def read_images(
     **Reference:** see the module.
     """
     _require_options(size, colour)
-    image = require_pillow()
+    require_pillow()
     files, labels, named = _files(Path(folder), classes)
+    values = read_image_files(files, size=size, colour=colour, max_pixels=max_pixels)
+    return Pictures(values, labels, named, tuple(files))
+
+
+def read_image_files(
+    files: Sequence[Path], *, size: Size | None = None, colour: Colour | None = None, max_pixels: int = MAX_PIXELS
+) -> Float[np.ndarray, "n height width ..."]:
+    """Read pictures of these files, in this order.
+
+    **Arguments:** as `read_images` has them.
+
+    **Returns:** float32 in [0, 1], shape (n, height, width), or (n, height, width, 3) in colour.
+
+    **Raises:** as `read_images`, naming the file.
+    """
+    _require_options(size, colour)
+    image = require_pillow()
     wanted = None if size is None else (size, size) if isinstance(size, int) else size
     first = _picture(image, files[0], colour, wanted, max_pixels)
-    _require_memory(str(folder), len(files) * first.nbytes)
-    with sound(str(folder), "Read less of it, or resize the pictures by size=."):
+    where = str(files[0].parent)
+    _require_memory(where, len(files) * first.nbytes)
+    with sound(where, "Read less of it, or resize the pictures by size=."):
         values = np.empty((len(files), *first.shape), np.float32)
     for i, file in enumerate(files):
         picture = first if i == 0 else _picture(image, file, colour, wanted, max_pixels)
@@ -101,7 +119,7 @@ def read_images(
             do = "Pass size=(height, width) to resize all." if alike else "Pass colour='rgb' or 'grey'."
             raise refusal(f"{file}", _told(picture), f"{_told(first)}, as in {files[0].name}", do)
         values[i] = picture
-    return Pictures(values, labels, named, tuple(files))
+    return values
 
 
 def is_pictures(folder: Path) -> bool:

@@ -78,6 +78,17 @@ def read_parquet(
         return to_table(found, str(file), columns, missing, kinds, like, words)
 
 
+def parquet_names(path: str | PathLike[str]) -> tuple[str, ...]:
+    """The names of the columns of a Parquet file. Its values are not looked at.
+
+    **Raises:** as `read_parquet`.
+    """
+    file = require_file("read_parquet", path)
+    pyarrow = require_pyarrow("read_parquet")
+    with sound(f"{file}: not a sound Parquet file", _DO), pyarrow.parquet.ParquetFile(file) as opened:
+        return tuple(opened.schema_arrow.names)
+
+
 def _require_one_schema(where: str, schema: Any, about: Any) -> None:
     """Compare the columns' names with those of the Arrow schema, which most writers put beside: no checksum covers them."""
     import pyarrow

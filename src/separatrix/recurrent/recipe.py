@@ -25,7 +25,12 @@ from separatrix.recurrent.sequence import LanguageModel, bits_per_symbol, genera
 from separatrix.systems.cells import from_cell
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.results import mean, number
-from separatrix.training.recipes.training import length_of, require_counts, require_same_data
+from separatrix.training.recipes.training import (
+    length_of,
+    require_counts,
+    require_same_data,
+    validated_by,
+)
 
 _CELLS = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell, "elman": Elman}
 _SUFFIXES = (".txt", ".text", ".md", ".gz")
@@ -64,7 +69,7 @@ class Language(Training):
         """Bits per character on rows of the training part."""
         train, validation, _ = self._rows()
         size = min(self.batch_size, len(train))
-        held = {"validation": jnp.asarray(validation), "patience": self.patience} if len(validation) else {}
+        held = validated_by(self, jnp.asarray(validation) if len(validation) else None)
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.learning_rate))
         options = {"batch_size": size} | length_of(self) | held
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))

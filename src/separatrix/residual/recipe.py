@@ -6,6 +6,16 @@ in scaled variables: each column over its root mean square, rates over theirs. W
 differences of the series, by sequentially thresholded least squares at a ladder of thresholds: the law is the shortest one
 whose residual is at most `tolerance` times that of all terms. Their coefficients are then fitted by multiple shooting,
 which has no error of differences.
+
+Times need not be even. Rates are then those of a cubic smoothing spline through each column, and the law is followed in the
+number of the row, tau, by a clock t(tau) through the times of the rows,
+
+    dx/dtau = t'(tau) f(x),     t a monotone cubic with t(i) = t_i,
+
+so that equal steps of tau end on every row.
+
+**Reference:** rates: Woltring, *A Fortran package for generalized, cross-validatory spline smoothing* (1986), by SciPy's
+`make_smoothing_spline`. Clock: Fritsch and Carlson, *Monotone piecewise cubic interpolation* (1980).
 """
 
 import dataclasses
@@ -17,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy.interpolate import PchipInterpolator, make_smoothing_spline
 
 from separatrix._errors import DataError, explain, unknown
 from separatrix.calculus.methods import RK4
@@ -25,6 +36,7 @@ from separatrix.data.dataset import digest
 from separatrix.evolution import evolve
 from separatrix.residual.discovery import Discovery, LibraryFlow, Monomials, discover
 from separatrix.residual.universal_equations import Segments, trajectory_loss
+from separatrix.systems import Flow
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.results import rms
 from separatrix.training.recipes.training import length_of, require_counts, require_same_data
@@ -81,7 +93,7 @@ class LawRecipe(Training):
     rate: float = 1.0
     """Settled: the root mean square of the scaled rates."""
     spacing: float = 0.0
-    """Settled: the time from row to row."""
+    """Settled: the time from row to row; the median, where it varies."""
     terms: tuple[tuple[int, ...], ...] = ()
     """Settled: for each column, the numbers of the terms that its equation has."""
     last: tuple[float, ...] = ()
@@ -109,7 +121,7 @@ class LawRecipe(Training):
             do = "Leave it out: name the others by --values"
             raise DataError(explain(f"{self.data}: column {flat!r}", "zero in every row", "values that change", do))
         points = np.concatenate([states / scales for _, states in train])
-        rates = np.concatenate([np.gradient(s / scales, t, axis=0, edge_order=2) for t, s in train])
+        rates = np.concatenate([_rates(t, s / scales) for t, s in train])
         rate = float(np.sqrt(np.mean(rates**2)))
         if not rate > 0:
             raise DataError(explain(str(self.data), "a series that does not change", "one that does", "Name another."))
@@ -117,17 +129,18 @@ class LawRecipe(Training):
         terms = tuple(tuple(int(i) for i in np.flatnonzero(column)) for column in chosen.T)
         times, states = orbits[-1]
         return dataclasses.replace(
-            self, values=columns, scales=tuple(map(float, scales)), rate=rate, spacing=float(times[1] - times[0]),
+            self, values=columns, scales=tuple(map(float, scales)), rate=rate, spacing=float(np.median(np.diff(times))),
             terms=terms, last=(float(times[-1]), *map(float, states[-1])), digest=code,
         )  # fmt: skip
 
     def task(self) -> Task:
         """The squared distance of pieces of the series, each followed from where it was observed."""
-        train = self._segments()
+        orbits = [self._part(times, states)[0] for times, states in self._orbits()[0]]
+        train, clock = _pieces(orbits, self.length, self.scales)
         size = self.batch_size if self.batch_size < len(train.times) else None
-        loss = trajectory_loss(self._scaled_flow, substeps=self.substeps)
+        loss = trajectory_loss(lambda model: _by_clock(self._scaled_flow(model), clock), substeps=self.substeps)
         options = {"batch_size": size} | length_of(self)
-        return Task(loss, self._first(train), train, optax.adam(self.learning_rate), options)
+        return Task(loss, self._first(orbits), train, optax.adam(self.learning_rate), options)
 
     def model(self, key: Any) -> Law:
         """A law with the terms of the recipe and coefficients of zero."""
@@ -195,22 +208,16 @@ class LawRecipe(Training):
         good = [mask for mask, law in zip(masks, laws, strict=True) if law.residual <= enough]
         return min(good, key=lambda mask: int(mask.sum()))
 
-    def _first(self, train: Segments) -> Law:
-        """The terms with their coefficients by least squares on differences."""
-        law = self.model(None)
-        spread = np.gradient(np.asarray(train.states, float), self.spacing, axis=1, edge_order=2)
-        points = jnp.asarray(np.asarray(train.states).reshape(-1, len(self.values)))
-        rates = jnp.asarray(spread.reshape(points.shape) / self.rate)
+    def _first(self, orbits: list[tuple[Any, Any]]) -> Law:
+        """The terms with their coefficients by least squares on rates."""
+        law, scales = self.model(None), np.asarray(self.scales)
+        points = jnp.asarray(np.concatenate([states / scales for _, states in orbits]))
+        rates = jnp.asarray(np.concatenate([_rates(times, states / scales) for times, states in orbits]) / self.rate)
         table = jax.vmap(self._library)(points)
         columns = [
             jnp.linalg.lstsq(jnp.where(law.terms[:, j], table, 0.0), rates[:, j])[0] for j in range(len(self.values))
         ]
         return Law(jnp.where(law.terms, jnp.stack(columns, axis=1), 0.0), law.terms)
-
-    def _segments(self) -> Segments:
-        """Pieces of the part of the scaled series that trains."""
-        orbits, _, _ = self._orbits()
-        return _pieces([self._part(times, states)[0] for times, states in orbits], self.length, self.scales)
 
     def _part(self, times: Any, states: Any) -> tuple[Any, Any]:
         """Rows that train, and rows that test, beginning with the last that trained."""
@@ -229,9 +236,10 @@ class LawRecipe(Training):
         )
 
     def _path(self, model: Any, times: Any, start: Any) -> Any:
-        """The law from a row on, at evenly spaced times; NaN past where it breaks."""
-        flow, scales, substeps = self._scaled_flow(model), np.asarray(self.scales), 2 * self.substeps
-        steps, spacing = substeps * (len(times) - 1), float(times[1] - times[0])
+        """The law from a row on, at increasing times; NaN past where it breaks."""
+        even, scales, substeps = _is_even(times), np.asarray(self.scales), 2 * self.substeps
+        flow = _by_clock(self._scaled_flow(model), None if even else _clock_of([times]))
+        steps, spacing = substeps * (len(times) - 1), float(times[1] - times[0]) if even else 1.0
         begin = jnp.asarray(np.asarray(start, float) / scales)
         path = evolve(flow, begin, steps=steps, step_size=spacing / substeps, method=RK4(), save=substeps)
         return np.asarray(path.states, float) * scales
@@ -259,7 +267,7 @@ class LawRecipe(Training):
             if name not in table.columns:
                 raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))
         found = series(table, times, experiment=self.experiment, values=self.values or None)
-        orbits = [_require_even(str(self.data), one, self.length) for one in found]
+        orbits = [_require_whole(str(self.data), one, self.length) for one in found]
         code = digest(
             {f"{kind}{i}": part for i, one in enumerate(orbits) for kind, part in zip("tx", one, strict=True)}
         )
@@ -283,8 +291,8 @@ def _times_of(table: Table) -> str:
     return next((name for name in table.names if name.lower() in _TIMES), table.names[0])
 
 
-def _require_even(where: str, one: Any, length: int) -> tuple[Any, Any]:
-    """Times and values of an experiment, whole and evenly spaced."""
+def _require_whole(where: str, one: Any, length: int) -> tuple[Any, Any]:
+    """Times and values of an experiment without gaps."""
     gaps = np.argwhere(~one.present)
     if len(gaps):
         do = "Fill it in, leave the column out, or cut the series there."
@@ -293,19 +301,63 @@ def _require_even(where: str, one: Any, length: int) -> tuple[Any, Any]:
     if len(one) < length + 2:
         do = "Take a longer series, or a smaller --length."
         raise DataError(explain(f"{where}: {one.name}", f"{len(one)} rows", f"at least {length + 2}", do))
-    steps = np.diff(one.times)
-    if not np.allclose(steps, steps[0], rtol=1e-3):
-        do = "Interpolate the series on an even grid first."
-        got = f"times {steps.min():g} to {steps.max():g} apart"
-        raise DataError(explain(f"{where}: {one.name}", got, "evenly spaced times", do))
     return one.times, one.values
 
 
-def _pieces(orbits: list[tuple[Any, Any]], length: int, scales: tuple[float, ...]) -> Segments:
-    """All overlapping pieces of the orbits, scaled."""
-    times, states = [], []
+def _is_even(times: Any) -> bool:
+    steps = np.diff(times)
+    return bool(np.allclose(steps, steps[0], rtol=1e-3))
+
+
+def _rates(times: Any, states: Any) -> Any:
+    """dx/dt at each row: by central differences of even times, else by smoothing splines."""
+    if _is_even(times):
+        return np.gradient(states, times, axis=0, edge_order=2)
+    return np.stack([make_smoothing_spline(times, column).derivative()(times) for column in states.T], axis=1)
+
+
+class Clock(eqx.Module):
+    """t(tau) by its values t_i and slopes t'_i at tau = 0, 1, ...: a monotone cubic between two rows."""
+
+    instants: Any
+    slopes: Any
+
+    def rate(self, tau: Any) -> Any:
+        """dt/dtau."""
+        i = jnp.clip(jnp.floor(tau).astype(int), 0, self.instants.shape[0] - 2)
+        u, gap = tau - i, self.instants[i + 1] - self.instants[i]
+        first, last = self.slopes[i], self.slopes[i + 1]
+        return 6 * u * (1 - u) * gap + (1 - u) * (1 - 3 * u) * first + u * (3 * u - 2) * last
+
+
+class Clocked(Flow):
+    """dx/dtau = t'(tau) f(x)."""
+
+    flow: LibraryFlow
+    clock: Clock
+
+    def velocity(self, t: Any, x: Any) -> Any:
+        """The velocity in tau."""
+        return self.clock.rate(t) * self.flow.velocity(t, x)
+
+
+def _by_clock(flow: LibraryFlow, clock: Clock | None) -> Flow:
+    return flow if clock is None else Clocked(flow, clock)
+
+
+def _clock_of(times: list[Any]) -> Clock:
+    """The clock through the times of one orbit after another."""
+    slopes = [PchipInterpolator(np.arange(len(t)), t).derivative()(np.arange(len(t))) for t in times]
+    return Clock(jnp.asarray(np.concatenate(times)), jnp.asarray(np.concatenate(slopes)))
+
+
+def _pieces(orbits: list[tuple[Any, Any]], length: int, scales: tuple[float, ...]) -> tuple[Segments, Clock | None]:
+    """All overlapping pieces of the orbits, scaled; by the numbers of the rows and a clock where times are uneven."""
+    clock = None if all(_is_even(t) for t, _ in orbits) else _clock_of([t for t, _ in orbits])
+    times, states, first = [], [], 0
     for t, s in orbits:
         places = np.arange(len(t) - length)[:, None] + np.arange(length + 1)
-        times.append((t - t[0])[places])
+        times.append((t - t[0])[places] if clock is None else (first + np.arange(len(t), dtype=float))[places])
         states.append((s / np.asarray(scales))[places])
-    return Segments(jnp.asarray(np.concatenate(times)), jnp.asarray(np.concatenate(states)))
+        first += len(t)
+    return Segments(jnp.asarray(np.concatenate(times)), jnp.asarray(np.concatenate(states))), clock

@@ -14,7 +14,7 @@ sys.path.insert(0, sys.argv[1])
 import reliability
 folder = pathlib.Path(sys.argv[2])
 rows = [row for beside in (False, True) for row in reliability.killed(folder, 5, beside)]
-rows += [*reliability.mutated(folder, 100), *reliability.refused(folder)]
+rows += [*reliability.mutated(folder, 100), *reliability.refused(folder, reliability.ERRORS[:1])]
 print(json.dumps(rows + reliability.raced(folder, 4)))
 """
 

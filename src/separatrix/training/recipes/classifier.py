@@ -21,7 +21,7 @@ from separatrix.training.recipes.examples import Parts, Supervising, inputs_of, 
 from separatrix.training.recipes.nets import ConvNet, perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
 from separatrix.training.recipes.results import accuracy, confusion, mean
-from separatrix.training.recipes.training import length_of, require_counts
+from separatrix.training.recipes.training import length_of, require_counts, validated_by
 from separatrix.training.supervision import supervised
 
 _MOST_CLASSES = 1_000
@@ -50,10 +50,11 @@ class Classifier(Supervising):
         size = min(self.batch_size, len(inputs))
         objective = supervised(initial, (inputs, targets), "cross_entropy", batch_size=size)
         options: dict[str, Any] = {"batch_size": size} | length_of(self)
-        if parts.validation is not None:
-            held = tuple(map(jnp.asarray, parts.validation))
+        held = None if parts.validation is None else tuple(map(jnp.asarray, parts.validation))
+        options |= validated_by(self, held)
+        if held is not None:
             trained = lambda model: objective.accuracy(eqx.filter(model, eqx.is_inexact_array), *held)  # noqa: E731
-            options |= {"validation": held, "patience": self.patience, "metrics": {"accuracy": trained}}
+            options["metrics"] = {"accuracy": trained}
         return Task(objective, initial, parts.train, optax.adam(self.learning_rate), options, parts.notes)
 
     def model(self, key: Any) -> Any:
@@ -70,26 +71,35 @@ class Classifier(Supervising):
             return {"test": {}, "pictures": []}
         inputs, targets = parts.test
         log_p = _log_probabilities(model, inputs)
-        predicted = log_p.argmax(axis=1)
-        losses = -log_p[np.arange(len(targets)), targets]
-        test = {"accuracy": accuracy(predicted == targets), "cross_entropy": mean(losses, "in nats")}
-        return {"test": test, "pictures": [confusion(targets, predicted, self.classes)]}
+        return {"test": _scores(log_p, targets), "pictures": [confusion(targets, log_p.argmax(axis=1), self.classes)]}
 
     def predict(self, model: Any, path: Path) -> dict[str, Any]:
-        """The likeliest class of each row or picture of a file, and how likely it is.
+        """The likeliest class of each row or picture of a file, and how likely it is; of a file with classes the scores.
 
-        **Returns:** `columns`, lists by name, and `notes`, what must be reported of the file.
+        **Returns:** `columns`, lists by name; `notes`, what must be reported of the file; `numbers`, if it has classes.
         """
-        inputs, names, notes = inputs_of(self, path)
-        log_p = _log_probabilities(model, inputs)
+        found = inputs_of(self, path, "category")
+        log_p = _log_probabilities(model, found.inputs)
         best = log_p.argmax(axis=1)
         chances = np.exp(log_p[np.arange(len(best)), best])
         columns = {
-            "picture" if is_pictures(self) else "row": names,
+            "row" if len(self.shape) == 1 else "picture": found.names,
             self.target or "class": [self.classes[code] for code in best],
             "probability": [float(chance) for chance in chances],
         }
-        return {"columns": columns, "notes": notes}
+        numbers, notes = self._scored(log_p, found.targets)
+        return {"columns": columns, "notes": [*found.notes, *notes]} | ({"numbers": numbers} if numbers else {})
+
+    def _scored(self, log_p: Any, words: list[str | None] | None) -> tuple[dict[str, Any], list[str]]:
+        """Scores on the rows whose class training knew, and what must be reported of the others."""
+        place = {name: code for code, name in enumerate(self.classes)}
+        said = [None if word is None else place.get(_canonical(word, place), -1) for word in words or ()]
+        rows = [row for row, code in enumerate(said) if code is not None and code >= 0]
+        if not rows:
+            return {}, []
+        strange = sorted({str(word) for word, code in zip(words or (), said, strict=True) if code == -1})
+        notes = [f"not scored: rows of {', '.join(strange[:5])}, no class of the training"] if strange else []
+        return _scores(log_p[rows], np.array([said[row] for row in rows])), notes
 
     def program(self, model: Any) -> tuple[Any, tuple[int, ...], str]:
         """log p of the classes for a batch of inputs, and what one input is."""
@@ -124,6 +134,20 @@ def _classes_of(recipe: Classifier, parts: Parts) -> tuple[str, ...]:
         do = "Train a regressor on it, or name another target."
         raise DataError(explain(where, f"{len(found)} different values", "the classes of a classifier", do))
     return found
+
+
+def _canonical(word: str, known: dict[str, int]) -> str:
+    """A class as training knew it: 1.0 is 1 where classes are numbers."""
+    try:
+        return word if word in known else _word(np.float64(word))
+    except ValueError:
+        return word
+
+
+def _scores(log_p: Any, targets: Any) -> dict[str, Any]:
+    """Accuracy and cross entropy."""
+    losses = -log_p[np.arange(len(targets)), targets]
+    return {"accuracy": accuracy(log_p.argmax(axis=1) == targets), "cross_entropy": mean(losses, "in nats")}
 
 
 def _word(value: Any) -> str:

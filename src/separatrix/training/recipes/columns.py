@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from separatrix._errors import DataError, explain, unknown
-from separatrix.data import Table, read_csv, read_npz, read_parquet
+from separatrix.data import Table, column_names, parquet_names, read_csv, read_npz, read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 _MOST_WORDS = 1_000
@@ -67,6 +67,19 @@ def read_table(path: Path, delimiter: str | None = None, columns: tuple[Column, 
     if suffix == ".parquet":
         return read_parquet(path, **options)
     return read_csv(path, delimiter=delimiter or ("\t" if suffix == ".tsv" else ","), **options)
+
+
+def names_of(path: Path, delimiter: str | None = None) -> tuple[str, ...]:
+    """The names of the columns of a table.
+
+    **Raises:** as `read_table`.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return parquet_names(path)
+    if suffix in (".csv", ".tsv"):
+        return column_names(path, delimiter=delimiter or ("\t" if suffix == ".tsv" else ","))
+    return read_table(path, delimiter).names
 
 
 def settle(table: Table, train: Table, names: tuple[str, ...]) -> tuple[Column, ...]:

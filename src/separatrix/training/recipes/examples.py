@@ -10,14 +10,20 @@ from typing import Any, Literal
 import numpy as np
 
 from separatrix._errors import DataError, explain, unknown
-from separatrix.data import DataSet, Split, Table, load, names, read_images, split, split_files
+from separatrix.data import Table, names, split
 from separatrix.data.dataset import digest
-from separatrix.data.images import SUFFIXES as PICTURES, is_pictures as holds_pictures
-from separatrix.training.recipes.columns import SUFFIXES, Column, matrix_of, read_table, settle
+from separatrix.training.recipes.columns import SUFFIXES, Column, matrix_of, names_of, read_table, settle
+from separatrix.training.recipes.pictures import (
+    PARTS,
+    column_of_pictures,
+    files_of,
+    levels,
+    pictures_at,
+    read_listed,
+    scales_of,
+    split_of_folder,
+)
 from separatrix.training.recipes.training import Training, require_same_data
-
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-          "dev": "validation", "test": "test"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +31,11 @@ class Supervising(Training):
     """The fields of recipes that predict a target from inputs."""
 
     target: str | None = None
-    """Of a table: the column to predict. Of pictures the class is their folder."""
+    """Of a table: the column to predict. Of pictures in folders the target is their folder."""
+    pictures: str | None = None
+    """Of a table: the column that names pictures, which are then the inputs; found by their suffixes if it is left out."""
+    split: str | None = None
+    """Of a table: the column that says of each row train, validation or test; by default `seed` and `fractions` do."""
     drop: tuple[str, ...] = ()
     """Columns that are no inputs, such as the number of a row."""
     delimiter: str | None = None
@@ -77,39 +87,108 @@ def parts_of(recipe: Supervising) -> Parts:
     return found
 
 
-def inputs_of(recipe: Supervising, path: Path) -> tuple[Any, list[str], list[str]]:
-    """Inputs of another file, in the way of a settled recipe; what each is called, and what must be reported."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Others:
+    """Inputs of another file, what each is called, what must be reported, and their targets where the file has them.
+
+    - `targets`: words or numbers, None where one is missing.
+    """
+
+    inputs: Any
+    names: list[str]
+    notes: list[str]
+    targets: list[Any] | None
+
+
+def inputs_of(recipe: Supervising, path: Path, kind: Literal["category", "number"]) -> Others:
+    """Inputs of another file, in the way of a settled recipe; `kind`: of its targets."""
+    if len(recipe.shape) > 1 and not (path.is_file() and path.suffix.lower() in SUFFIXES):
+        values, called, folders = pictures_at(recipe, path)
+        return Others(levels(values, vars(recipe)), called, [], folders)
+    if recipe.pictures is None and not recipe.columns:
+        do = "Name a folder of pictures."
+        raise ValueError(explain(f"--data {path}", "a table", "pictures, as in training", do))
+    columns = recipe.columns or (Column(str(recipe.pictures), "category"),)
+    there = recipe.target in names_of(path, recipe.delimiter)
+    wanted = (*columns, Column(str(recipe.target), kind)) if there else columns
+    table = read_table(path, recipe.delimiter, wanted)
+    targets: list[Any] | None = None
+    if there and kind == "category":
+        targets = table.words(str(recipe.target))
+    elif there:
+        present = table.present(str(recipe.target))
+        known = table.matrix(str(recipe.target))[:, 0].tolist()
+        targets = [value if is_there else None for value, is_there in zip(known, present, strict=True)]
     if recipe.columns:
-        table = read_table(path, recipe.delimiter, recipe.columns)
         values, notes = matrix_of(recipe.columns, table)
-        return values, [str(number) for number in range(1, len(values) + 1)], notes
-    colour: Any = "rgb" if len(recipe.shape) == 3 else "grey"
-    height, width = recipe.shape[:2]
-    found = read_images(path, size=(height, width), colour=colour)
-    return _levels(found.values, recipe.center, recipe.spread), [str(file) for file in found.files], []
+        return Others(values, [str(number) for number in range(1, len(values) + 1)], notes, targets)
+    files = files_of(table, str(recipe.pictures))
+    values = np.concatenate([pictures_at(recipe, file)[0] for file in files])
+    return Others(levels(values, vars(recipe)), [str(file) for file in files], [], targets)
 
 
 def _of_table(recipe: Supervising) -> Parts:
-    path = recipe.data
+    table = read_table(recipe.data, recipe.delimiter)
+    whole, notes = _with_target(table, recipe.target, recipe.drop)
+    column = column_of_pictures(whole, recipe.pictures)
     for option in ("size", "colour"):
-        if getattr(recipe, option) is not None:
+        if getattr(recipe, option) is not None and column is None:
             do = "Leave it out, or name a folder of pictures."
             raise ValueError(explain(option, getattr(recipe, option), "no such option for a table", do))
-    table = read_table(path, recipe.delimiter)
-    whole, notes = _with_target(table, recipe.target, recipe.drop)
-    target: Any = recipe.target
-    parts = split(whole, recipe.fractions, key=recipe.seed)
-    names = tuple(name for name in whole.names if name != target and name not in recipe.drop)
-    columns = recipe.columns or settle(whole, parts.train, names)
-    classes = whole.vocabularies.get(target, ())
+    parts = _split_table(recipe, whole)
+    classes = whole.vocabularies.get(str(recipe.target), ())
+    aside = {recipe.target, *recipe.drop, recipe.split}
+    others = tuple(name for name in whole.names if name not in aside)
+    if column is not None:
+        return _of_listed(recipe, whole, parts, column, classes, notes, [name for name in others if name != column])
+    if not others:
+        raise DataError(explain(table.source, "no column but the target", "inputs", "Drop fewer columns."))
+    columns = recipe.columns or settle(whole, whole.rows(parts[0]), others)
     inputs, said = matrix_of(columns, whole)
-    raw = {"inputs": inputs, "targets": whole[target]}
-    made = [
-        None if p is None else (matrix_of(columns, p)[0], p[target])
-        for p in (parts.train, parts.validation, parts.test)
-    ]
-    settled = {"columns": columns, "shape": inputs.shape[1:], "digest": digest(raw)}
+    targets = whole[str(recipe.target)]
+    settled = {"columns": columns, "shape": inputs.shape[1:], "digest": digest({"inputs": inputs, "targets": targets})}
+    made = [None if rows is None else (inputs[rows], targets[rows]) for rows in parts]
     return Parts(made[0], made[1], made[2], classes, settled, (*notes, *said))  # type: ignore[arg-type]
+
+
+def _of_listed(
+    recipe: Supervising,
+    whole: Table,
+    parts: Any,
+    column: str,
+    classes: tuple[str, ...],
+    notes: list[str],
+    idle: list[str],
+) -> Parts:
+    """Pictures that a table names."""
+    pictures, targets = read_listed(recipe, whole, column), whole[str(recipe.target)]
+    settled: dict[str, Any] = {"pictures": column, "digest": digest({"inputs": pictures, "targets": targets})}
+    settled |= scales_of(pictures[parts[0]])
+    made = [None if rows is None else (levels(pictures[rows], settled), targets[rows]) for rows in parts]
+    if idle:
+        notes = [*notes, f"the inputs are the pictures of column {column!r}: not used are {', '.join(idle[:8])}"]
+    return Parts(made[0], made[1], made[2], classes, settled, tuple(notes))  # type: ignore[arg-type]
+
+
+def _split_table(recipe: Supervising, whole: Table) -> tuple[Any, Any, Any]:
+    """The rows of each part: by the seed, or as a column says."""
+    if recipe.split is None:
+        rows = split(Table({"row": np.arange(len(whole))}, whole.source), recipe.fractions, key=recipe.seed)
+        return tuple(None if p is None else p["row"] for p in (rows.train, rows.validation, rows.test))  # type: ignore
+    where = f"{whole.source}: column {recipe.split!r}"
+    if recipe.split not in whole.columns:
+        raise DataError(unknown(f"{whole.source}: column", recipe.split, whole.columns, "Name a column of the file."))
+    if whole.kind(recipe.split) != "category":
+        raise DataError(explain(where, "no words", "train, validation or test in each row", "Name another column."))
+    said = [None if word is None else PARTS.get(word.strip().lower(), word) for word in whole.words(recipe.split)]
+    strange = next((row for row, word in enumerate(said) if word not in ("train", "validation", "test")), None)
+    if strange is not None:
+        got, do = "nothing" if said[strange] is None else repr(said[strange]), "Repair that row."
+        raise DataError(explain(f"{where}, row {strange + 1}", got, "train, validation or test", do))
+    found = {part: np.array([i for i, word in enumerate(said) if word == part], int) for part in set(said)}
+    if "train" not in found:
+        raise DataError(explain(where, "no row that says train", "some", "Say which rows to learn from."))
+    return found["train"], found.get("validation"), found.get("test")
 
 
 def _with_target(table: Table, target: str | None, drop: tuple[str, ...]) -> tuple[Table, list[str]]:
@@ -121,8 +200,6 @@ def _with_target(table: Table, target: str | None, drop: tuple[str, ...]) -> tup
     for name in (target, *drop):
         if name not in table.columns:
             raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))
-    if not set(table.names) - {target, *drop}:
-        raise DataError(explain(table.source, "no column but the target", "inputs", "Drop fewer columns."))
     there = table.present(target)
     if there.all():
         return table, []
@@ -132,52 +209,24 @@ def _with_target(table: Table, target: str | None, drop: tuple[str, ...]) -> tup
 
 
 def _of_pictures(recipe: Supervising) -> Parts:
-    for option, none in (("target", None), ("drop", ()), ("delimiter", None)):
+    for option, none in (("target", None), ("drop", ()), ("delimiter", None), ("pictures", None), ("split", None)):
         if getattr(recipe, option) != none:
             do = "Leave it out: the class of a picture is its folder."
             raise ValueError(explain(option, getattr(recipe, option), "no such option for pictures", do))
-    parts = _split_pictures(recipe)
+    parts = split_of_folder(recipe)
     train = parts.train
     if train.targets is None or train.inputs.ndim < 3:
         got = "no classes" if train.targets is None else f"inputs of shape {train.inputs.shape[1:]}"
-        do = "Put the pictures of each class into a folder of its own."
+        do = "Put the pictures of each class into a folder of its own, or list them in a table."
         raise DataError(explain(str(recipe.data), got, "pictures in folders, one a class", do))
-    codes = {"inputs": train.inputs, "targets": train.targets}
-    settled: dict[str, Any] = {"shape": train.inputs.shape[1:], "digest": digest(codes)}
-    spread = float(train.inputs.std())
-    settled |= {"center": float(train.inputs.mean()), "spread": spread if spread > 0 else 1.0}
-    made = [
-        None if p is None else (_levels(p.inputs, settled["center"], settled["spread"]), p.targets)
-        for p in (train, parts.validation, parts.test)
-    ]
+    settled = scales_of(train.inputs)
+    there = [(name, p) for name, p in vars(parts).items() if p is not None]
+    settled["digest"] = digest(
+        {f"{name} {kind}": getattr(part, kind) for name, part in there for kind in ("inputs", "targets")}
+    )
+    made = {name: (levels(part.inputs, settled), part.targets) for name, part in there}
     classes = train.classes or tuple(str(code) for code in range(int(train.targets.max()) + 1))
-    return Parts(made[0], made[1], made[2], classes, settled, ())  # type: ignore[arg-type]
-
-
-def _split_pictures(recipe: Supervising) -> Split[DataSet]:
-    colour: Any = recipe.colour
-    if str(recipe.data) in names():
-        found = load(str(recipe.data))
-        first, second, third = recipe.fractions
-        own = found.test_inputs is not None  # it comes with a part for testing
-        return split(found, (first + third, second, 0) if own else recipe.fractions, key=recipe.seed)
-    options: dict[str, Any] = {"size": recipe.size, "colour": colour}
-    inside = {entry.name.lower(): entry for entry in recipe.data.iterdir() if entry.is_dir()}
-    if inside and set(inside) <= set(_PARTS) and "train" in {_PARTS[name] for name in inside}:
-        return split_files(**{_PARTS[name]: entry for name, entry in inside.items()}, **options)
-    _require_pictures(recipe.data)
-    return split(load(recipe.data, **options), recipe.fractions, key=recipe.seed)
-
-
-def _require_pictures(folder: Path) -> None:
-    """Refuse a folder that holds neither pictures nor the files of the MNIST family."""
-    if not holds_pictures(folder) and not any("idx" in entry.name for entry in folder.iterdir()):
-        do = "Put the pictures of each class into a folder of its own, as pictures/cat/1.png"
-        raise DataError(explain(str(folder), "a folder without pictures", f"files ending in {', '.join(PICTURES)}", do))
-
-
-def _levels(pictures: Any, center: float, spread: float) -> Any:
-    return ((pictures - np.float32(center)) / np.float32(spread)).astype(np.float32)
+    return Parts(made["train"], made.get("validation"), made.get("test"), classes, settled, ())
 
 
 def require_file(path: Path) -> None:

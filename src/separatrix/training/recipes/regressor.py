@@ -17,18 +17,19 @@ import numpy as np
 import optax
 
 from separatrix._errors import DataError, explain
+from separatrix.data import names
 from separatrix.training.recipes.examples import Parts, Supervising, inputs_of, is_pictures, parts_of, require_file
-from separatrix.training.recipes.nets import perceptron
+from separatrix.training.recipes.nets import ConvNet, perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
 from separatrix.training.recipes.results import mean, number, rms, scatter
-from separatrix.training.recipes.training import length_of, require_counts
+from separatrix.training.recipes.training import length_of, require_counts, validated_by
 from separatrix.training.supervision import supervised
 
 
 @register_recipe("regressor")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regressor(Supervising):
-    """Predict a number from the columns of a table."""
+    """Predict a number from the columns of a table, or from pictures that a table or their folders give a number."""
 
     mean: float = 0.0
     """Settled from the data: of the target on the training rows."""
@@ -39,9 +40,6 @@ class Regressor(Supervising):
         """The recipe with columns and scales in its fields."""
         require_counts(self)
         require_file(self.data)
-        if is_pictures(self):
-            got, expected = "pictures", "a table with a column of numbers to predict"
-            raise ValueError(explain(f"regressor: {self.data}", got, expected, "Train a classifier on pictures."))
         parts = self._parts()
         targets = parts.train[1]
         spread = float(targets.std())
@@ -59,13 +57,14 @@ class Regressor(Supervising):
         train = (inputs, self._scaled(parts.train[1]))
         objective = supervised(initial, train, "squared_error", batch_size=size)
         options: dict[str, Any] = {"batch_size": size} | length_of(self)
-        if parts.validation is not None:
-            held = (parts.validation[0], self._scaled(parts.validation[1]))
-            options |= {"validation": held, "patience": self.patience}
+        held = None if parts.validation is None else (parts.validation[0], self._scaled(parts.validation[1]))
+        options |= validated_by(self, held)
         return Task(objective, initial, train, optax.adam(self.learning_rate), options, parts.notes)
 
     def model(self, key: Any) -> Any:
         """A new network."""
+        if len(self.shape) > 1:
+            return ConvNet(1 if len(self.shape) == 2 else self.shape[2], 1, self.width, self.depth, key=key)
         return perceptron(math.prod(self.shape), 1, self.width, self.depth, key=key)
 
     def results(self, model: Any) -> dict[str, Any]:
@@ -75,22 +74,34 @@ class Regressor(Supervising):
             return {"test": {}, "pictures": []}
         inputs, targets = parts.test
         predicted = self._values(model, inputs)
-        squares = (predicted - targets) ** 2
-        of, around = f"in units of {self.target}", float(np.mean((targets - self.mean) ** 2))
-        test = {"rms_error": rms(squares, of), "mean_absolute_error": mean(np.abs(predicted - targets), of)}
-        if around > 0:
-            about = "of the variance around the training mean is explained"
-            test["r_squared"] = number(1 - float(np.mean(squares)) / around, None, len(targets), about)
-        return {"test": test, "pictures": [scatter(targets, predicted, str(self.target))]}
+        return {"test": self._scores(predicted, targets), "pictures": [scatter(targets, predicted, self._named)]}
 
     def predict(self, model: Any, path: Path) -> dict[str, Any]:
-        """The number for each row of a file.
+        """The number for each row or picture of a file; of a file that has the numbers the errors too.
 
-        **Returns:** `columns`, lists by name, and `notes`, what must be reported of the file.
+        **Returns:** `columns`, lists by name; `notes`, what must be reported of the file; `numbers`, if it has targets.
         """
-        inputs, names, notes = inputs_of(self, path)
-        values = [float(value) for value in self._values(model, inputs)]
-        return {"columns": {"row": names, str(self.target): values}, "notes": notes}
+        found = inputs_of(self, path, "number")
+        values = self._values(model, found.inputs)
+        columns = {"row" if len(self.shape) == 1 else "picture": found.names, self._named: values.tolist()}
+        true = _numbers(found.targets)
+        rows = np.flatnonzero(~np.isnan(true))
+        numbers = {"numbers": self._scores(values[rows], true[rows])} if len(rows) else {}
+        return {"columns": columns, "notes": found.notes} | numbers
+
+    @property
+    def _named(self) -> str:
+        return self.target or "number"
+
+    def _scores(self, predicted: Any, targets: Any) -> dict[str, Any]:
+        """Root mean square and mean size of the error, and the share of the variance that is explained."""
+        squares = (predicted - targets) ** 2
+        of, around = f"in units of {self._named}", float(np.mean((targets - self.mean) ** 2))
+        found = {"rms_error": rms(squares, of), "mean_absolute_error": mean(np.abs(predicted - targets), of)}
+        if around > 0:
+            about = "of the variance around the training mean is explained"
+            found["r_squared"] = number(1 - float(np.mean(squares)) / around, None, len(targets), about)
+        return found
 
     def program(self, model: Any) -> tuple[Any, tuple[int, ...], str]:
         """The numbers for a batch of inputs, and what one input is."""
@@ -98,6 +109,8 @@ class Regressor(Supervising):
 
     def _parts(self) -> Parts:
         parts = parts_of(self)
+        if is_pictures(self):
+            return self._of_folders(parts)
         if parts.classes:
             where, do = f"{self.data}: column {self.target!r}", "Train a classifier on it, or name another target."
             raise DataError(explain(where, f"words such as {parts.classes[0]!r}", "numbers", do))
@@ -110,6 +123,18 @@ class Regressor(Supervising):
         }
         return dataclasses.replace(parts, **made)
 
+    def _of_folders(self, parts: Parts) -> Parts:
+        """Pictures whose folders are called by numbers."""
+        values = _numbers(list(parts.classes))
+        if str(self.data) in names() or not np.isfinite(values).all():
+            got, expected = "pictures", "a table with a column of numbers to predict, or folders called by numbers"
+            raise ValueError(explain(f"regressor: {self.data}", got, expected, "Train a classifier on pictures."))
+        made = {
+            name: None if part is None else (part[0], values[part[1]])
+            for name, part in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
+        }
+        return dataclasses.replace(parts, classes=(), **made)
+
     def _scaled(self, targets: Any) -> Any:
         return ((targets - self.mean) / self.scale).astype(np.float32)[:, None]
 
@@ -117,3 +142,15 @@ class Regressor(Supervising):
         apply = eqx.filter_jit(lambda net, x: jax.vmap(net)(x)[:, 0])
         found = [np.asarray(apply(model, jnp.asarray(inputs[at : at + 4096]))) for at in range(0, len(inputs), 4096)]
         return self.mean + self.scale * np.concatenate(found).astype(np.float64)
+
+
+def _numbers(words: list[Any] | None) -> Any:
+    """Numbers of words; NaN for one that is none."""
+
+    def of(word: Any) -> float:
+        try:
+            return float("nan" if word is None else word)
+        except ValueError:
+            return float("nan")
+
+    return np.array([of(word) for word in words or ()], np.float64)

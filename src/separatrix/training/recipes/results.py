@@ -111,4 +111,4 @@ def _plain(values: Any) -> list[float | None]:
 
 
 def _cell(value: Any) -> Any:
-    return _finite(value) if isinstance(value, float | np.floating) else value if isinstance(value, int) else str(value)
+    return _finite(float(value)) if isinstance(value, float) else value if isinstance(value, int) else str(value)

@@ -8,6 +8,7 @@ the part for testing. A run that was stopped or killed goes on from there, with 
 
 import abc
 import dataclasses
+import io
 import json
 import warnings
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 
 from separatrix._errors import Diverged, SeparatrixError, explain
 from separatrix._files import write_whole
+from separatrix.data import read_npy
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training.fitting import fit
 from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
@@ -45,8 +48,14 @@ class Training(abc.ABC):
     """Stop after so many measurements without a lower validation loss; a run has a hundred."""
     seed: int = 0
     """Decides the split, the first weights and the batches."""
+    average: float | None = None
+    """Keep an average of the weights, a <- d a + (1 - d) w with this d, such as 0.999: the model is that."""
     watch: int | None = None
     """Steps between readings of the sharpness; 0 for none. A hundredth of a run of 2,000 steps or more by default."""
+    save_every: int | None = None
+    """Steps between checkpoints; about every five seconds by default."""
+    on_disk: bool = False
+    """Keep the examples in files of the run and read batches from there, for a device that does not hold them all."""
     digest: str = ""
     """Settled from the data: its SHA-256, so that a run goes on with the data it began with."""
 
@@ -105,13 +114,14 @@ def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) 
 def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any) -> Run:
     """Carry out a run that is open for writing, from where it stands, and note its results."""
     path, steps = run.path, steps_of(recipe, len(jax.tree.leaves(task.data)[0]))
-    every = watched_every(recipe, steps)
+    every, data = watched_every(recipe, steps), _on_disk(task.data, path) if recipe.on_disk else task.data
+    options = {"average": recipe.average, "save_every": recipe.save_every} | dict(task.options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit: training diverged", category=RuntimeWarning)  # said below
         found = fit(
-            task.objective, task.optimizer, task.data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
+            task.objective, task.optimizer, data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
             monitor=None if monitor is None or every is None else monitor(every=every), progress=progress,
-            **task.options,
+            **options,
         )  # fmt: skip
     if found.stopped_at is not None:
         got = f"a loss or a step that is not finite at step {found.stopped_at} of {steps}"
@@ -121,10 +131,25 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any)
         done = Run.open(path)
         at = done.checkpoints[-1] if done.checkpoints else 0
         raise Stopped(f"interrupted; {path} is saved at step {at} of {steps}\n  Go on: separatrix resume {path}")
-    chosen = found.model if found.best is None else found.best
+    averaged = found.model if found.averaged is None else found.averaged
+    chosen = averaged if found.best is None else found.best
     results = recipe.results(chosen) | {"notes": list(task.notes), "best_step": found.best_step}
     write_whole(path / RESULTS, json.dumps(results, allow_nan=False) + "\n")
     return Run.open(path)
+
+
+def _on_disk(data: Any, path: Path) -> Any:
+    """Arrays as files of a run, mapped into memory; written anew, so that they are whole."""
+    home = path / "examples"
+    home.mkdir(exist_ok=True)
+    leaves, form = jax.tree.flatten(data)
+    mapped = []
+    for number, leaf in enumerate(leaves):
+        place, content = home / f"{number}.npy", io.BytesIO()
+        np.save(content, np.asarray(leaf))
+        write_whole(place, content.getbuffer())
+        mapped.append(read_npy(place, mmap=True))
+    return jax.tree.unflatten(form, mapped)
 
 
 def watched_every(recipe: Any, steps: int) -> int | None:
@@ -160,13 +185,16 @@ def recipe_of(run: Run) -> Any:
 
 def require_counts(recipe: Any) -> None:
     """Refuse a recipe whose numbers can mean nothing, before its data is read."""
-    for name in ("epochs", "steps", "batch_size", "patience", "width", "depth", "length"):
+    for name in ("epochs", "steps", "batch_size", "patience", "save_every", "width", "depth", "length"):
         value = getattr(recipe, name, None)
         if value is not None and value < 1:
             raise ValueError(explain(f"{recipe_name(recipe)}: {name}", value, "at least 1", "Repair the value."))
     if not 0 < recipe.learning_rate < 10:
         do = "Take 0.001."
         raise ValueError(explain(f"{recipe_name(recipe)}: learning_rate", recipe.learning_rate, "0 to 10", do))
+    if recipe.average is not None and not 0 <= recipe.average < 1:
+        do = "Take 0.999, or leave it out."
+        raise ValueError(explain(f"{recipe_name(recipe)}: average", recipe.average, "0 or more, and below 1", do))
     if not 0 <= recipe.seed < 2**31:
         raise ValueError(explain(f"{recipe_name(recipe)}: seed", recipe.seed, "0 to 2^31", "Take 0."))
 
@@ -177,6 +205,18 @@ def require_same_data(recipe: Any, digest: str) -> None:
         do = "Put the old file back, or train a new run on the new one."
         got = f"data of SHA-256 {digest[:12]}..."
         raise ValueError(explain(str(recipe.data), got, f"{recipe.digest[:12]}..., with which the run began", do))
+
+
+def validated_by(recipe: Any, held: Any) -> dict[str, Any]:
+    """What `fit` is told of validation; `held` is the part for it, or None.
+
+    **Raises:** `ValueError` for patience without one.
+    """
+    if held is None and recipe.patience is not None:
+        do = "Leave it out, or give a part for validation."
+        where = f"{recipe_name(recipe)}: patience"
+        raise ValueError(explain(where, recipe.patience, "none: no part of the data validates", do))
+    return {} if held is None else {"validation": held, "patience": recipe.patience}
 
 
 def length_of(recipe: Any) -> dict[str, Any]:
@@ -192,6 +232,12 @@ def steps_of(recipe: Any, examples: int) -> int:
 
 
 def model_in(run: Run) -> Any:
-    """The model of a run that a recipe made: that of the lowest validation loss where there is one, else the last."""
+    """The model of a run that a recipe made.
+
+    That of the lowest validation loss where there is one, else the averaged one, else the last.
+    """
     template = recipe_of(run).template()
-    return run.model_like(template, named="best" if (run.path / "best.safetensors").exists() else None)
+    if (run.path / "best.safetensors").exists():
+        return run.model_like(template, named="best")
+    averaged = getattr(recipe_of(run), "average", None) is not None
+    return run.load(template, at="averaged").tree if averaged else run.model_like(template)
