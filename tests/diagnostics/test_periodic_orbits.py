@@ -156,7 +156,7 @@ def test_the_circle_of_hopf_from_every_phase_and_at_twice_its_period():
 
 
 def test_segments_multiply_in_the_order_of_time_and_the_period_moves_each_end():
-    from separatrix.diagnostics.cycles._shooting import Shooting
+    from separatrix.linear.closed_orbits import ClosedOrbit
 
     def matrix(t):
         return np.array([[0.3 * np.cos(t), 1.0], [-0.4, -0.5 * np.sin(2 * t)]])
@@ -169,13 +169,13 @@ def test_segments_multiply_in_the_order_of_time_and_the_period_moves_each_end():
     whole = scipy.integrate.solve_ivp(
         lambda t, v: (matrix(t) @ v.reshape(2, 2)).ravel(), (0, period), np.eye(2).ravel(), rtol=1e-11, atol=1e-12
     )
-    shooting = Shooting(sx.as_flow(velocity), 3, True)
+    shooting = ClosedOrbit(sx.as_flow(velocity), closes="drive", segments=3)
     points = shooting.spread(start, jnp.array(period))
-    found = shooting.monodromy(points, jnp.array(period), start)
-    np.testing.assert_allclose(found, whole.y[:, -1].reshape(2, 2), atol=1e-8)
+    first, second, third = shooting.factors(points, jnp.array(period), start)
+    np.testing.assert_allclose(third @ second @ first, whole.y[:, -1].reshape(2, 2), atol=1e-8)
     # Of an autonomous flow the residual of three segments in ln T, by differences.
-    free = Shooting(planar(1.3, 0.2), 3, False)
-    pinned = free.pin(start, jnp.array(period))
+    free = ClosedOrbit(planar(1.3, 0.2), closes="return", segments=3)
+    pinned = free.anchor(start, jnp.array(period))
     z = free.unknowns(free.spread(start, jnp.array(period)), jnp.array(period))
     slope = jax.jvp(lambda z: free(z, pinned), (z,), (jnp.zeros_like(z).at[-1].set(1.0),))[1]
     step = jnp.zeros_like(z).at[-1].set(1e-5)

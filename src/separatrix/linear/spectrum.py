@@ -6,6 +6,7 @@ Of large states J is never formed. Its leading eigenvalues come by the restarted
 numerical abscissa by Lanczos on J^T J and (J + J^T)/2. (Lehoucq, Sorensen & Yang, *ARPACK Users' Guide* (1998).)
 """
 
+import itertools
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +17,12 @@ from separatrix._errors import explain
 from separatrix.linear.coordinates import Jacobian
 
 _SPARE = 2
+# Sweeps of orthogonal iteration at most: two are enough where multipliers differ by much.
+_SWEEPS = 32
+# Digits of small multipliers that a product of neighbouring factors may lose.
+_MIXED = 1e4
+# A basis has settled where it turns by less than this from sweep to sweep.
+_SPLIT = 1e-9
 
 
 # Which eigenvalues lead: a name, ARPACK's word for it, and the size that is compared.
@@ -98,3 +105,51 @@ def _complex_product(jacobian: Jacobian, vector: np.ndarray) -> np.ndarray:
         np.asarray(jacobian.mv(jnp.asarray(part, jacobian.point.dtype))) for part in (np.real(vector), np.imag(vector))
     ]
     return parts[0] + 1j * parts[1]
+
+
+def product_spectrum(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues of W_N ... W_1 and ln |mu|, the largest first, each to its own digits.
+
+    A sweep turns a basis through all factors, W_n B = B' R_n; B then settles to nested invariant subspaces, and the product
+    in it to B^T W B = (B^T B') R_N ... R_1, nearly triangular and graded from large to small.
+    """
+    d = factors.shape[1]
+    if d == 0:
+        return np.zeros(0, complex), np.zeros(0)
+    # Neighbours whose product keeps its digits are one factor.
+    while len(factors) > 1 and len(factors) % 2 == 0:
+        pairs = factors[1::2] @ factors[::2]
+        if not np.max(np.linalg.cond(pairs)) < _MIXED:
+            break
+        factors = pairs
+    basis, turn, matrix, scale = np.eye(d), np.eye(d), np.eye(d), 0.0
+    splits: list[int] = []
+    if len(factors) == 1:
+        values = np.linalg.eigvals(factors[0]).astype(complex)
+        with np.errstate(divide="ignore"):
+            return _largest_first(values, np.maximum(np.log(np.abs(values)), -745.0))
+    for _ in range(_SWEEPS):
+        first, matrix, scale = basis, np.eye(d), 0.0
+        for factor in factors:
+            basis, triangle = np.linalg.qr(factor @ basis)
+            matrix = triangle @ matrix
+            size = float(np.max(np.abs(matrix))) or 1.0
+            matrix, scale = matrix / size, scale + float(np.log(size))
+        turn = first.T @ basis
+        # Where the basis has settled its turn is block diagonal, up to rounding, which must not carry large to small.
+        splits = [k for k in range(1, d) if np.max(np.abs(turn[k:, :k])) <= _SPLIT]
+        sizes = np.abs(np.diagonal(matrix))
+        if all(k in splits or sizes[k - 1] <= _MIXED * sizes[k] for k in range(1, d)):
+            break
+    ranges = [slice(a, b) for a, b in itertools.pairwise([0, *splits, d])]
+    diagonal = [turn[block, block] @ matrix[block, block] for block in ranges]
+    values = np.concatenate([np.linalg.eigvals(block).astype(complex) for block in diagonal])
+    with np.errstate(divide="ignore"):
+        logarithms = np.maximum(np.log(np.abs(values)) + scale, -745.0)
+    values = np.exp(np.clip(logarithms, -700, 700)) * np.exp(1j * np.angle(values))
+    return _largest_first(values, logarithms)
+
+
+def _largest_first(values: np.ndarray, logarithms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.lexsort((-np.imag(values), -logarithms))
+    return values[order], logarithms[order]

@@ -22,10 +22,9 @@ from jaxtyping import Array, Float
 
 from separatrix._types import State
 from separatrix.diagnostics.parameter import Family, cast
-from separatrix.evolution.any_system import evolve
-from separatrix.linear.coordinates import as_vector, from_vector, rate
+from separatrix.linear.closed_orbits import Anchor, ClosedOrbit
+from separatrix.linear.coordinates import as_vector
 from separatrix.linear.root_search import newton_from
-from separatrix.systems.iteration import iterate
 
 # From a predicted point; from a guess of the user's, and how short its steps may become.
 NEAR, FAR = 10, 100
@@ -41,27 +40,23 @@ class Rest(eqx.Module):
     iterations: int = eqx.field(static=True)
     discrete: bool = eqx.field(static=True)
 
-    def system(self, parameter: Any) -> Any:
-        """S(p), its k-th iterate for k-cycles."""
+    def orbit(self, parameter: Any) -> ClosedOrbit:
+        """The equation at p."""
         system = self.family(cast(parameter, self.family.value(), parameter.dtype))
-        return iterate(system, self.iterations) if self.iterations > 1 else system
+        return ClosedOrbit(system, self.at, None, "steps" if self.discrete else "rest", self.iterations)
 
     @eqx.filter_jit
     def points(self, z: Float[Array, " m"]) -> Float[Array, "k d"]:
         """The k points of a k-cycle of a map; the one of an equilibrium."""
-        if self.iterations == 1:
-            return z[None, :-1]
-        system = self.family(cast(z[-1], self.family.value(), z.dtype))
-        return jax.vmap(as_vector)(evolve(system, from_vector(z[:-1], self.like), steps=self.iterations - 1).states)
+        return z[None, :-1] if self.iterations == 1 else self.orbit(z[-1]).samples(z[None, :-1], None, self.like)
 
     def image(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
         """f(x; p) or F^k(x; p)."""
-        return as_vector(rate(self.system(z[-1]), from_vector(z[:-1], self.like), at=self.at))
+        return self.orbit(z[-1]).image(z[:-1], Anchor(self.like))
 
     def residual(self, z: Float[Array, " m"]) -> Float[Array, " d"]:
         """G(z)."""
-        image = self.image(z)
-        return image - z[:-1] if self.discrete else image
+        return self.orbit(z[-1])(z[:-1], Anchor(self.like))
 
     @eqx.filter_jit
     def derivatives(self, z: Float[Array, " m"]) -> tuple[Any, Any, Any]:

@@ -15,7 +15,6 @@ eigenvalues are taken by orthogonal iteration and never from the product itself,
 beside large ones.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -38,14 +37,10 @@ from separatrix.diagnostics.cycles._collocation import (
     functional,
 )
 from separatrix.diagnostics.parameter import Family, cast
+from separatrix.linear.closed_orbits import across
 from separatrix.linear.coordinates import as_vector, from_vector, rate
+from separatrix.linear.spectrum import product_spectrum
 
-# Sweeps of orthogonal iteration at most: two are enough where multipliers differ by much.
-_SWEEPS = 32
-# Digits of small multipliers that a product of neighbouring factors may lose.
-_MIXED = 1e4
-# A basis has settled where it turns by less than this from sweep to sweep.
-_SPLIT = 1e-9
 # A mesh is left as it is while no interval has more than so many times its share of the error.
 _UNEVEN = 1.5
 # max T h |Df| of an interval on which four Gauss points give exp to 1e-5, and how often intervals are halved for it.
@@ -184,11 +179,8 @@ class Linearized(NamedTuple):
 
     def _across(self) -> np.ndarray:
         """Q_{n+1}^T M_n Q_n, (N, d - 1, d - 1)."""
-        count, d = self.velocities.shape
-        columns = np.concatenate([self.velocities[:, :, None], np.broadcast_to(np.eye(d), (count, d, d))], axis=2)
-        bases = np.linalg.qr(columns)[0][:, :, 1:]
-        carried = -np.linalg.solve(self.ends[:, :, d : 2 * d], self.ends[:, :, :d])
-        return np.swapaxes(np.roll(bases, -1, axis=0), 1, 2) @ carried @ bases
+        d = self.velocities.shape[1]
+        return across(-np.linalg.solve(self.ends[:, :, d : 2 * d], self.ends[:, :, :d]), self.velocities)
 
     def turned(self) -> np.ndarray:
         """The perturbation v with v(1) = -v(0), at the base points: what a period doubling begins with."""
@@ -322,43 +314,3 @@ def bordered(linear: Linearized, normal: np.ndarray) -> Bordered:
     with np.errstate(all="ignore"):
         lower = scipy.linalg.lu_factor(matrix, check_finite=False)
     return Bordered(linear, np.stack(inner), matrix, lower)
-
-
-def product_spectrum(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of W_N ... W_1 and ln |mu|, the largest first, each to its own digits.
-
-    A sweep turns a basis through all factors, W_n B = B' R_n; B then settles to nested invariant subspaces, and the product
-    in it to B^T W B = (B^T B') R_N ... R_1, nearly triangular and graded from large to small.
-    """
-    d = factors.shape[1]
-    if d == 0:
-        return np.zeros(0, complex), np.zeros(0)
-    # Neighbours whose product keeps its digits are one factor.
-    while len(factors) > 1 and len(factors) % 2 == 0:
-        pairs = factors[1::2] @ factors[::2]
-        if not np.max(np.linalg.cond(pairs)) < _MIXED:
-            break
-        factors = pairs
-    basis, turn, matrix, scale = np.eye(d), np.eye(d), np.eye(d), 0.0
-    splits: list[int] = []
-    for _ in range(_SWEEPS):
-        first, matrix, scale = basis, np.eye(d), 0.0
-        for factor in factors:
-            basis, triangle = np.linalg.qr(factor @ basis)
-            matrix = triangle @ matrix
-            size = float(np.max(np.abs(matrix))) or 1.0
-            matrix, scale = matrix / size, scale + float(np.log(size))
-        turn = first.T @ basis
-        # Where the basis has settled its turn is block diagonal, up to rounding, which must not carry large to small.
-        splits = [k for k in range(1, d) if np.max(np.abs(turn[k:, :k])) <= _SPLIT]
-        sizes = np.abs(np.diagonal(matrix))
-        if all(k in splits or sizes[k - 1] <= _MIXED * sizes[k] for k in range(1, d)):
-            break
-    ranges = [slice(a, b) for a, b in itertools.pairwise([0, *splits, d])]
-    diagonal = [turn[block, block] @ matrix[block, block] for block in ranges]
-    values = np.concatenate([np.linalg.eigvals(block).astype(complex) for block in diagonal])
-    with np.errstate(divide="ignore"):
-        logarithms = np.maximum(np.log(np.abs(values)) + scale, -745.0)
-    values = np.exp(np.clip(logarithms, -700, 700)) * np.exp(1j * np.angle(values))
-    order = np.lexsort((-np.imag(values), -logarithms))
-    return values[order], logarithms[order]

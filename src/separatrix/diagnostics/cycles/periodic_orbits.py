@@ -14,17 +14,20 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int
 
 from separatrix._errors import explain
+from separatrix._tree import asarrays, float_dtype
 from separatrix._types import Key, State
 from separatrix.calculus.undefined import undefined
-from separatrix.diagnostics.cycles._cycles_of_flows import cycles_of_flow
-from separatrix.diagnostics.cycles._cycles_of_maps import cycles_of_map
+from separatrix.diagnostics.cycles._found_orbits import found_orbits
 from separatrix.diagnostics.questions import Question, by_name, register
 from separatrix.diagnostics.result import Result, Row
-from separatrix.diagnostics.starts import around, refuse_traced
+from separatrix.diagnostics.starts import around, is_single, refuse_traced, rows_of, starting_states, warn_if_single
+from separatrix.linear.closed_orbits import ClosedOrbit, close_returns
+from separatrix.linear.root_search import default_tolerance
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 
@@ -39,7 +42,7 @@ class PeriodicOrbits(Result):
       part of k), or K = 240 equally spaced times over the period of a flow. `coordinates`, shape (P, K, d): the same.
     - `periods`, shape (P,): least period, in steps or in time.
     - `multipliers`, shape (P, m): the largest first; the one along the orbit of an autonomous flow is left out.
-      Those below rounding times the norm of the monodromy matrix are rounding.
+      They are those of a product of as many factors as there are segments (steps of a map), each to its own digits.
     - `residuals`, shape (P,): |F^k(x) - x| or |phi_T(x) - x|, relative to max(1, |x|).
     - `trivial`, shape (P,): |M f - f|/|f|, 0 but for errors; NaN for maps and driven flows.
     - `tolerances`, shape (P,): how near to 1 a |mu| counts as neutral.
@@ -141,7 +144,8 @@ def periodic_orbits(
     - `horizon`: for a flow, instead of a period: each guess is first evolved so long, and starts where it is at half of
       that, with the time of its first close return from there.
     - `driven`: the flow depends on time, with this period; the orbit starts at t = 0.
-    - `segments`: of multiple shooting, a divisor of 240; more for orbits whose neighbours part fast.
+    - `segments`: of multiple shooting, a divisor of 240, or of the period of a map; more for orbits whose neighbours part
+      fast.
     - `tol`: what residual closes an orbit, relative to max(1, |x|); 4e-10 for maps and 1e-8 for flows in float64.
     - `max_steps`: of Newton's method, backtracking included.
 
@@ -164,24 +168,42 @@ def periodic_orbits(
     & Russell, *Numerical Solution of Boundary Value Problems* (1995), chapter 4, for multiple shooting.
     """
     refuse_traced("periodic_orbits", system, guesses, region, period)
-    match system:
-        case Map():
-            k = _whole_period(period)
-            return PeriodicOrbits(**cycles_of_map(system, guesses, region, starts, k, tol, max_steps))
-        case Flow():
-            _check_shooting(period, horizon, driven, segments)
-            asked = {"period": period, "horizon": horizon, "driven": driven, "segments": segments}
-            return PeriodicOrbits(
-                **cycles_of_flow(system, guesses, region, starts, tol=tol, max_steps=max_steps, **asked)
-            )
-    raise undefined("periodic_orbits", system, "Map or Flow", "Make it one with as_map or as_flow.")
+    kind = "map" if isinstance(system, Map) else "flow"
+    if not isinstance(system, Map | Flow):
+        raise undefined("periodic_orbits", system, "Map or Flow", "Make it one with as_map or as_flow.")
+    check = _check_steps if kind == "map" else _check_shooting
+    check(period, horizon, driven, segments)
+    likes = asarrays(starting_states("periodic_orbits", guesses, region, starts))
+    dtype, total = float_dtype(likes), len(jax.tree.leaves(likes)[0])
+    warn_if_single("periodic_orbits", dtype)
+    tolerance, room = (1e-3 if is_single(dtype) else 1e-8), None
+    orbit = ClosedOrbit(system, closes="drive" if driven else "return", segments=segments)
+    if kind == "map":
+        orbit, tolerance, room = (
+            ClosedOrbit(system, steps=int(period), segments=segments),
+            default_tolerance(dtype),
+            region,
+        )
+    if horizon is not None:
+        likes, period = close_returns(system, likes, float(horizon))
+        returned = np.flatnonzero(np.isfinite(period))
+        likes, period = rows_of(likes, returned), period[returned]
+    periods = jnp.broadcast_to(jnp.asarray(period, dtype), (len(jax.tree.leaves(likes)[0]),))
+    tol = tolerance if tol is None else tol
+    return PeriodicOrbits(**found_orbits(orbit, likes, periods, total, room, tol, max_steps))
 
 
-def _whole_period(period: Any) -> int:
+def _check_steps(period: Any, horizon: Any, driven: bool, segments: int) -> None:
     if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
         do = "Say how many steps the orbit has: period=2."
         raise ValueError(explain("periodic_orbits: period of a map", repr(period), "a whole number >= 1", do))
-    return int(period)
+    for name, value in (("horizon", horizon), ("driven", driven)):
+        if value not in (None, False):
+            do = "Leave it out: a map's period is a number of steps."
+            raise ValueError(explain(f"periodic_orbits: {name} of a map", repr(value), "nothing", do))
+    if segments < 1 or period % segments:
+        do = "Take a divisor of the period, or the period itself: then no step is iterated."
+        raise ValueError(explain("periodic_orbits: segments", segments, f"a divisor of {period}", do))
 
 
 def _check_shooting(period: Any, horizon: Any, driven: bool, segments: int) -> None:

@@ -25,7 +25,6 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 from separatrix._types import Key, State
 from separatrix.diagnostics.equilibria.rest import (
     Distinct,
-    Equations,
     distinct,
     leading_spectra,
     spectra_of,
@@ -43,6 +42,7 @@ from separatrix.diagnostics.starts import (
     warn_if_single,
     within,
 )
+from separatrix.linear.closed_orbits import Anchor, ClosedOrbit, at_rest
 from separatrix.linear.coordinates import as_vector, from_vector, kind_of
 from separatrix.linear.root_search import Endings, converged, default_tolerance, find_roots
 
@@ -203,23 +203,29 @@ def fixed_points(
     vectors = jax.vmap(as_vector)(likes)
     warn_if_single("fixed_points", vectors.dtype)
     tol = default_tolerance(vectors.dtype) if tol is None else tol
-    equations = Equations(system, jnp.asarray(at), key)
-    found = find_roots(equations, vectors, likes, max_steps)
+    equations, anchors = at_rest(system, at, key), Anchor(likes)
+    found = find_roots(equations, vectors, anchors, max_steps)
     good, resting = converged(found, tol), np.zeros(len(vectors), bool)
     if slow is not False:
-        found, good, resting = with_slow_points(equations, vectors, likes, found, good, slow, tol, max_steps)
+        found, good, resting = with_slow_points(equations, vectors, anchors, found, good, slow, tol, max_steps)
     inside = within(found.values, region)
-    points = distinct(equations, found, likes, good & inside, resting & inside)
-    return _answer(equations, found, likes, resting, points, int(np.sum((good | resting) & ~inside)), count)
+    points = distinct(equations, found, anchors, good & inside, resting & inside)
+    return _answer(equations, found, anchors, resting, points, int(np.sum((good | resting) & ~inside)), count)
 
 
 def _answer(
-    equations: Equations, found: Endings, likes: State, resting: np.ndarray, points: Distinct, outside: int, count: int
+    equations: ClosedOrbit,
+    found: Endings,
+    anchors: Anchor,
+    resting: np.ndarray,
+    points: Distinct,
+    outside: int,
+    count: int,
 ) -> FixedPoints:
     """The points chosen, classified and put in order."""
     kind, chosen, owner = kind_of(equations.system), points.chosen, points.owner
     if points.matrices is None:
-        spectra, tolerances = leading_spectra(equations, found.values[chosen], rows_of(likes, chosen), count)
+        spectra, tolerances = leading_spectra(equations, found.values[chosen], rows_of(anchors, chosen), count)
     else:
         spectra, tolerances = spectra_of(points.matrices, kind, float(jnp.finfo(found.values.dtype).eps))
     past = np.abs(spectra) - 1 if kind == "map" else np.real(spectra)
@@ -230,7 +236,7 @@ def _answer(
     values, residuals = found.values[rows], found.residuals[rows]
     size = np.maximum(1.0, np.linalg.norm(values, axis=1))
     return FixedPoints(
-        points=jax.vmap(from_vector)(jnp.asarray(values), rows_of(likes, rows)),
+        points=jax.vmap(from_vector)(jnp.asarray(values), rows_of(anchors.like, rows)),
         coordinates=jnp.asarray(values),
         residuals=jnp.asarray(residuals),
         speeds=jnp.asarray((residuals * size) ** 2 / 2),

@@ -1,4 +1,4 @@
-r"""Rest as equations r(x) = 0, r = f (flow) or F - x (map); what starts agree on, and the spectrum of what is found."""
+"""Points of rest: slow points beside roots, what starts agree on, and the spectrum of what is found."""
 
 from typing import Any, NamedTuple
 
@@ -6,12 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from separatrix._types import State
 from separatrix.diagnostics.equilibria.linear_stability import linear_stability
 from separatrix.diagnostics.starts import rows_of
-from separatrix.linear.coordinates import as_vector, from_vector, kind_of, rate
+from separatrix.linear.closed_orbits import Anchor, ClosedOrbit
+from separatrix.linear.coordinates import from_vector, kind_of
 from separatrix.linear.root_search import DENSE, Endings, find_minima, jacobians, merged
 from separatrix.linear.spectrum import least_stable_first
 
@@ -22,34 +21,20 @@ _SETTLED = 1e-3
 
 # Singular values of every point before duplicates merge: only where they cost next to nothing.
 _LOOKED_AT = 64
-
-
-class Equations(eqx.Module):
-    """f(x), or F(x) - x, in coordinates; the second argument supplies what has no tangent."""
-
-    system: Any
-    at: Any
-    key: Any
-
-    def image(self, vector: Float[Array, " d"], like: State) -> Float[Array, " d"]:
-        """f(x) or F(x)."""
-        return as_vector(rate(self.system, from_vector(vector, like), at=self.at, key=self.key))
-
-    def __call__(self, vector: Float[Array, " d"], like: State) -> Float[Array, " d"]:
-        image = self.image(vector, like)
-        return image - vector if kind_of(self.system) == "map" else image
+# Steps of the power method.
+_POWERS = 12
 
 
 @eqx.filter_jit
-def _speeds(equations: Equations, vectors: Any, likes: State) -> Any:
+def _speeds(equations: ClosedOrbit, vectors: Any, anchors: Anchor) -> Any:
     """q = |r|^2/2 at each row."""
-    return jax.vmap(lambda z, like: jnp.sum(equations(z, like) ** 2) / 2)(vectors, likes)
+    return jax.vmap(lambda z, anchor: jnp.sum(equations(z, anchor) ** 2) / 2)(vectors, anchors)
 
 
 def with_slow_points(
-    equations: Equations,
+    equations: ClosedOrbit,
     vectors: Any,
-    likes: State,
+    anchors: Anchor,
     found: Endings,
     good: np.ndarray,
     slow: Any,
@@ -57,10 +42,10 @@ def with_slow_points(
     steps: int,
 ) -> tuple[Endings, np.ndarray, np.ndarray]:
     """Where no root was found, the minimum of q nearby: a slow point, or a root after all."""
-    speeds = np.asarray(_speeds(equations, vectors, likes))
+    speeds = np.asarray(_speeds(equations, vectors, anchors))
     limit = _SLOW * float(np.nanmedian(speeds)) if slow is True else float(slow)
     lost = np.flatnonzero(~good)
-    minima = find_minima(equations, found.values[lost], rows_of(likes, lost), steps)
+    minima = find_minima(equations, found.values[lost], rows_of(anchors, lost), steps)
     both = Endings(*(_replaced(old, lost, new) for old, new in zip(found, minima, strict=True)))
     size = np.maximum(1, np.linalg.norm(both.values, axis=1))
     still = ~good & np.isfinite(both.residuals) & (both.steps <= _SETTLED)
@@ -82,7 +67,9 @@ class Distinct(NamedTuple):
     matrices: np.ndarray | None  # (P, d, d), None where d > 512
 
 
-def distinct(equations: Equations, found: Endings, likes: State, good: np.ndarray, resting: np.ndarray) -> Distinct:
+def distinct(
+    equations: ClosedOrbit, found: Endings, anchors: Anchor, good: np.ndarray, resting: np.ndarray
+) -> Distinct:
     """The points that starts ended at, each once."""
     rows = np.flatnonzero(good | resting)
     vectors, residuals = found.values[rows], found.residuals[rows]
@@ -91,7 +78,7 @@ def distinct(equations: Equations, found: Endings, likes: State, good: np.ndarra
     first, owner = merged(vectors, residuals, close)
     matrices = None
     if size <= DENSE:
-        matrices = jacobians(equations.image, vectors[first], rows_of(likes, rows[first])).astype(float)
+        matrices = jacobians(equations.image, vectors[first], rows_of(anchors, rows[first])).astype(float)
     # What is known to fewer digits, a double root or a minimum of q, is one within more of them.
     singular = resting[rows[first]].copy()
     if matrices is not None and size <= _LOOKED_AT:
@@ -113,15 +100,29 @@ def spectra_of(matrices: np.ndarray, kind: str, eps: float) -> tuple[np.ndarray,
     values = np.linalg.eigvals(matrices).astype(complex)
     order = np.array([least_stable_first(row, kind) for row in values], int).reshape(values.shape)
     # Where it is singular a point is known to the root of the residual, and its eigenvalues no better.
-    tolerances = 100 * eps**0.5 * np.maximum(1, np.linalg.norm(matrices, 2, axis=(1, 2)))
+    tolerances = 100 * eps**0.5 * np.maximum(1, _norms(matrices))
     return np.take_along_axis(values, order, axis=1), tolerances
 
 
-def leading_spectra(equations: Equations, vectors: Any, likes: State, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _norms(matrices: np.ndarray) -> np.ndarray:
+    """|J| of each; of large ones by a few steps of the power method, which is good to a tenth."""
+    if matrices.shape[1] <= _LOOKED_AT:
+        return np.linalg.norm(matrices, 2, axis=(1, 2))
+    vectors = np.random.default_rng(0).standard_normal((*matrices.shape[:2], 1))
+    images = vectors
+    for _ in range(_POWERS):
+        images = matrices @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        vectors = np.swapaxes(matrices, 1, 2) @ images
+        if not np.all(np.linalg.norm(vectors, axis=1) > 0):
+            break
+    return np.linalg.norm(images, axis=(1, 2))
+
+
+def leading_spectra(equations: ClosedOrbit, vectors: Any, anchors: Anchor, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The same of states too large for a matrix: the leading eigenvalues alone."""
     if not len(vectors):
         return np.zeros((0, min(vectors.shape[1], count)), complex), np.zeros(0)
-    system, at, key = equations.system, equations.at, equations.key
-    points = [from_vector(jnp.asarray(vector), rows_of(likes, row)) for row, vector in enumerate(vectors)]
+    system, at, key = equations.part, equations.at, equations.key
+    points = [from_vector(jnp.asarray(vector), rows_of(anchors.like, row)) for row, vector in enumerate(vectors)]
     answers = [linear_stability(system, point, at=at, key=key, count=count) for point in points]
     return np.stack([a.spectrum for a in answers]), np.stack([a.tolerance for a in answers])

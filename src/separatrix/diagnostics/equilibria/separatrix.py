@@ -25,8 +25,8 @@ from jaxtyping import Array, Complex, Float
 
 from separatrix._errors import explain
 from separatrix.diagnostics.equilibria._manifold import along_flow, along_map, expansion
-from separatrix.diagnostics.equilibria.rest import Equations
 from separatrix.diagnostics.result import Result, Row
+from separatrix.linear.closed_orbits import Anchor, at_rest
 from separatrix.linear.coordinates import Jacobian, from_vector, kind_of
 from separatrix.linear.root_search import find_roots
 
@@ -154,7 +154,7 @@ def separatrix(
 def _polished(jacobian: Jacobian) -> tuple[Jacobian, float]:
     """The Jacobian at the fixed point nearby, and what is left of its equation."""
     likes = jax.tree.map(lambda leaf: leaf[None], jacobian.state)
-    found = find_roots(Equations(jacobian.system, jacobian.at, None), jacobian.point[None], likes, _STEPS)
+    found = find_roots(at_rest(jacobian.system, jacobian.at), jacobian.point[None], Anchor(likes), _STEPS)
     eps = float(jnp.finfo(jacobian.point.dtype).eps)
     residual = float(found.residuals[0]) * max(1.0, float(np.linalg.norm(found.values[0])))
     if not np.isfinite(residual) or residual > eps**0.25:
