@@ -90,6 +90,7 @@ USES = {
     "a table with gaps": (table_with_gaps, ["--steps", "12000", "--watch", "0"], signal.SIGKILL),
     "a table, watched": (table_with_gaps, ["--steps", "9000", "--watch", "1000"], signal.SIGINT),
     "a text": (text_file, ["--steps", "600"], signal.SIGKILL),
+    "a text, averaged, on disk": (text_file, ["--steps", "600", "--average", "0.9", "--on-disk"], signal.SIGKILL),
     "a series": (lambda folder: ["law", "--data", "lynx-hare"], ["--steps", "9000", "--watch", "0"], signal.SIGTERM),
 }
 
@@ -124,6 +125,41 @@ def test_pictures_in_folders_become_a_classifier(tmp_path: Path) -> None:
     page = (tmp_path / "run.html").read_text()
     assert "<svg" in page and "://" not in page.replace("http://www.w3.org", "")  # nothing to be fetched
     assert "Which class was taken for which" in page and "prefers-color-scheme: dark" in page
+
+
+@pytest.mark.slow
+def test_pictures_in_parts_and_in_a_table_go_through_all_commands(tmp_path: Path) -> None:
+    """Digits as train, valid and test folders; and listed with their ink, which is the mean level of a picture."""
+    words = folder_of_png(tmp_path)[3:]
+    image = pytest.importorskip("PIL.Image")
+    rows = [["file", "ink", "part"]]
+    for number, file in enumerate(sorted((tmp_path / "digits").rglob("*.png"))):
+        part = "test" if number % 5 == 0 else "valid" if number % 5 == 1 else "train"
+        target = tmp_path / "parts" / part / file.parent.name / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+        with image.open(file) as opened:
+            rows.append([str(file.relative_to(tmp_path)), str(np.asarray(opened).mean()), part])
+    with open(tmp_path / "ink.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    run(["train", "classifier", "--data", "parts", *words, "--epochs", "20", "--out", "by-file"], tmp_path)
+    told = json.loads(run(["show", "by-file", "--json"], tmp_path))
+    found = json.loads(run(["predict", "by-file", "--data", "parts/test", "--json"], tmp_path))
+    assert found["numbers"] == told["results"]["test"]  # the part for testing is what lies in test
+    # 120 pictures: chance is right on a tenth.
+    assert found["numbers"]["accuracy"]["value"] > 0.8 and found["numbers"]["accuracy"]["of"] == 120
+    listed = ["--data", "ink.csv", "--target", "ink", "--split", "part", *words, "--epochs", "20", "--out", "by-table"]
+    answer = json.loads(run(["train", "regressor", *listed, "--json"], tmp_path))
+    # The net ends in a mean over the picture, so that ink is within its reach.
+    assert answer["test"]["r_squared"]["value"] > 0.8
+    run(["predict", "by-table", "--data", "ink.csv", "--out", "said.csv"], tmp_path)
+    with open(tmp_path / "said.csv", newline="") as file:
+        said = [float(row["ink"]) for row in csv.DictReader(file)]
+    assert np.corrcoef(said, [float(row[1]) for row in rows[1:]])[0, 1] > 0.9
+    for name in ("by-file", "by-table"):
+        run(["show", name, "--html", f"{name}.html"], tmp_path)
+        assert "<svg" in (tmp_path / f"{name}.html").read_text()
+        assert json.loads(run(["diagnose", name, "--json"], tmp_path))["findings"]
 
 
 @pytest.fixture(scope="module")

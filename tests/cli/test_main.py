@@ -288,3 +288,19 @@ def test_data_show_takes_what_its_messages_advise(tmp_path: Path, capsys: pytest
     words = ["--delimiter", ";", "--missing", "drop", "--kinds", "infer", "--targets", "c", "--columns", "a", "c"]
     assert main(["data", "show", str(path), *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shapes"] == {"inputs": [2, 1], "targets": [2]}
+
+
+def test_a_warning_is_told_in_its_own_words(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    import warnings
+
+    from separatrix.cli import program
+
+    def warned(words: list[str], debug: list[bool]) -> int:
+        warnings.warn("went back to step 3", RuntimeWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(program, "_run", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["list"]) == 0
+    assert capsys.readouterr().err == "separatrix: note: went back to step 3\n"

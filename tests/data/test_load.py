@@ -268,7 +268,7 @@ class TestEveryOptionIsUsedOrRefused:
     TABLE = {"targets", "columns", "missing", "kinds"}
     USED = {
         "x.csv": TABLE | {"delimiter"}, "x.tsv": TABLE | {"delimiter"}, "x.parquet": TABLE | {"max_bytes"},
-        "x.npy": {"mmap"}, "x.npz": {"max_bytes"}, "folder": set(), "frame": TABLE, "table": {"targets"},
+        "x.npy": {"mmap"}, "x.npz": {"max_bytes", "mmap"}, "folder": set(), "frame": TABLE, "table": {"targets"},
         "lynx-hare": set(), "digits": set(),
     }  # fmt: skip
 

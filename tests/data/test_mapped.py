@@ -30,3 +30,16 @@ def test_what_cannot_be_mapped_is_refused(tmp_path):
     (tmp_path / "cut.npz").write_bytes(data[:500] + data[900:])
     with pytest.raises(DataError):
         sx.read_npz(tmp_path / "cut.npz", mmap=True)
+
+
+def test_a_set_stays_on_disk_where_that_is_asked(tmp_path):
+    np.savez(tmp_path / "set.npz", inputs=X, targets=np.arange(100))
+    found, memory = sx.load(tmp_path / "set.npz", mmap=True), sx.load(tmp_path / "set.npz")
+    assert isinstance(found.inputs, np.memmap) and not isinstance(memory.inputs, np.memmap)
+    np.testing.assert_array_equal(found.inputs, X)
+    assert found.card.sha256 == memory.card.sha256
+    with pytest.raises(ValueError, match="max_bytes\n  got 9"):
+        sx.load(tmp_path / "set.npz", mmap=True, max_bytes=9)
+    np.savez_compressed(tmp_path / "packed.npz", inputs=X)
+    with pytest.raises(DataError, match="save it with numpy.savez"):
+        sx.load(tmp_path / "packed.npz", mmap=True)

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 from separatrix._errors import SeparatrixError
 from separatrix.cli import output
@@ -47,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _guarded(given: list[str]) -> int:
     debug = ["--debug" in given]
     try:
-        with handled():
+        with handled(), _warnings_told():
             code = _run(given, debug)
         ended = came()
         if (
@@ -65,6 +66,14 @@ def _guarded(given: list[str]) -> int:
         code, message = judge(error)
         print_error(message)
         return code
+
+
+@contextlib.contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Say a warning in its own words, without the place in our files where it was raised."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print_error(f"note: {message}")
+        yield
 
 
 def _run(words: list[str], debug: list[bool]) -> int:

@@ -51,7 +51,8 @@ def load(
     - `targets`: for a table, the column or columns to predict; the others are the inputs. None by default: no targets.
     - `columns`, `delimiter`, `missing`, `kinds`: for a table, as `read_csv` has them: which columns, the sign between
       them, what becomes of gaps ("refuse", "drop", "keep"), and whether words and dates are taken ("infer").
-    - `mmap`: for an .npy file, leave it on disk. `max_bytes`: for a packed file, the most that it may unpack to.
+    - `mmap`: leave the arrays of an .npy file, or of an .npz that is not packed, on disk. `max_bytes`: for a packed file,
+      the most that it may unpack to.
     - `size`, `colour`: for a folder of pictures, as `read_images` has them: resize all, and make all grey or colour.
 
     **Returns:** a `DataSet`. Images are float32 in [0, 1], shape (n, height, width) or (n, height, width, 3), their

@@ -74,7 +74,9 @@ def read_own(source: Any, options: Options, like: Any) -> tuple[DataSet, Any]:
         told = f"a text of your own, {len(text.vocabulary)} characters in its vocabulary"
         return _build(path, {"inputs": text.codes}, told, vocabulary=text.vocabulary), text
     if suffix == ".npz":
-        _require_used(str(path), options, frozenset({"max_bytes"}))
+        # What stays on disk is not unpacked: of a file that is left there, no length is to be limited.
+        known = frozenset({"mmap"} if options.get("mmap") else {"mmap", "max_bytes"})
+        _require_used(str(path), options, known)
         return _build(path, _fields(path, read_npz(path, **options))), None
     if suffix == ".npy":
         _require_used(str(path), options, frozenset({"mmap"}))

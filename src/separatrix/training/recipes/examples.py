@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from separatrix._errors import DataError, explain, unknown
+from separatrix._errors import DataError, DataMissing, explain, unknown
 from separatrix.data import Table, names, split
 from separatrix.data.dataset import digest
 from separatrix.training.recipes.columns import SUFFIXES, Column, matrix_of, names_of, read_table, settle
@@ -82,6 +82,9 @@ def parts_of(recipe: Supervising) -> Parts:
 
     **Raises:** `ValueError` where options and data do not fit, `DataError` for data that are not sound, or changed.
     """
+    if str(recipe.data) not in names() and not recipe.data.exists():
+        do = "Put it back: the run learns from it."
+        raise DataMissing(explain(f"data {recipe.data}", "nothing there", "the file or folder to learn from", do))
     found = _of_pictures(recipe) if is_pictures(recipe) else _of_table(recipe)
     require_same_data(recipe, found.settled["digest"])
     return found
@@ -144,6 +147,8 @@ def _of_table(recipe: Supervising) -> Parts:
     if not others:
         raise DataError(explain(table.source, "no column but the target", "inputs", "Drop fewer columns."))
     columns = recipe.columns or settle(whole, whole.rows(parts[0]), others)
+    many = [one for one in columns if len(one.words) > max(20, len(whole) // 2)]
+    notes += [f"column {one.name!r}: {len(one.words)} words in {len(whole)} rows say little: --drop it" for one in many]
     inputs, said = matrix_of(columns, whole)
     targets = whole[str(recipe.target)]
     settled = {"columns": columns, "shape": inputs.shape[1:], "digest": digest({"inputs": inputs, "targets": targets})}

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from separatrix._errors import Diverged, SeparatrixError, explain
-from separatrix._files import write_whole
+from separatrix._files import remove_strays, write_whole
 from separatrix.data import read_npy
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training.fitting import fit
@@ -146,6 +146,7 @@ def _on_disk(data: Any, path: Path) -> Any:
     mapped = []
     for number, leaf in enumerate(leaves):
         place, content = home / f"{number}.npy", io.BytesIO()
+        remove_strays(place)
         np.save(content, np.asarray(leaf))
         write_whole(place, content.getbuffer())
         mapped.append(read_npy(place, mmap=True))
