@@ -67,3 +67,21 @@ def test_scores_of_a_file_are_those_of_the_part_for_testing(runs: dict, tmp_path
     assert "numbers" not in recipe.predict(model, tmp_path / "bare.csv")
     (tmp_path / "some.csv").write_text("b,a,y\n1,2,5\n1,2,\n")
     assert recipe.predict(model, tmp_path / "some.csv")["numbers"]["rms_error"]["of"] == 1
+
+
+def test_what_cannot_be_trained_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.csv").write_text("\n".join(["t,x", *(f"{i},{np.cos(i):.6f}" for i in range(12))]))
+    from separatrix.residual.recipe import LawRecipe
+
+    with pytest.raises(ValueError, match="law: on_disk\n  got true, with all examples in every step"):
+        train(LawRecipe(data=tmp_path / "x.csv", degree=1, steps=2, on_disk=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    from separatrix.training.recipes import training
+
+    def refuses(*_: object, **__: object) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(training, "fit", refuses)
+    with pytest.raises(ValueError, match="no"):
+        train(LawRecipe(data=tmp_path / "x.csv", degree=1, steps=2), tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []

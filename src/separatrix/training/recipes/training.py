@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import io
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,28 @@ def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) 
     require_counts(recipe)
     settled = recipe.settled()
     task = settled.task()
+    _require_batches(settled, task)
     run = Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled))
-    return _carried_out(settled, task, run, monitor, progress)
+    try:
+        return _carried_out(settled, task, run, monitor, progress)
+    except (ValueError, TypeError):
+        run.close()
+        if not run.checkpoints and not len(run.steps):
+            _discard(run.path)  # what was asked cannot be: nothing was begun
+        raise
+
+
+def _require_batches(recipe: Any, task: Task) -> None:
+    """Refuse to keep examples on disk where every step takes them all."""
+    if recipe.on_disk and task.options.get("batch_size") is None:
+        got, do = "true, with all examples in every step", "Give a smaller batch_size, or leave it out."
+        raise ValueError(explain(f"{recipe_name(recipe)}: on_disk", got, "steps that take a part of them", do))
+
+
+def _discard(path: Path) -> None:
+    """Take away what a new run has left in its folder."""
+    for entry in path.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any) -> Run:
