@@ -236,7 +236,7 @@ def test_modified_is_one_order_closer_than_limit(name, order):
 def test_modified_rate_of_a_linear_field_is_the_logarithm_of_the_stability_function(name, order, series):
     rate, h = -1.3, 0.2
     flow = sx.as_flow(lambda x: rate * x)
-    corrected = sx.modified(sx.discretize(flow, GENERAL[name], h), order=order)
+    corrected = sx.modified(sx.discretize(flow, GENERAL[name], h), corrections=order)
     velocity = jax.jit(lambda x: corrected.velocity(0.0, x))(jnp.array([1.0]))
     expected = rate * (1 + sum(c * (h * rate) ** k for k, c in series.items()))
     np.testing.assert_allclose(velocity, [expected], rtol=1e-13)
@@ -247,7 +247,7 @@ def test_first_correction_of_symplectic_euler_is_half_the_bracket():
     h, q, p = 0.1, 0.8, -0.3
     rotation = sx.as_flow(lambda state: (state[1], -state[0]))
     family = sx.discretize(rotation, sx.SymplecticEuler(), h)
-    velocity = sx.modified(family, order=1).velocity(0.0, (jnp.asarray(q), jnp.asarray(p)))
+    velocity = sx.modified(family, corrections=1).velocity(0.0, (jnp.asarray(q), jnp.asarray(p)))
     assert_trees_close(velocity, (jnp.asarray(p - h * q / 2), jnp.asarray(-q + h * p / 2)))
 
 

@@ -75,7 +75,7 @@ def test_a_grid_takes_methods_of_its_kind():
 @pytest.mark.parametrize("order", [-1, True])
 def test_orders_are_whole(order):
     descent = sx.optimization.GradientDescent(BOWL, 0.1)
-    with pytest.raises(ValueError, match="modified: order"):
+    with pytest.raises(ValueError, match="modified: corrections"):
         sx.modified(descent, order)
     with pytest.raises(ValueError, match="diffusion_limit: order"):
         sx.diffusion_limit(descent, order, key=jax.random.key(0))
@@ -109,7 +109,7 @@ RATES = {
 @pytest.mark.parametrize("name", RATES)
 def test_rates_are_above_zero(name):
     for rate in (-0.1, 0.0, NAN, INF):
-        with pytest.raises(ValueError, match=rf"{name}\n  got .*, expected a number above 0"):
+        with pytest.raises(ValueError, match=rf"{name}\n  got .*, expected a finite number above 0"):
             RATES[name](rate)
     # A traced one cannot be looked at, and passes.
     jax.vmap(lambda rate: RATES[name](rate).step_size)(jnp.array([0.1, 0.2]))

@@ -150,9 +150,9 @@ def test_starts_that_run_away_neither_hide_an_attractor_nor_make_any(kind):
 
 def test_what_slows_down_on_its_way_out_has_not_escaped():
     # x' = (1000 - x)/100 goes to 1000, far from all starts; x' = 1/(2x) is sqrt(t), without an end: neither steady.
-    far = sx.basins(sx.as_flow(lambda x: (1000 - x) / 100), jnp.array([1.0, 2.0, 3.0]), tol=0.01)
+    far = sx.basins(sx.as_flow(lambda x: (1000 - x) / 100), jnp.array([1.0, 2.0, 3.0]), closeness=0.01)
     assert np.all(np.asarray(far.fates) == UNSETTLED)
-    found = sx.basins(sx.as_flow(lambda x: (1000 - x) / 5), jnp.array([1.0, 2.0, 3.0]), tol=0.01)
+    found = sx.basins(sx.as_flow(lambda x: (1000 - x) / 5), jnp.array([1.0, 2.0, 3.0]), closeness=0.01)
     np.testing.assert_allclose(found.attractors, [[1000.0]], rtol=1e-6)
     assert np.all(np.asarray(found.fates) == 0)
     root = sx.basins(sx.as_map(lambda x: jnp.sqrt(x**2 + 1)), jnp.array([1.0, 2.0, 3.0]), steps=100)
@@ -227,7 +227,7 @@ def test_the_edge_of_a_random_map_is_tracked_on_one_noise():
     # x -> x + (x - x^3)/20 + noise: with the noise given, the boundary is one orbit; both sides of it meet the same noise.
     key = jax.random.key(0)
     system = sx.as_map(lambda x, key: x + (x - x**3) / 5 + 0.02 * jax.random.normal(key, x.shape))
-    found = sx.basins(system, jnp.linspace(-2.0, 2.0, 12)[:, None], key=key, steps=60, tol=0.08)
+    found = sx.basins(system, jnp.linspace(-2.0, 2.0, 12)[:, None], key=key, steps=60, closeness=0.08)
     assert len(found.attractors) == 2
     edge = sx.edge_state(found, jnp.array([-1.0]), jnp.array([1.0]), rounds=3, width=1e-6)
     # Near the unstable point the noise of each step is undone by where the start lies: it stays within the noise's size.

@@ -35,7 +35,7 @@ def near(found, truth):
 def test_one_dimension_equals_scipy(sizes):
     rng = np.random.default_rng(SEED)
     x, y = rng.standard_normal(sizes[0]), 2 * rng.standard_normal(sizes[1]) + 0.3
-    one = sx.sliced_wasserstein(x, y, key=KEY, order=1, permutations=0)
+    one = sx.sliced_wasserstein(x, y, key=KEY, power=1, permutations=0)
     assert float(one.value) == pytest.approx(scipy.stats.wasserstein_distance(x, y), rel=1e-12)
     assert float(one.details["projection error"]) == 0.0
     energy = sx.energy_distance(x, y, key=KEY, permutations=0)
@@ -126,7 +126,7 @@ def test_wasserstein_of_normal_laws_in_one_dimension():
     rng = np.random.default_rng(SEED)
     x, y = rng.standard_normal(4000), 1.0 + 2.0 * rng.standard_normal(3000)
     near(sx.sliced_wasserstein(x, y, key=KEY, permutations=0), np.sqrt(1 + 1))
-    near(sx.sliced_wasserstein(x, (y - 1) / 2 - 0.7, key=KEY, order=1, permutations=0), 0.7)
+    near(sx.sliced_wasserstein(x, (y - 1) / 2 - 0.7, key=KEY, power=1, permutations=0), 0.7)
 
 
 def test_sliced_wasserstein_of_a_shift_is_its_square_over_the_dimension():
@@ -267,7 +267,7 @@ def test_error_of_slicing_is_that_of_random_directions():
     assert float(found.details["projection error"]) == pytest.approx(expected, rel=0.1)
     assert abs(float(found.value) - np.sqrt(square / d)) < DEVIATIONS * expected
     # In the mean over |theta . m|, as a plain number: E |theta_1| = Gamma(d/2)/(sqrt(pi) Gamma((d + 1)/2)).
-    first = sx.sliced_wasserstein(x, x + shift, key=KEY, projections=count, permutations=0, order=1)
+    first = sx.sliced_wasserstein(x, x + shift, key=KEY, projections=count, permutations=0, power=1)
     mean = np.sqrt(square) * scipy.special.gamma(d / 2) / (np.sqrt(np.pi) * scipy.special.gamma((d + 1) / 2))
     spread = np.sqrt(square / d - mean**2)
     assert float(first.details["projection error"]) == pytest.approx(spread / np.sqrt(count), rel=0.1)
@@ -280,7 +280,7 @@ def test_error_of_sliced_wasserstein_in_one_dimension_is_that_of_its_potentials(
     rng = np.random.default_rng(SEED)
     a, s, n, m = 3.0, 1.5, 4000, 1000
     x, y = rng.standard_normal(n), a + s * rng.standard_normal(m)
-    found = sx.sliced_wasserstein(x, y, key=KEY, order=order, permutations=0)
+    found = sx.sliced_wasserstein(x, y, key=KEY, power=order, permutations=0)
     if order == 1:
         # T x > x but in the far tail: phi = -x, psi = y.
         variance = 1 / n + s**2 / m
@@ -377,7 +377,7 @@ def test_misuse_is_told():
     with pytest.raises(ValueError, match='"gaussian", "mixture" or "energy"'):
         sx.maximum_mean_discrepancy(x, y, key=KEY, kernel="laplace")
     with pytest.raises(ValueError, match="1 or 2"):
-        sx.sliced_wasserstein(x, y, key=KEY, order=3)
+        sx.sliced_wasserstein(x, y, key=KEY, power=3)
     with pytest.raises(ValueError, match="an odd number of neighbours"):
         sx.classifier_two_sample(x, y, key=KEY, neighbours=4)
     with pytest.raises(ValueError, match="some of sliced_wasserstein_1"):

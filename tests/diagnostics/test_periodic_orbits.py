@@ -223,7 +223,7 @@ def test_multiple_shooting_closes_the_arenstorf_orbit():
 def test_an_unstable_cycle_inside_the_lorenz_attractor_is_found_from_a_close_return():
     lorenz = sx.catalogue.entry("lorenz").build()
     starts = jnp.array([[1.0, 1.0, 20.0], [3.0, 1.0, 20.0], [-2.0, 4.0, 25.0], [5.0, 5.0, 30.0]])
-    found = sx.periodic_orbits(lorenz, starts, horizon=40.0, segments=8)
+    found = sx.periodic_orbits(lorenz, starts, search_time=40.0, segments=8)
     assert len(found.periods) >= 1
     for values, period in zip(found.multipliers, found.periods, strict=True):
         # Liouville: the divergence is -41/3 everywhere. A product of matrices knows no multiplier below its rounding.

@@ -235,7 +235,7 @@ def test_no_steps():
 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
-    [("variant", "newton", 'one of "full"'), ("max_iterations", 0, ">= 1"), ("tolerance", 0.0, "> 0"),
+    [("variant", "newton", 'one of "full"'), ("max_iterations", 0, ">= 1"), ("tol", 0.0, "> 0"),
      ("damping", 1.0, "in [0, 1)"), ("probes", -1, ">= 0")],
 )  # fmt: skip
 def test_refuses_bad_settings(field, value, words):

@@ -135,7 +135,7 @@ def test_what_the_dynamics_add_to_the_field_is_known():
         (sx.games.Extragradient, -0.5),
         (sx.games.AlternatingDescent, 0.0),
     ):
-        flow = sx.modified(kind(BILINEAR, 0.1), order=1)
+        flow = sx.modified(kind(BILINEAR, 0.1), corrections=1)
         v = flow.velocity(0.0, PAIR)
         growth = (PAIR[0] * v[0] + PAIR[1] * v[1]) / (PAIR[0] ** 2 + PAIR[1] ** 2)
         if kind is sx.games.AlternatingDescent:

@@ -50,7 +50,7 @@ def test_gradient_descent_is_euler_on_gradient_flow():
 
 def test_modified_loss_of_gradient_descent_is_the_known_one():
     h = 0.05
-    flow = sx.modified(optimization.GradientDescent(quartic, h), order=1)
+    flow = sx.modified(optimization.GradientDescent(quartic, h), corrections=1)
 
     def modified_loss(x):
         return quartic(x) + h / 4 * jnp.sum(jax.grad(quartic)(x) ** 2)
@@ -62,7 +62,7 @@ def test_modified_loss_of_gradient_descent_is_the_known_one():
 def test_modified_series_of_a_linear_map_is_the_logarithm(order):
     # exp(h f) = 1 - h l  =>  f = ln(1 - h l)/h = -sum_k h^(k-1) l^k / k.
     curvature, h = 1.3, 0.2
-    flow = sx.modified(optimization.GradientDescent(optimization.Quadratic(curvature), h), order=order)
+    flow = sx.modified(optimization.GradientDescent(optimization.Quadratic(curvature), h), corrections=order)
     series = -sum(h ** (k - 1) * curvature**k / k for k in range(1, order + 2))
     assert flow.velocity(0.0, jnp.array([1.0]))[0] == pytest.approx(series, rel=1e-12)
 
@@ -74,7 +74,7 @@ def test_first_correction_of_a_splitting_is_half_the_commutator():
     def exact(matrix):
         return sx.as_near_identity(lambda t, x, step: jax.scipy.linalg.expm(step * matrix) @ x, h)
 
-    flow = sx.modified(sx.compose(exact(a), exact(b)), order=1)
+    flow = sx.modified(sx.compose(exact(a), exact(b)), corrections=1)
     # exp(hA) exp(hB) = exp(h (A + B) + h^2/2 [A, B] + ...)  (Baker, Campbell, Hausdorff)
     expected = (a + b + h / 2 * (a @ b - b @ a)) @ X
     np.testing.assert_allclose(flow.velocity(0.0, X), expected, rtol=1e-12)

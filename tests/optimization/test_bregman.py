@@ -255,7 +255,7 @@ def test_on_a_constant_gradient_the_schedule_is_its_equation_to_the_last_digit()
 
 
 def test_refusals_say_what_to_do():
-    with pytest.raises(ValueError, match=r"BregmanFlow: order\n  got 0.0, expected a number above 0"):
+    with pytest.raises(ValueError, match=r"BregmanFlow: power\n  got 0.0, expected a finite number above 0"):
         optimization.BregmanFlow(steep, 0.0)
     with pytest.raises(TypeError, match=r"MirrorPoint\(position, dual\)"):
         optimization.BregmanFlow(steep).velocity(1.0, jnp.zeros(2))

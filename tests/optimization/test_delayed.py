@@ -47,7 +47,7 @@ def test_edge_by_evolving_from_both_sides():
 def test_delayed_descent_is_its_recursion_and_without_delay_plain_descent():
     h, delay = 0.03, 2
     late = sx.optimization.DelayedDescent(CURVED, h, delay)
-    path = sx.evolve(late, late.init(START), steps=10, save=late.newest).states
+    path = sx.evolve(late, late.init(START), steps=10, save=late.parameters).states
     history = [np.asarray(START)] * (delay + 1)
     for n in range(10):
         np.testing.assert_allclose(path[n], history[-1], rtol=1e-13)

@@ -243,7 +243,7 @@ def test_refusals_say_what_to_do():
     with pytest.raises(TypeError, match="Start from init"):
         flow_of().velocity(0.0, jnp.zeros(2))
     with pytest.raises(
-        ValueError, match=r"ConformalHamiltonian: friction\n  got -1.0, expected a number of at least 0"
+        ValueError, match=r"ConformalHamiltonian: friction\n  got -1.0, expected a finite number of at least 0"
     ):
         flow_of(friction=-1.0)
     with pytest.raises(ValueError, match=r"PowerKinetic: power\n  got 1.0, expected a number above 1"):

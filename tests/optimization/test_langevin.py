@@ -152,9 +152,9 @@ def test_einsteins_relation():
 
 
 def test_langevin_refuses():
-    with pytest.raises(ValueError, match=r"Langevin: temperature\n  got -1.0, expected a number of at least 0"):
+    with pytest.raises(ValueError, match=r"Langevin: temperature\n  got -1.0, expected a finite number of at least 0"):
         sx.optimization.Langevin(sx.optimization.Quadratic(1.0), -1.0)
-    with pytest.raises(TypeError, match=r"SGLD: step_size\n  got 'fast', expected a number above 0"):
+    with pytest.raises(TypeError, match=r"SGLD: step_size\n  got 'fast', expected a finite number above 0"):
         sx.optimization.SGLD(sx.optimization.Quadratic(1.0), "fast", 1.0)
     with pytest.raises(TypeError, match=r"PhasePoint.*\n.*Start from init"):
         sx.optimization.UnderdampedLangevin(sx.optimization.Quadratic(1.0), 1.0, 1.0).drift(0.0, jnp.zeros(1))

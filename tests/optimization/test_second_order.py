@@ -241,7 +241,7 @@ def test_lbfgs_of_optax_finds_rosenbrocks_minimum():
 @pytest.mark.parametrize(("build", "kind", "words"), [
     (
         lambda: optimization.Newton(loss, damping=-1.0),
-        ValueError, r"Newton: damping\n  got -1\.0, expected a number of at least 0"
+        ValueError, r"Newton: damping\n  got -1\.0, expected a finite number of at least 0"
     ),
     (lambda: optimization.Newton(loss, solver="cg"), TypeError, "got str, expected a lineax solver, or None"),
     (lambda: optimization.GaussNewton(lambda a, b: a), TypeError, r"r\(parameters\)"),

@@ -158,7 +158,7 @@ def test_a_schedule_of_the_system_itself_bends_its_time():
 
 
 @pytest.mark.parametrize(("build", "kind", "words"), [
-    (lambda: sx.optimization.clipped(steep, 0.0), ValueError, r"clipped: bound\n  got 0\.0, expected a number above 0"),
+    (lambda: sx.optimization.clipped(steep, 0.0), ValueError, r"clipped: bound\n  got 0\.0, .*number above 0"),
     (lambda: sx.optimization.noisy(steep, -1.0), ValueError, r"noisy: amplitude"),
     (lambda: sx.optimization.RestartedNesterov(steep, 0.1).step(0, X), TypeError, r"Restarting\(position, velocity, age\)"),
 ])  # fmt: skip

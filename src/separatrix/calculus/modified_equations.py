@@ -29,40 +29,40 @@ from separatrix.systems.map import NearIdentityMap
 
 
 class Modified(Flow):
-    """dx/dt = f_1 + h f_2 + ... + h^order f_{order+1}, at the map's own step size h."""
+    """dx/dt = f_1 + h f_2 + ... + h^m f_{m+1}, at the map's own step size h."""
 
     map: NearIdentityMap
-    order: int = eqx.field(static=True)
+    corrections: int = eqx.field(static=True)
 
     def velocity(self, t: Scalar, state: State) -> State:
         step_size = jnp.asarray(self.map.step_size, float_dtype(state))
-        fields = modified_fields(self.map, self.order)
+        fields = modified_fields(self.map, self.corrections)
         total = fields[0](t, state)
         for power, field in enumerate(fields[1:], start=1):
             total = axpy(step_size**power, field(t, state), total)
         return total
 
 
-def modified(map: System, order: int = 1) -> Flow:
-    """Return the flow that a near-identity map follows up to O(h^(order + 1)).
+def modified(map: System, corrections: int = 1) -> Flow:
+    """Return the flow that a near-identity map follows up to O(h^(m + 1)).
 
-        dx/dt = f_1(t, x) + h f_2(t, x) + ... + h^order f_{order+1}(t, x)
+        dx/dt = f_1(t, x) + h f_2(t, x) + ... + h^m f_{m+1}(t, x)
 
     **Arguments:**
 
-    - `map`: a `NearIdentityMap` that is `order + 1` times differentiable.
-    - `order`: number of corrections, at least 0 (which is `limit`); cost and compile time grow quickly past 3.
+    - `map`: a `NearIdentityMap` that is m + 1 times differentiable.
+    - `corrections`: m, the number of them, at least 0 (which is `limit`); cost and compile time grow quickly past 3.
 
-    **Returns:** a `Flow` on the same state. Distance to the orbit of the map falls as h^(order + 1).
+    **Returns:** a `Flow` on the same state. Distance to the orbit of the map falls as h^(m + 1).
 
-    **Raises:** `TypeError` for a map that is not a one-parameter family; `ValueError` for an order that is no whole number
-    of at least 0.
+    **Raises:** `TypeError` for a map that is not a one-parameter family; `ValueError` for a number of corrections
+    that is no whole number of at least 0.
 
     **Example:** the mean decay rate of gradient descent on x^2/2 is -ln(1 - h)/h = 1 + h/2 + h^2/3 + ...
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> descent = sx.optimization.GradientDescent(lambda x: 0.5 * jnp.sum(x**2), 0.1)
-    >>> round(float(sx.modified(descent, order=2).velocity(0.0, jnp.array([1.0]))[0]), 6)
+    >>> round(float(sx.modified(descent, corrections=2).velocity(0.0, jnp.array([1.0]))[0]), 6)
     -1.053333
 
     **Reference:** Hairer, Lubich & Wanner, *Geometric Numerical Integration* (2006), section IX.1, in Lie-series form;
@@ -70,16 +70,16 @@ def modified(map: System, order: int = 1) -> Flow:
     """
     if not isinstance(map, NearIdentityMap):
         raise undefined("modified", map, "NearIdentityMap", "write the step as as_near_identity(advance, step_size)")
-    if isinstance(order, bool) or not isinstance(order, int | np.integer) or order < 0:
-        expected, do = "a whole number of corrections >= 0", "Pass order=1 for f_1 + h f_2."
-        raise ValueError(explain("modified: order", repr(order), expected, do))
-    return Modified(map, int(order))
+    if isinstance(corrections, bool) or not isinstance(corrections, int | np.integer) or corrections < 0:
+        expected, do = "a whole number of corrections >= 0", "Pass corrections=1 for f_1 + h f_2."
+        raise ValueError(explain("modified: corrections", repr(corrections), expected, do))
+    return Modified(map, int(corrections))
 
 
-def modified_fields(map: NearIdentityMap, order: int) -> list[Field]:
-    """Return f_1, ..., f_{order+1} as functions of (t, x)."""
+def modified_fields(map: NearIdentityMap, corrections: int) -> list[Field]:
+    """Return f_1, ..., f_{m+1} as functions of (t, x), for m corrections."""
     fields: list[Field] = [lambda t, state: first_coefficient(map, t, state)]
-    for k in range(2, order + 2):
+    for k in range(2, corrections + 2):
         fields.append(_next_field(map, list(fields), k))
     return fields
 

@@ -41,7 +41,7 @@ class Parallel(eqx.Module):
       its diagonal (N d); `"damped"` with (1 - k) J, k = `damping` x min(1, residual), for maps on which `"full"`
       overshoots. All end at the same sequence.
     - `max_iterations`: rounds; by default as many as steps, which suffice for any map.
-    - `tolerance`: on |x[n+1] - F(n, x[n])| / (1 + |F(n, x[n])|), largest component, every step. By default 100 eps of
+    - `tol`: on |x[n+1] - F(n, x[n])| / (1 + |F(n, x[n])|), largest component, every step. By default 100 eps of
       the state's dtype: a few roundings of a step whose Jacobian is of order ten.
     - `damping`: in [0, 1). Proportional to the residual, so that the last rounds are Newton's.
     - `probes`: of `"diagonal"`: 0 takes the exact diagonal by d products; p > 0 estimates it from p random signs,
@@ -64,14 +64,14 @@ class Parallel(eqx.Module):
 
     variant: Literal["full", "diagonal", "damped"] = eqx.field(default="full", static=True)
     max_iterations: int | None = eqx.field(default=None, static=True)
-    tolerance: float | None = eqx.field(default=None, static=True)
+    tol: float | None = eqx.field(default=None, static=True)
     damping: float = eqx.field(default=0.5, static=True)
     probes: int = eqx.field(default=0, static=True)
 
     def __check_init__(self) -> None:
         _require(self.variant in VARIANTS, "variant", self.variant, 'one of "full", "diagonal", "damped"')
         _require(self.max_iterations is None or self.max_iterations >= 1, "max_iterations", self.max_iterations, ">= 1")
-        _require(self.tolerance is None or self.tolerance > 0, "tolerance", self.tolerance, "> 0")
+        _require(self.tol is None or self.tol > 0, "tol", self.tol, "> 0")
         _require(0 <= self.damping < 1, "damping", self.damping, "in [0, 1)")
         _require(self.probes >= 0, "probes", self.probes, ">= 0")
 
@@ -176,7 +176,7 @@ def _evolve(map: Map, state: State, key: Key | None, start: Any, steps: int, met
 
 
 def _tolerance(method: Parallel, state: State) -> float:
-    return 100 * float(jnp.finfo(float_dtype(state)).eps) if method.tolerance is None else method.tolerance
+    return 100 * float(jnp.finfo(float_dtype(state)).eps) if method.tol is None else method.tol
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:

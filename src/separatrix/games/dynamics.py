@@ -11,8 +11,6 @@ turns, they spiral out, stay on ellipses, and spiral in. The optimistic step nee
 what it was when h goes to zero: as a map on (x, v_before) it is not near the identity and has no limit.
 """
 
-from typing import Any, NamedTuple
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -23,6 +21,7 @@ from separatrix.games.game import Game, as_game, consensus_slopes, require_losse
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.memory import MemoryForm, Remembered
 from separatrix.systems.optax_maps import require_trainable
 
 
@@ -172,11 +171,8 @@ class ConsensusDescent(NearIdentityMap):
         return axpy(-step_size, consensus_slopes(self.game, state, self.strength, key), state)
 
 
-class Remembering(NamedTuple):
-    """Players, and the slopes of the step before."""
-
-    players: Any
-    slopes: Any
+# Players, and the slopes of the step before.
+Remembering = MemoryForm("Remembering", ("players", "slopes"))
 
 
 class OptimisticDescent(Map):
@@ -206,7 +202,7 @@ class OptimisticDescent(Map):
     def __check_init__(self) -> None:
         ranges.positive("OptimisticDescent: step_size", self.step_size, "Pass for example 0.1.")
 
-    def init(self, players: State) -> Remembering:
+    def init(self, players: State) -> Remembered:
         """Return the state at which play starts: the players, and no slopes before."""
         require_players(require_trainable(players))
         return Remembering(players, scale(0, jax.tree.map(jnp.asarray, players)))

@@ -119,6 +119,10 @@ class PlayersMap(Map):
             states = (*states[:i], inner, *states[i + 1 :])
         return OptimizerState(players, (states, memory))
 
+    def parameters(self, state: State) -> State:
+        """Return the players."""
+        return state.parameters
+
     def _optimizers(self, count: int) -> tuple[Any, ...]:
         given = self.rule.optimizers
         if len(given) not in (1, count):

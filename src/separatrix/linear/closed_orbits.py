@@ -235,8 +235,8 @@ def across(factors: np.ndarray, velocities: np.ndarray) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _long_orbits(flow: Flow, guesses: State, horizon: Any) -> tuple[Any, Any]:
-    times = np.linspace(0.0, horizon, _RETURN_SAMPLES + 1)
+def _long_orbits(flow: Flow, guesses: State, search_time: Any) -> tuple[Any, Any]:
+    times = np.linspace(0.0, search_time, _RETURN_SAMPLES + 1)
 
     def one(state: State) -> Any:
         path = evolve(flow, state, times=times)
@@ -245,10 +245,10 @@ def _long_orbits(flow: Flow, guesses: State, horizon: Any) -> tuple[Any, Any]:
     return jax.vmap(one)(guesses)
 
 
-def close_returns(flow: Flow, guesses: State, horizon: float) -> tuple[State, np.ndarray]:
-    """Where each orbit is at half the horizon, and when it first comes back near there; NaN where it does not."""
-    states, vectors = _long_orbits(flow, guesses, horizon)
-    half, step = _RETURN_SAMPLES // 2, horizon / _RETURN_SAMPLES
+def close_returns(flow: Flow, guesses: State, search_time: float) -> tuple[State, np.ndarray]:
+    """Where each orbit is at half the time, and when it first comes back near there; NaN where it does not."""
+    states, vectors = _long_orbits(flow, guesses, search_time)
+    half, step = _RETURN_SAMPLES // 2, search_time / _RETURN_SAMPLES
     periods = np.array([_first_return(orbit[half:]) * step for orbit in np.asarray(vectors)])
     return jax.tree.map(lambda leaf: leaf[:, half], states), periods
 

@@ -21,7 +21,6 @@ from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
 from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop
 from separatrix.optimization.stability.watched import watched
 from separatrix.systems.optax_maps import OptaxMap, OptimizerState
-from separatrix.training.fitting import parameters_of
 
 _METHODS = (
     GradientDescent, HeavyBall, Nesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, Nadam, QHAdam, OptaxMap,
@@ -47,7 +46,7 @@ def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -
     """
     optimizer = watched(system)
     inner = state.optimizer_state if isinstance(state, OptimizerState) else state
-    parameters = parameters_of(state)
+    parameters = system.parameters(state)
     if not np.isfinite(optimizer.edge) or not bool(optimizer.ready(inner, parameters)):
         return []
     metric = optimizer.metric(inner, parameters)

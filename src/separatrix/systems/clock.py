@@ -32,6 +32,10 @@ class MapFrom(Map):
         number = n + self.origin
         return self.map.step(number, state, key=None if self.key is None else jax.random.fold_in(self.key, number))
 
+    def parameters(self, state: State) -> State:
+        """Return those of the map below."""
+        return self.map.parameters(state)
+
 
 class NearIdentityFrom(NearIdentityMap):
     """A near-identity map whose clock starts at `origin`."""
@@ -46,6 +50,10 @@ class NearIdentityFrom(NearIdentityMap):
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         return self.map.advance(jnp.asarray(self.origin, jnp.result_type(t)) + t, state, step_size, key=key)
+
+    def parameters(self, state: State) -> State:
+        """Return those of the map below."""
+        return self.map.parameters(state)
 
 
 class FlowFrom(Flow):

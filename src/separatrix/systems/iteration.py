@@ -25,6 +25,10 @@ class IteratedMap(Map):
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         return _repeat(self.map, self.count, n, state, key)
 
+    def parameters(self, state: State) -> State:
+        """Return those of the map below."""
+        return self.map.parameters(state)
+
 
 class IteratedFiniteMap(FiniteMap):
     """As many k-fold steps as a finite map holds."""
@@ -56,6 +60,10 @@ class IteratedNearIdentityMap(NearIdentityMap):
             return self.map.advance(time, state, small, key=_part(key, i)), None
 
         return jax.lax.scan(body, state, jnp.arange(self.count))[0]
+
+    def parameters(self, state: State) -> State:
+        """Return those of the map below."""
+        return self.map.parameters(state)
 
 
 def iterate(map: Any, k: Any) -> Map:

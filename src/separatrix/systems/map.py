@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from separatrix._tree import float_dtype
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.systems.base import System
+from separatrix.systems.memory import Remembered
 
 if TYPE_CHECKING:
     # To a type checker an abstract attribute is no argument of `__init__`: the subclass says what it is.
@@ -29,6 +30,14 @@ class Map(System):
     @abstractmethod
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         """Return x[n+1] from x[n] at step number n, with the structure, shapes and dtypes of x[n]."""
+
+    def parameters(self, state: State) -> State:
+        """Return the part of a state that is trained: the state itself, or what a `Remembered` one has first.
+
+        `fit`, its metrics and its monitors look at this part alone. A map whose state holds its parameters elsewhere says
+        here where: `return state.weights`.
+        """
+        return state[0] if isinstance(state, Remembered) else state
 
 
 class FiniteMap(Map):

@@ -58,6 +58,15 @@ def as_objective(function: Checked[Function]) -> Objective:
     return FunctionObjective(as_pytree(function), accepts_key(function))
 
 
+def without_objectives(system: Any) -> Any:
+    """The system with None in place of its objectives: what it knows of its state, without the data."""
+    return jax.tree.map(
+        lambda node: None if isinstance(node, Objective) else node,
+        system,
+        is_leaf=lambda node: isinstance(node, Objective),
+    )
+
+
 def require_scalar(loss: Any) -> Any:
     """Return a loss; refuse what has no gradient: anything but one real number of floating point."""
     leaves = jax.tree.leaves(loss)

@@ -55,6 +55,10 @@ class OptaxMap(Map):
             )
         return self.descend(state, lambda values: (require_scalar(self.objective(values, key=key)), None))[0]
 
+    def parameters(self, state: State) -> State:
+        """Return theta."""
+        return state.parameters
+
     def descend(self, state: OptimizerState, loss_and_more: Function) -> tuple[OptimizerState, Any]:
         """One step on a function of the parameters that returns (loss, more); return the state, and what more there was."""
         parameters, inner = state

@@ -12,10 +12,10 @@ from separatrix._errors import explain
 from separatrix._tree import float_dtype
 from separatrix._types import State
 from separatrix.systems.map import Map
-from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.objective import Objective, as_objective, without_objectives
 from separatrix.systems.optax_maps import from_optax
 from separatrix.systems.signature import accepts_key, as_pytree, positional_count
-from separatrix.training._course import CourseState, parameters_of, with_layers
+from separatrix.training._course import CourseState, with_layers
 from separatrix.training._examples import check_batch_size, examples_of
 from separatrix.training._forms import How, ModelForm
 from separatrix.training._losses import Losses
@@ -95,9 +95,10 @@ class Metrics(eqx.Module):
     key: Any
     metrics: dict[str, Any]
     form: ModelForm
+    map: Map  # without its objectives
 
     def __call__(self, state: State) -> dict[str, Any]:
-        parameters, layers = parameters_of(state), layers_of(state)
+        parameters, layers = self.map.parameters(state), layers_of(state)
         loss = with_layers(self.objective, layers)(parameters, key=self.key)
         if isinstance(loss, tuple | list):
             # One row for all players of a game.
@@ -117,7 +118,7 @@ def with_form(form: ModelForm, layers: Any) -> ModelForm:
     return form if layers is None else dataclasses.replace(form, layers=layers)
 
 
-def measure_of(objective: Objective, key: Any, metrics: Any, form: ModelForm) -> Metrics:
+def measure_of(objective: Objective, key: Any, metrics: Any, form: ModelForm, map: Map) -> Metrics:
     """What is measured along a run: the loss on one batch, and the metrics of the user."""
     for name, function in _checked(metrics):
         if name == "loss":
@@ -127,7 +128,8 @@ def measure_of(objective: Objective, key: Any, metrics: Any, form: ModelForm) ->
             do = "Pass a function of the model."
             raise TypeError(explain(f"fit: metrics[{name!r}]", type(function).__name__, "a function", do))
     fixed = None if key is None else jax.random.fold_in(key, METRIC_STREAM)
-    return Metrics(objective, fixed, {name: as_pytree(f) for name, f in _checked(metrics)}, form)
+    functions = {name: as_pytree(f) for name, f in _checked(metrics)}
+    return Metrics(objective, fixed, functions, form, without_objectives(map))
 
 
 def _checked(metrics: Any) -> list[tuple[str, Any]]:
@@ -142,7 +144,9 @@ def _checked(metrics: Any) -> list[tuple[str, Any]]:
 def first_state(map: Any, parameters: State, state: Any) -> State:
     """The state to start from: that of the parameters, or the one given, which must have its form."""
     if state is None:
-        return map.init(parameters)
+        first = map.init(parameters)
+        _check_parameters(map, first, parameters)
+        return first
     expected, got = jax.eval_shape(map.init, parameters), jax.eval_shape(lambda: state)
     if jax.tree.structure(expected) != jax.tree.structure(got):
         do = "Pass the `state` of a Fit of the same model and optimiser."
@@ -154,3 +158,13 @@ def first_state(map: Any, parameters: State, state: Any) -> State:
             do = "Pass the `state` of a Fit of the same model and optimiser."
             raise ValueError(explain(name, f"{new.dtype}{list(new.shape)}", f"{old.dtype}{list(old.shape)}", do))
     return state
+
+
+def _check_parameters(map: Any, first: State, parameters: State) -> None:
+    """Refuse a map that does not know which part of its state the model's parameters are."""
+    found = jax.eval_shape(map.parameters, first)
+    got, expected = ([(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(t)] for t in (found, parameters))
+    if got != expected:
+        do = "Give the map a method parameters(state) that returns the part of its state that is trained."
+        what = f"a tree of {len(got)} arrays, not the {len(expected)} of the model in their shapes and dtypes"
+        raise ValueError(explain(f"fit: {type(map).__name__}.parameters(state)", what, "the model's parameters", do))

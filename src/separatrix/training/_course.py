@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from separatrix._errors import explain
 from separatrix._tree import all_finite, is_inexact, where
 from separatrix._types import Key, State, StepIndex
 from separatrix.systems.map import Map
@@ -41,11 +43,6 @@ class CourseState(NamedTuple):
     skipped: Any = None
     slowdown: Any = None
 
-    @property
-    def parameters(self) -> Any:
-        """What is trained."""
-        return parameters_of(self.inner)
-
 
 class Course(Map):
     """A guarded map on batches by step, with what is carried beside it."""
@@ -70,12 +67,16 @@ class Course(Map):
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         following, layers = self._descended(n, state, key)
-        following = following if state.slowdown is None else slowed(state.inner, following, state.slowdown)
+        following = following if state.slowdown is None else slowed(self.map, state.inner, following, state.slowdown)
         average = state.average
         if average is not None:
-            average = jax.tree.map(self._averaged, average, parameters_of(following))
+            average = jax.tree.map(self._averaged, average, self.map.parameters(following))
         after = CourseState(following, average, layers, state.skipped, state.slowdown)
-        return after if state.skipped is None else _skipping(n, state, after)
+        return after if state.skipped is None else _skipping(self.map, n, state, after)
+
+    def parameters(self, state: State) -> State:
+        """Return those of the optimiser's map."""
+        return self.map.parameters(state.inner)
 
     def _descended(self, n: Any, state: CourseState, key: Key | None) -> tuple[State, Any]:
         """The optimiser's state after step n, and what the layers carry."""
@@ -109,31 +110,40 @@ def barred(objective: Any) -> Any:
     return dataclasses.replace(objective, **dict(zip(names, held, strict=True)))
 
 
-def parameters_of(state: State) -> State:
-    """The trained part of an optimiser's state: `parameters`, `position` or `players` where it has one of these."""
-    for name in ("parameters", "position", "players"):
-        if hasattr(state, name):
-            return getattr(state, name)
-    return state
+def with_parameters(map: Map, state: State, parameters: State) -> State:
+    """The state of a map with other parameters."""
+    leaves, structure = jax.tree.flatten(state)
+    for place, leaf in zip(places_of(map, state), jax.tree.leaves(parameters), strict=True):
+        leaves[place] = leaf
+    return structure.unflatten(leaves)
 
 
-def with_parameters(state: State, parameters: State) -> State:
-    """The state with other parameters."""
-    for name in ("parameters", "position", "players"):
-        if hasattr(state, name):
-            if hasattr(state, "_replace"):
-                return state._replace(**{name: parameters})  # pyright: ignore[reportAttributeAccessIssue]
-            return dataclasses.replace(state, **{name: parameters})  # pyright: ignore[reportArgumentType]
-    return parameters
+def places_of(map: Map, state: State) -> list[int]:
+    """Which leaves of its state a map calls its parameters.
+
+    **Raises:** `TypeError` where these are computed, and are no leaves of the state.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    marks = [np.full((), place) for place in range(len(leaves))]
+    try:
+        found = jax.tree.leaves(map.parameters(structure.unflatten(marks)))
+    except (TypeError, AttributeError, IndexError):
+        found = [None]
+    places = [next((place for place, mark in enumerate(marks) if mark is leaf), None) for leaf in found]
+    if None in places:
+        do = 'Leave divergence="stop", or keep the parameters as a part of the state.'
+        expected = "parameters that are a part of its state, to skip a step or to slow it"
+        raise TypeError(explain("fit: divergence", f"{type(map).__name__}, which computes them", expected, do))
+    return places  # pyright: ignore[reportReturnType]
 
 
-def slowed(before: State, after: State, factor: Any) -> State:
+def slowed(map: Map, before: State, after: State, factor: Any) -> State:
     """The state after a step whose update is multiplied; bit for bit `after` where the factor is one."""
 
     def leaf(old: Any, new: Any) -> Any:
         return jnp.where(factor == 1, new, old + factor.astype(new.dtype) * (new - old))
 
-    return with_parameters(after, jax.tree.map(leaf, parameters_of(before), parameters_of(after)))
+    return with_parameters(map, after, jax.tree.map(leaf, map.parameters(before), map.parameters(after)))
 
 
 def with_layers(objective: Any, layers: Any) -> Any:
@@ -150,11 +160,11 @@ def _one_step(map: Any, n: Any, state: CourseState, key: Key | None) -> tuple[St
     if isinstance(map, OptaxMap):
         return map.descend(state.inner, lambda values: map.objective.with_layers(values, key=key))  # pyright: ignore[reportAttributeAccessIssue]
     # Another optimiser may ask for the loss as often as it likes; what the layers carry is asked for once more.
-    carried = objective_of(map).with_layers(parameters_of(state.inner), key=key)[1]
+    carried = objective_of(map).with_layers(map.parameters(state.inner), key=key)[1]
     return map.step(n, state.inner, key=key), carried
 
 
-def _skipping(n: Any, before: CourseState, after: CourseState) -> CourseState:
+def _skipping(map: Map, n: Any, before: CourseState, after: CourseState) -> CourseState:
     """The state after, or before where the step is not finite; after too many of these in a row it is let through."""
     # Moments may hold infinity from the start: what counts is what was finite and is no more.
     fresh = jax.tree.map(
@@ -168,5 +178,5 @@ def _skipping(n: Any, before: CourseState, after: CourseState) -> CourseState:
     kept = where(good, after._replace(skipped=None), before._replace(skipped=None))
     # Parameters of NaN end the run, whatever the optimiser made of the gradient.
     ends = row >= MOST_SKIPS
-    broken = jax.tree.map(lambda leaf: jnp.where(~good & ends, jnp.nan, leaf), parameters_of(kept.inner))
-    return kept._replace(inner=with_parameters(kept.inner, broken), skipped=skipped)
+    broken = jax.tree.map(lambda leaf: jnp.where(~good & ends, jnp.nan, leaf), map.parameters(kept.inner))
+    return kept._replace(inner=with_parameters(map, kept.inner, broken), skipped=skipped)

@@ -21,7 +21,7 @@ from separatrix._types import Function
 from separatrix.evolution.pieces import Piece, advance
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._binding import Metrics, layers_of, with_form
-from separatrix.training._course import CourseState, parameters_of
+from separatrix.training._course import CourseState
 from separatrix.training._feeding import Feeder
 from separatrix.training._forms import ModelForm
 from separatrix.training._keeping import FoundRun, Keeper, rows_of_numpy
@@ -128,7 +128,7 @@ class Driver:
         """The model of the last good state, or of these parameters and layers."""
         trip = self.trip
         if parameters is None:
-            parameters, layers = parameters_of(self.state), layers_of(self.state)
+            parameters, layers = self.trip.map.parameters(self.state), layers_of(self.state)
         return with_form(trip.form, layers).model(parameters)
 
     @property
@@ -238,13 +238,13 @@ class Driver:
     def _validate(self, validation: Validation) -> float:
         state = self.state
         average = state.average if isinstance(state, CourseState) else None
-        return validation(parameters_of(state) if average is None else average, layers_of(state))
+        return validation(self.trip.map.parameters(state) if average is None else average, layers_of(state))
 
     def _judge(self, number: int, value: float) -> None:
         patience, state = self.trip.patience, self.state
         if patience.sees(number, value):
             average = state.average if isinstance(state, CourseState) else None
-            self.best = Best(parameters_of(state) if average is None else average, layers_of(state))
+            self.best = Best(self.trip.map.parameters(state) if average is None else average, layers_of(state))
         elif patience.is_over and number < self.trip.end:
             why = f"no lower validation than {patience.lowest:.6g} of step {patience.step} in {patience.since} looks"
             self._end(OutcomeKind.STOPPED_EARLY, step=number, why=why)

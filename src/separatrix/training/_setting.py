@@ -109,7 +109,7 @@ def set_up(asked: Setting) -> Setting:
     asked.running = _course(asked, guarded(asked.map), asked.form)
     asked.first = first_state(asked.running, parameters, asked.state)
     own = objective_of(asked.map)
-    asked.measure = measure_of(own, asked.key, asked.metrics, asked.form)
+    asked.measure = measure_of(own, asked.key, asked.metrics, asked.form, asked.running)
     if asked.validation is not None:
         if not hasattr(own, "on_batch"):
             do = "Pass a loss l(model, batch) and data, or a supervised objective."

@@ -5,7 +5,7 @@ from typing import Any
 from separatrix.evolution.pieces import checked_start
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._binding import layers_of, with_form
-from separatrix.training._course import CourseState, parameters_of
+from separatrix.training._course import CourseState
 from separatrix.training._driver import Best, Driver, Trip
 from separatrix.training._feeding import Feeder
 from separatrix.training._fingerprint import digest_of, digest_of_data
@@ -36,7 +36,7 @@ def watched_or_traced(asked: Setting) -> Fit:
     form, layers = asked.form, layers_of(last)
     average = last.average if isinstance(last, CourseState) else None
     averaged = None if average is None else with_form(form, layers).model(average)
-    model = with_form(form, layers).model(parameters_of(last))
+    model = with_form(form, layers).model(asked.running.parameters(last))
     numbers = schedule(start, steps, every)
     return Fit(model, last, numbers, rows, ended, stopped_at(ended, asked.running), asked.map, averaged)
 
@@ -57,7 +57,7 @@ def travel(asked: Setting) -> Fit:
             None if asked.monitor is None else Watching(asked.monitor, asked.map),
         )  # fmt: skip
         driver = Driver(trip, asked.first)
-        best = Best(parameters_of(asked.first), layers_of(asked.first))
+        best = Best(asked.running.parameters(asked.first), layers_of(asked.first))
         found = keeper.found(asked.first, best)
         if found is not None:
             if isinstance(asked.run, Run):

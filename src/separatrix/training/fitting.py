@@ -23,7 +23,6 @@ from separatrix._errors import Diverged, explain
 from separatrix._types import Checked, Function
 from separatrix.systems.trajectory import Outcome, OutcomeKind, outcome
 from separatrix.training._binding import Metrics as Metrics, map_of as map_of
-from separatrix.training._course import parameters_of as parameters_of
 from separatrix.training._setting import Setting, set_up
 from separatrix.training._stages import travel, watched_or_traced
 from separatrix.training.result import Fit as Fit

@@ -124,7 +124,7 @@ def periodic_orbits(
     period: Any = None,
     region: Any = None,
     starts: int = 256,
-    horizon: float | None = None,
+    search_time: float | None = None,
     driven: bool = False,
     segments: int = 1,
     tol: float | None = None,
@@ -141,7 +141,7 @@ def periodic_orbits(
       which `starts` points of a Sobol sequence are spread.
     - `period`: for a map k: orbits of period k and of its divisors are given, fixed points (k = 1) included. For a flow
       a guess of T > 0, one for all or one for each start; for a driven one the exact period of the drive or a multiple.
-    - `horizon`: for a flow, instead of a period: each guess is first evolved so long, and starts where it is at half of
+    - `search_time`: for a flow, instead of a period: each guess is first evolved so long, and starts where it is at half of
       that, with the time of its first close return from there.
     - `driven`: the flow depends on time, with this period; the orbit starts at t = 0.
     - `segments`: of multiple shooting, a divisor of 240, or of the period of a map; more for orbits whose neighbours part
@@ -172,7 +172,7 @@ def periodic_orbits(
     if not isinstance(system, Map | Flow):
         raise undefined("periodic_orbits", system, "Map or Flow", "Make it one with as_map or as_flow.")
     check = _check_steps if kind == "map" else _check_shooting
-    check(period, horizon, driven, segments)
+    check(period, search_time, driven, segments)
     likes = asarrays(starting_states("periodic_orbits", guesses, region, starts))
     dtype, total = float_dtype(likes), len(jax.tree.leaves(likes)[0])
     warn_if_single("periodic_orbits", dtype)
@@ -184,8 +184,8 @@ def periodic_orbits(
             default_tolerance(dtype),
             region,
         )
-    if horizon is not None:
-        likes, period = close_returns(system, likes, float(horizon))
+    if search_time is not None:
+        likes, period = close_returns(system, likes, float(search_time))
         returned = np.flatnonzero(np.isfinite(period))
         likes, period = rows_of(likes, returned), period[returned]
     periods = jnp.broadcast_to(jnp.asarray(period, dtype), (len(jax.tree.leaves(likes)[0]),))
@@ -193,11 +193,11 @@ def periodic_orbits(
     return PeriodicOrbits(**found_orbits(orbit, likes, periods, total, room, tol, max_steps))
 
 
-def _check_steps(period: Any, horizon: Any, driven: bool, segments: int) -> None:
+def _check_steps(period: Any, search_time: Any, driven: bool, segments: int) -> None:
     if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
         do = "Say how many steps the orbit has: period=2."
         raise ValueError(explain("periodic_orbits: period of a map", repr(period), "a whole number >= 1", do))
-    for name, value in (("horizon", horizon), ("driven", driven)):
+    for name, value in (("search_time", search_time), ("driven", driven)):
         if value not in (None, False):
             do = "Leave it out: a map's period is a number of steps."
             raise ValueError(explain(f"periodic_orbits: {name} of a map", repr(value), "nothing", do))
@@ -206,12 +206,12 @@ def _check_steps(period: Any, horizon: Any, driven: bool, segments: int) -> None
         raise ValueError(explain("periodic_orbits: segments", segments, f"a divisor of {period}", do))
 
 
-def _check_shooting(period: Any, horizon: Any, driven: bool, segments: int) -> None:
-    if (period is None) == (horizon is None):
-        do = "Pass a guess of the period, or a horizon over which to look for a close return."
+def _check_shooting(period: Any, search_time: Any, driven: bool, segments: int) -> None:
+    if (period is None) == (search_time is None):
+        do = "Pass a guess of the period, or a search_time over which to look for a close return."
         got = "neither" if period is None else "both"
-        raise ValueError(explain("periodic_orbits: period and horizon of a flow", got, "one of them", do))
-    given = np.asarray(period if horizon is None else horizon, float)
+        raise ValueError(explain("periodic_orbits: period and search_time of a flow", got, "one of them", do))
+    given = np.asarray(period if search_time is None else search_time, float)
     if not (np.isfinite(given).all() and (given > 0).all()):
         raise ValueError(explain("periodic_orbits: period", given, "a positive time", "Pass a guess such as 6.3."))
     if driven and period is None:
@@ -225,7 +225,7 @@ def _check_shooting(period: Any, horizon: Any, driven: bool, segments: int) -> N
 def _ask(system: Any, state: State, *, at: Any = 0, key: Key | None = None) -> PeriodicOrbits:
     """Cycles of period up to two of a map, around a state; the cycle of a flow that the state's orbit comes back to."""
     if isinstance(system, Flow):
-        return periodic_orbits(system, jax.tree.map(lambda leaf: leaf[None], state), horizon=_HORIZON)
+        return periodic_orbits(system, jax.tree.map(lambda leaf: leaf[None], state), search_time=_HORIZON)
     return periodic_orbits(system, region=around(state), starts=_STARTS, period=2)
 
 

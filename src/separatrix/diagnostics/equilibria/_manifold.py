@@ -59,13 +59,16 @@ class BackwardArc(Flow):
         return -field / jnp.sqrt(jnp.sum(field**2) + self.floor**2)
 
 
-def along_flow(local: ManifoldExpansion, length: float, rows: int, tol: float) -> tuple[np.ndarray, float, np.ndarray]:
+def along_flow(
+    local: ManifoldExpansion, length: float, rows: int, tolerances: tuple[float, float]
+) -> tuple[np.ndarray, float, np.ndarray]:
     """(points, error, whether each branch meets a fixed point)."""
     dtype = local.jacobian.point.dtype
     starts = jnp.asarray(local.start(np.array([local.reach, -local.reach])), dtype)
     # Below this speed the arc slows: it rests at a fixed point for some rows, where it would else run through.
     floor = abs(local.value) * max(local.reach, length / rows / 4)
-    coarse, fine = (np.array(_arcs(local.jacobian, starts, floor, length, rows, t)) for t in (100 * tol, tol))
+    loose = tuple(100 * tolerance for tolerance in tolerances)
+    coarse, fine = (np.array(_arcs(local.jacobian, starts, floor, length, rows, t)) for t in (loose, tolerances))
     speed = np.linalg.norm(np.asarray(jax.vmap(jax.vmap(local.jacobian.image))(jnp.asarray(fine))), axis=2)
     started = np.cumsum(speed > 2 * floor, axis=1) > 0
     ended = np.cumsum(started & (speed < 2 * floor), axis=1) > 0
@@ -79,10 +82,11 @@ def along_flow(local: ManifoldExpansion, length: float, rows: int, tol: float) -
 
 
 @eqx.filter_jit
-def _arcs(jacobian: Jacobian, starts: Any, floor: Any, length: Any, rows: int, tol: Any) -> Any:
+def _arcs(jacobian: Jacobian, starts: Any, floor: Any, length: Any, rows: int, tolerances: Any) -> Any:
+    rtol, atol = tolerances
     flow = BackwardArc(jacobian, jnp.asarray(floor, starts.dtype))
     times = jnp.asarray(length, starts.dtype) * jnp.linspace(0, 1, rows, dtype=starts.dtype)
-    return jax.vmap(lambda x: evolve(flow, x, times=times, rtol=tol, atol=tol).states)(starts)
+    return jax.vmap(lambda x: evolve(flow, x, times=times, rtol=rtol, atol=atol).states)(starts)
 
 
 class InVector(Map):
@@ -99,7 +103,9 @@ def _in_vector(system: Any, form: State) -> InVector:
     return InVector(system, form)
 
 
-def along_map(local: ManifoldExpansion, length: float, rows: int, tol: float) -> tuple[np.ndarray, float, np.ndarray]:
+def along_map(
+    local: ManifoldExpansion, length: float, rows: int, tolerances: tuple[float, float]
+) -> tuple[np.ndarray, float, np.ndarray]:
     """(points, error, False twice): the two branches, by inverse images of one stretch of each."""
     jacobian = local.jacobian
     backward = _in_vector(reverse(jacobian.system), jacobian.state)

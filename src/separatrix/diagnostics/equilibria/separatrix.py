@@ -97,7 +97,14 @@ class Separatrix(Result):
 
 
 def separatrix(
-    system: Any, saddle: Any, *, length: float = 10.0, rows: int = 400, at: Any = 0, tol: float | None = None
+    system: Any,
+    saddle: Any,
+    *,
+    length: float = 10.0,
+    rows: int = 400,
+    at: Any = 0,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> Separatrix:
     r"""Return the stable manifold of a saddle: the boundary between fates.
 
@@ -110,7 +117,7 @@ def separatrix(
     - `length`: how far each branch is followed, in units of the state; `rows`: points on it (a map takes as many more as
       keep neighbours within length/rows).
     - `at`: the time or step at which the system is looked at.
-    - `tol`: relative and absolute tolerance of a flow's steps; 1e-10 by default (1e-5 in float32).
+    - `rtol`, `atol`: of a flow's adaptive steps; 1e-10 by default (1e-5 in float32).
 
     **Returns:** a `Separatrix`: curves where one direction is stable; else the tangent space and normal.
 
@@ -141,8 +148,9 @@ def separatrix(
     if k == 1:
         curve = along_flow if kind == "flow" else along_map
         local = expansion(jacobian, kind, values, stable[:, 0])
-        tol = (1e-5 if single else 1e-10) if tol is None else tol
-        points, error, connects = curve(local, length, rows, tol)
+        fine = 1e-5 if single else 1e-10
+        tolerances = fine if rtol is None else rtol, fine if atol is None else atol
+        points, error, connects = curve(local, length, rows, tolerances)
     steps = np.linalg.norm(np.diff(points, axis=1), axis=2) if k == 1 else np.zeros((2, 1))
     return Separatrix(
         jacobian.point, jnp.asarray(residual), jnp.asarray(values), jnp.asarray(stable), jnp.asarray(normal),

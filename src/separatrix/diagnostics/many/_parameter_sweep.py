@@ -114,20 +114,20 @@ class ParameterSweep(Map):
 
 
 @eqx.filter_jit
-def sweep(record: Any, values: Float[Array, " P"], max_period: int, tol: Any) -> tuple[Array, Array, Array]:
+def sweep(record: Any, values: Float[Array, " P"], max_period: int, closeness: Any) -> tuple[Array, Array, Array]:
     """Points (P, keep), periods (P,) and settling (P,), every value from the same state."""
     found = jax.vmap(lambda value: record(value, record.state))(values)
-    return _read(found.points, found.diverged, max_period, tol)
+    return _read(found.points, found.diverged, max_period, closeness)
 
 
 @eqx.filter_jit
-def follow(record: Any, values: Float[Array, " P"], max_period: int, tol: Any) -> tuple[Array, Array, Array]:
+def follow(record: Any, values: Float[Array, " P"], max_period: int, closeness: Any) -> tuple[Array, Array, Array]:
     """The same, each value from the end of the one before."""
     empty = jnp.zeros((record.keep, 2), as_vector(record.state).dtype)
     start = (record.state, empty, jnp.zeros((record.keep, 2), bool), jnp.asarray(False))
     path = evolve(ParameterSweep(record, values), start, steps=len(values), save=lambda state: state[1:])
     points, missing, diverged = jax.tree.map(lambda leaf: leaf[1:], path.states)
-    return _read(jnp.where(missing, jnp.nan, points), diverged, max_period, tol)
+    return _read(jnp.where(missing, jnp.nan, points), diverged, max_period, closeness)
 
 
 def observed(observe: Function | None, state: State) -> Float[Array, ""]:
@@ -173,13 +173,13 @@ def _escaped(rows: Array, escape: Any) -> Bool[Array, ""]:
     return jnp.any(~(jnp.abs(rows[:, 0]) <= jnp.asarray(escape, rows.dtype)))
 
 
-def _read(points: Any, diverged: Any, max_period: int, tol: Any) -> tuple[Array, Array, Array]:
+def _read(points: Any, diverged: Any, max_period: int, closeness: Any) -> tuple[Array, Array, Array]:
     points = jnp.where(diverged[:, None, None], jnp.nan, points)
-    periods, settling = jax.vmap(lambda rows: period_of(rows, max_period, tol))(points)
+    periods, settling = jax.vmap(lambda rows: period_of(rows, max_period, closeness))(points)
     return points[..., 0], jnp.where(diverged, -1, periods), settling & ~diverged
 
 
-def period_of(rows: Float[Array, "keep 2"], max_period: int, tol: Any) -> tuple[Int[Array, ""], Bool[Array, ""]]:
+def period_of(rows: Float[Array, "keep 2"], max_period: int, closeness: Any) -> tuple[Int[Array, ""], Bool[Array, ""]]:
     """The smallest k with |y[n+k] - y[n]| below tolerance throughout, and whether the orbit still settles.
 
     It does where it repeats after no k, but its nearest repetition is worse by 3 % or more in the first half of the rows
@@ -200,11 +200,11 @@ def period_of(rows: Float[Array, "keep 2"], max_period: int, tol: Any) -> tuple[
         return jnp.stack([jnp.where(enough, worst(both & part), jnp.inf) for part in (~later, later)])
 
     table = jax.vmap(distances)(jnp.arange(1, max_period + 1))
-    repeats = jnp.all(table < jnp.asarray(tol, table.dtype), axis=1)
+    repeats = jnp.all(table < jnp.asarray(closeness, table.dtype), axis=1)
     period = jnp.where(jnp.any(repeats), 1 + jnp.argmax(repeats), 0)
     first, second = table[jnp.argmin(jnp.max(table, axis=1))]
     nearing = (first < 0.1) & (second < 0.97 * first)
     shorter = jnp.arange(1, max_period + 1) < period
-    shrinking = jnp.any(shorter & (table[:, 0] - table[:, 1] > jnp.asarray(tol, table.dtype)))
+    shrinking = jnp.any(shorter & (table[:, 0] - table[:, 1] > jnp.asarray(closeness, table.dtype)))
     settling = jnp.where(period == 0, nearing, shrinking)
     return jnp.where(jnp.sum(known) < 2, -2, jnp.where(settling, 0, period)), settling

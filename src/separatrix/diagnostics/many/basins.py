@@ -124,7 +124,7 @@ class Basins(Result):
         moving = int(np.sum(np.asarray(self.fates) == UNSETTLED))
         if moving:
             found.append(
-                f"{moving} of {count} starts are near no attractor yet: run longer, loosen tol, or the system keeps "
+                f"{moving} of {count} starts are near no attractor yet: run longer, loosen closeness, or the system keeps "
                 "volume and has no attractors"
             )
         if self.unsearched:
@@ -163,7 +163,7 @@ def basins(
     steps: int | None = None,
     times: Any = None,
     key: Key | None = None,
-    tol: float = 1e-3,
+    closeness: float = 1e-3,
     escape: float = 1e6,
     rtol: Any = None,
     atol: Any = None,
@@ -184,8 +184,8 @@ def basins(
       no attractor in this span is given three spans more.
     - `key`: randomness of a map: member i draws from `fold_in(key, i)`, step after step through all spans, as `evolve` with
       that key would.
-    - `tol`: how near to an attractor counts as arrived, in units of the largest extent of the starts: attractors must be
-      farther apart than that, and smaller structure is not seen.
+    - `closeness`: how near to an attractor counts as arrived, in units of the largest extent of the starts: attractors
+      must be farther apart than that, and smaller structure is not seen.
     - `escape`: a state of larger norm, or one that is not finite, has escaped. So has a start that in each of four spans
       moved farther from all starts, the later ones by no less than the ones before.
     - `rtol`, `atol`: of a flow's adaptive steps.
@@ -206,7 +206,7 @@ def basins(
     Datseris & Wagemakers, *Effortless estimation of basins of attraction* (2022), for attractors found along the way;
     Wilson, *Probable inference, the law of succession, and statistical inference* (1927).
     """
-    kind = _check(system, states, region, tol)
+    kind = _check(system, states, region, closeness)
     points, shape, made = starts_of(states, region, resolution, embed)
     form = jax.tree.map(lambda leaf: leaf[0], asarrays(states)) if region is None else asarrays(made(points[0]))
     coordinates = embedded(points, made)
@@ -214,7 +214,7 @@ def basins(
     run = _runner(system, form, kind, steps, times, key, (rtol, atol), batch_of(*coordinates.shape))
     centre = coordinates.mean(axis=0)
     reach = float(np.max(np.linalg.norm(coordinates - centre, axis=1))) or extent
-    empty = Finder(run, (), (), (), jnp.asarray(centre), reach, float(escape), float(tol) * extent)
+    empty = Finder(run, (), (), (), jnp.asarray(centre), reach, float(escape), float(closeness) * extent)
     fates, finder, turns, unsearched, steady = search(empty, coordinates)
     clouds = [np.asarray(cloud) for cloud in finder.clouds]
     d, known = coordinates.shape[1], finder.attractors()
@@ -237,7 +237,7 @@ def wilson(counts: Any, total: int, z: float = 1.959963984540054) -> np.ndarray:
     return np.stack([middle - half, middle + half], axis=-1)
 
 
-def _check(system: Any, states: Any, region: Any, tol: float) -> str:
+def _check(system: Any, states: Any, region: Any, closeness: float) -> str:
     kind = kind_of(system)
     if kind == "sde" or isinstance(system, FiniteMap):
         got, do = type(system).__name__, "Noise leaves every basin, layers end: ask sx.as_flow(sde.drift), or iterate."
@@ -246,9 +246,9 @@ def _check(system: Any, states: Any, region: Any, tol: float) -> str:
         got = "neither" if states is None else "both"
         do = "Pass states=, or region=(low, high) with resolution=."
         raise ValueError(explain("basins: states and region", got, "one of them", do))
-    if not 0 < tol < 1:
-        do = "Give it in units of the extent of the starts: tol=1e-3."
-        raise ValueError(explain("basins: tol", tol, "a number between 0 and 1", do))
+    if not 0 < closeness < 1:
+        do = "Give it in units of the extent of the starts: closeness=1e-3."
+        raise ValueError(explain("basins: closeness", closeness, "a number between 0 and 1", do))
     return kind
 
 

@@ -87,7 +87,7 @@ def bifurcation_diagram(
     observe: Function | None = None,
     follow_attractor: bool = False,
     max_period: int = 32,
-    tol: float | None = None,
+    closeness: float | None = None,
     escape: float = 1e6,
     step_size: Any = 0.01,
     method: Any = None,
@@ -107,8 +107,8 @@ def bifurcation_diagram(
     - `observe`: a number of the state; by default its first coordinate.
     - `follow_attractor`: start each value where the one before it ended (from `state` again after a divergence), so that
       sweeps up and down show hysteresis. One after the other, still in one call; step numbers and noise go on too.
-    - `max_period`, `tol`: what counts as a period; tol is relative to 1 + |y|, by default eps^0.4 (5e-7 in float64) for
-      a map and ten times that for a flow, whose points are interpolated.
+    - `max_period`, `closeness`: what counts as a period; points y closer than `closeness`, relative to 1 + |y|, are one. By
+      default it is eps^0.4 (5e-7 in float64) for a map and ten times that for a flow, whose points are interpolated.
     - `escape`: an orbit whose observed number exceeds it has diverged.
     - `step_size`, `method`: of flows, fixed steps; `RK4()` by default.
     - `window`: steps of a flow in which points are looked for; by default as many as the transient.
@@ -150,13 +150,13 @@ def bifurcation_diagram(
     window = transient if window is None else window
     _check(transient, keep, max_period, window, kind, section)
     eps = float(jnp.finfo(dtype).eps)
-    tol = tol if tol is not None else eps**0.4 * (1 if kind == "map" else 10)
+    closeness = closeness if closeness is not None else eps**0.4 * (1 if kind == "map" else 10)
     if kind == "map":
         record: Any = Iterates(made, state, key, observe, transient, keep, escape)
     else:
         record = Crossings(made, state, observe, section, method, step_size, transient, keep, window, escape)
     run = follow if follow_attractor else sweep
-    points, periods, settling = run(record, values, max_period, tol)
+    points, periods, settling = run(record, values, max_period, closeness)
     observed = "observed by a function" if observe is not None else "first coordinate"
     told = " at every step" if kind == "map" else " on a section" if section is not None else " at its maxima"
     return BifurcationDiagram(values, points, periods, settling, made.name, observed + told, eps > 1e-10)

@@ -75,7 +75,7 @@ def _references(flow: Flow, state: Any, sizes: Any, times: Any, rtol: Any) -> li
 
     if not isinstance(flow, Modified):
         return [_repeated(solve(flow, tolerance), sizes.size) for tolerance in (rtol, _LOOSER * rtol)]
-    flows = [Modified(AtStepSize(flow.map, h), flow.order) for h in sizes]
+    flows = [Modified(AtStepSize(flow.map, h), flow.corrections) for h in sizes]
     return [
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *[solve(each, tolerance) for each in flows])
         for tolerance in (rtol, _LOOSER * rtol)

@@ -19,7 +19,7 @@ from separatrix.diagnostics.samples.sliced import sliced_wasserstein
 from separatrix.diagnostics.samples.two_sample import classifier_two_sample
 
 KINDS: dict[str, Function] = {
-    "sliced_wasserstein_1": lambda *sets, **settings: sliced_wasserstein(*sets, order=1, **settings),
+    "sliced_wasserstein_1": lambda *sets, **settings: sliced_wasserstein(*sets, power=1, **settings),
     "sliced_wasserstein_2": sliced_wasserstein,
     "maximum_mean_discrepancy": maximum_mean_discrepancy,
     "energy_distance": energy_distance,

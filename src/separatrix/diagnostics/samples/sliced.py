@@ -25,7 +25,7 @@ from separatrix.diagnostics.samples.result import Distance, told
 
 
 def sliced_wasserstein(
-    first: Any, second: Any, *, key: Key, order: int = 2, projections: int = 128, permutations: int = 200
+    first: Any, second: Any, *, key: Key, power: int = 2, projections: int = 128, permutations: int = 200
 ) -> Distance:
     r"""Return the sliced Wasserstein distance SW_p of two samples.
 
@@ -35,13 +35,13 @@ def sliced_wasserstein(
 
     - `first`, `second`: shape (n, ...) and (m, ...), points flattened.
     - `key`: for directions and permutations. `projections`: how many directions; one is enough in one dimension.
-    - `order`: p, 1 or 2.
+    - `power`: p, 1 or 2.
     - `permutations`: P of the p-value; 0 for none.
 
     **Returns:** a `Distance`, in the unit of the points. `details["projection error"]` is the Monte-Carlo error of the
     directions, which is part of `error`. The estimate is biased up: `floor` is what one law shows.
 
-    **Raises:** `ValueError` for another order, or samples of different shapes.
+    **Raises:** `ValueError` for another power, or samples of different shapes.
 
     **Example:** in one dimension it is the Wasserstein distance itself.
 
@@ -54,18 +54,18 @@ def sliced_wasserstein(
     Barrio & Loubes, *Central limit theorems for empirical transportation cost in general dimension* (2019).
     """
     pair = samples(first, second, "sliced_wasserstein")
-    if order not in (1, 2):
-        raise ValueError(explain("sliced_wasserstein: order", repr(order), "1 or 2", "Pass order=2."))
+    if power not in (1, 2):
+        raise ValueError(explain("sliced_wasserstein: power", repr(power), "1 or 2", "Pass power=2."))
     check_count("sliced_wasserstein: projections", projections, 1)
     check_count("sliced_wasserstein: permutations", permutations, 0)
     check_key("sliced_wasserstein", key, needed=True)
     projections = 1 if pair.pooled.shape[1] == 1 else projections
     toward, shuffled = jax.random.split(key)
-    value, sampling, slicing, null = _all(pair, toward, shuffled, order, projections, permutations)
+    value, sampling, slicing, null = _all(pair, toward, shuffled, power, projections, permutations)
     sampling = jnp.maximum(sampling, jnp.std(null)) if permutations else sampling
     return told(
-        value, jnp.hypot(sampling, slicing), null, name=f"sliced Wasserstein {order}", sizes=pair.sizes,
-        statement=f"SW_{order} over {projections} directions", details={"projection error": slicing},
+        value, jnp.hypot(sampling, slicing), null, name=f"sliced Wasserstein {power}", sizes=pair.sizes,
+        statement=f"SW_{power} over {projections} directions", details={"projection error": slicing},
     )  # fmt: skip
 
 
@@ -85,18 +85,18 @@ def matching(n: int, m: int) -> Matching:
 
 
 @eqx.filter_jit
-def _all(pair: Samples, toward: Key, shuffled: Key, order: int, projections: int, permutations: int) -> Any:
+def _all(pair: Samples, toward: Key, shuffled: Key, power: int, projections: int, permutations: int) -> Any:
     """Value, error of sampling, error of slicing, and values under permutations."""
     lines = _projected(pair, toward, projections)
     labels = memberships(shuffled, pair, permutations)
-    costs, potential = jax.vmap(lambda line: _cost_and_potential(pair, line, labels[0], order))(lines)
+    costs, potential = jax.vmap(lambda line: _cost_and_potential(pair, line, labels[0], power))(lines)
     total, phi = jnp.mean(costs), jnp.mean(potential, axis=0)
-    value = total ** (1 / order)
+    value = total ** (1 / power)
     # d SW = d(SW^p)/(p SW^(p-1)); at 0 there is nothing to divide.
-    slope = 1 / (order * jnp.maximum(value, jnp.finfo(value.dtype).tiny ** 0.25) ** (order - 1))
+    slope = 1 / (power * jnp.maximum(value, jnp.finfo(value.dtype).tiny ** 0.25) ** (power - 1))
     sampling = slope * jnp.sqrt(jnp.var(phi[: pair.n]) / pair.n + jnp.var(phi[pair.n :]) / pair.m)
     slicing = slope * jnp.std(costs) / max(projections - 1, 1) ** 0.5
-    mean = lambda z: jnp.mean(jax.vmap(lambda line: _cost(pair, line, z, order))(lines)) ** (1 / order)  # noqa: E731
+    mean = lambda z: jnp.mean(jax.vmap(lambda line: _cost(pair, line, z, power))(lines)) ** (1 / power)  # noqa: E731
     null = jax.lax.map(mean, labels[1:]) if permutations else jnp.zeros(0, value.dtype)
     return value, sampling, slicing, null
 
@@ -131,22 +131,22 @@ def _pairs(pair: Samples, values: Any) -> tuple[Any, Any, Matching]:
     return values[: pair.n][match.x], values[pair.n :][match.y], match
 
 
-def _cost(pair: Samples, line: Projection, first: Any, order: int) -> Any:
+def _cost(pair: Samples, line: Projection, first: Any, power: int) -> Any:
     """W_p^p in one direction."""
     x, y, match = _pairs(pair, _parted(pair, line, first)[0])
-    return jnp.asarray(match.weight, x.dtype) @ jnp.abs(x - y) ** order
+    return jnp.asarray(match.weight, x.dtype) @ jnp.abs(x - y) ** power
 
 
-def _cost_and_potential(pair: Samples, line: Projection, first: Any, order: int) -> tuple[Any, Any]:
+def _cost_and_potential(pair: Samples, line: Projection, first: Any, power: int) -> tuple[Any, Any]:
     """W_p^p, and phi(x_i), psi(y_j) of all pooled points in their own order."""
     values, place = _parted(pair, line, first)
     x, y, match = _pairs(pair, values)
     weight = jnp.asarray(match.weight, x.dtype)
-    force = weight * order * jnp.sign(x - y) * jnp.abs(x - y) ** (order - 1)
+    force = weight * power * jnp.sign(x - y) * jnp.abs(x - y) ** (power - 1)
     phi = _integral(values[: pair.n], jax.ops.segment_sum(force, match.x, pair.n) * pair.n)
     psi = _integral(values[pair.n :], -jax.ops.segment_sum(force, match.y, pair.m) * pair.m)
     both = jnp.concatenate([phi, psi])[place]
-    return weight @ jnp.abs(x - y) ** order, jnp.zeros_like(both).at[line.origin].set(both, unique_indices=True)
+    return weight @ jnp.abs(x - y) ** power, jnp.zeros_like(both).at[line.origin].set(both, unique_indices=True)
 
 
 def _integral(points: Any, slopes: Any) -> Any:

@@ -19,7 +19,7 @@ Where L is mu-strongly convex the clock is exponential, and for h = |x|^2/2
 for which e^{sqrt(mu) t} (mu |z - x*|^2/2 + L(x) - L*) never grows.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,19 +28,17 @@ from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype, scale, subtract
 from separatrix._types import Function, Scalar, State
 from separatrix.calculus.undefined import undefined
-from separatrix.optimization._ranges import positive
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import unpack
 from separatrix.systems.flow import Flow
+from separatrix.systems.memory import MemoryForm, Remembered
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import positive
 from separatrix.systems.signature import as_pytree
 
-
-class MirrorPoint(NamedTuple):
-    """Position x and dual variable grad h(z); with h = |x|^2/2 the latter is z = x + (t/p) x'."""
-
-    position: Any
-    dual: Any
+# Position x and dual variable grad h(z); with h = |x|^2/2 the latter is z = x + (t/p) x'.
+MirrorPoint = MemoryForm("MirrorPoint", ("position", "dual"))
 
 
 class BregmanFlow(Flow):
@@ -48,7 +46,7 @@ class BregmanFlow(Flow):
 
     **Arguments:**
 
-    - `objective`: L(parameters). `order`: p > 0, of the rate O(1/t^p). `constant`: C > 0; 1/4 makes p = 2 Nesterov's.
+    - `objective`: L(parameters). `power`: p > 0, of the rate O(1/t^p). `constant`: C > 0; 1/4 makes p = 2 Nesterov's.
     - `mirror`: the inverse mirror map, from the dual variable to z, as `jax.nn.softmax` for the entropy on the simplex;
       the identity by default.
 
@@ -67,19 +65,19 @@ class BregmanFlow(Flow):
     """
 
     objective: Objective
-    order: Scalar
+    power: Scalar
     constant: Scalar
     mirror: Function | None
 
     def __init__(
-        self, objective: Objective | Function, order: Any = 2.0, constant: Any = 0.25, mirror: Function | None = None
+        self, objective: Objective | Function, power: Any = 2.0, constant: Any = 0.25, mirror: Function | None = None
     ):
         self.objective = as_objective(objective)
-        self.order = positive("BregmanFlow: order", order)
+        self.power = positive("BregmanFlow: power", power)
         self.constant = positive("BregmanFlow: constant", constant)
         self.mirror = None if mirror is None else as_pytree(mirror)
 
-    def init(self, parameters: State, dual: State | None = None) -> MirrorPoint:
+    def init(self, parameters: State, dual: State | None = None) -> Remembered:
         """Return the state at rest: with a mirror map, at mirror(dual), which `parameters` must be."""
         if self.mirror is not None and dual is None:
             do = "Pass init(parameters, dual) with parameters = mirror(dual)."
@@ -88,14 +86,14 @@ class BregmanFlow(Flow):
         return MirrorPoint(parameters, jax.tree.map(jnp.asarray, parameters if dual is None else dual))
 
     def velocity(self, t: Scalar, state: State) -> State:
-        position, dual = mirror_pair(state)
+        position, dual = unpack(state, MirrorPoint)
         dtype = float_dtype(state)
-        order, constant = jnp.asarray(self.order, dtype), jnp.asarray(self.constant, dtype)
+        power, constant = jnp.asarray(self.power, dtype), jnp.asarray(self.constant, dtype)
         # At t = 0 the pull p/t is infinite and acts on z - x = 0: a time that no step notices keeps the product 0.
         t = jnp.where(t == 0, jnp.finfo(dtype).tiny ** 0.4, jnp.asarray(t, dtype))
         z = dual if self.mirror is None else self.mirror(dual)
-        pull = scale(order / t, subtract(z, position))
-        return MirrorPoint(pull, scale(-constant * order * t ** (order - 1), gradient(self.objective, position, None)))
+        pull = scale(power / t, subtract(z, position))
+        return MirrorPoint(pull, scale(-constant * power * t ** (power - 1), gradient(self.objective, position, None)))
 
 
 class StronglyConvexFlow(Flow):
@@ -123,12 +121,12 @@ class StronglyConvexFlow(Flow):
         self.objective = as_objective(objective)
         self.convexity = positive("StronglyConvexFlow: convexity", convexity)
 
-    def init(self, parameters: State) -> MirrorPoint:
+    def init(self, parameters: State) -> Remembered:
         """Return the state at rest at these parameters."""
         return MirrorPoint(require_trainable(parameters), jax.tree.map(jnp.asarray, parameters))
 
     def velocity(self, t: Scalar, state: State) -> State:
-        position, dual = mirror_pair(state)
+        position, dual = unpack(state, MirrorPoint)
         root = jnp.sqrt(jnp.asarray(self.convexity))
         pull = scale(root, subtract(dual, position))
         slope = gradient(self.objective, position, None)
@@ -161,11 +159,11 @@ def dilate(flow: Any, clock: Function) -> Flow:
 
     **Raises:** `TypeError` for anything but a `Flow`: a map has no other clock than its steps.
 
-    **Example:** the Bregman flow of order 4 is that of order 2 by the clock t^2.
+    **Example:** the Bregman flow of power 4 is that of power 2 by the clock t^2.
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> loss = sx.optimization.Rosenbrock()
-    >>> two, four = (sx.optimization.BregmanFlow(loss, order=order) for order in (2.0, 4.0))
+    >>> two, four = (sx.optimization.BregmanFlow(loss, power=p) for p in (2.0, 4.0))
     >>> point = sx.optimization.MirrorPoint(jnp.array([0.5, 1.0]), jnp.array([1.0, 2.0]))
     >>> first, second = sx.optimization.dilate(two, lambda t: t**2).velocity(1.5, point), four.velocity(1.5, point)
     >>> bool(jnp.allclose(first.position, second.position)), bool(jnp.allclose(first.dual, second.dual))
@@ -176,12 +174,3 @@ def dilate(flow: Any, clock: Function) -> Flow:
     if not isinstance(flow, Flow):
         raise undefined("dilate", flow, "Flow", "Take the limit of a near-identity map first.")
     return Dilation(flow, as_pytree(clock))
-
-
-def mirror_pair(state: State) -> tuple[State, State]:
-    """Position and dual variable; bare parameters have none."""
-    if not isinstance(state, tuple) or len(state) != 2:
-        raise TypeError(
-            explain("state", type(state).__name__, "MirrorPoint(position, dual)", "Start from init(parameters).")
-        )
-    return state

@@ -13,7 +13,7 @@ with D(s): p <- e^{-a s} p, T(s): x <- x + s grad K(p), V(s): p <- p - s grad L(
 of learning rate h^2 and momentum e^{-a h}, to the letter.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,24 +23,21 @@ from separatrix._tree import axpy, scale
 from separatrix._types import Function, Key, Scalar, State
 from separatrix.calculus.methods.symplectic import ReversibleMethod
 from separatrix.calculus.undefined import undefined
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.hamiltonian.kinetic import QuadraticKinetic, RelativisticKinetic
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import FromParameters, unpack
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.memory import MemoryForm
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive
 from separatrix.systems.signature import as_pytree
 
-
-class CanonicalPoint(NamedTuple):
-    """Position x and momentum p; the velocity is grad K(p)."""
-
-    position: Any
-    momentum: Any
+# Position x and momentum p; the velocity is grad K(p).
+CanonicalPoint = MemoryForm("CanonicalPoint", ("position", "momentum"))
 
 
-class ConformalHamiltonian(Flow):
+class ConformalHamiltonian(FromParameters, Flow):
     r"""x' = grad K(p), p' = -grad L(x) - a p.
 
     **Arguments:**
@@ -59,6 +56,7 @@ class ConformalHamiltonian(Flow):
     Doucet, *Hamiltonian descent methods* (2018).
     """
 
+    memory: ClassVar[Any] = CanonicalPoint
     objective: Objective
     friction: Scalar
     kinetic: Function
@@ -68,12 +66,8 @@ class ConformalHamiltonian(Flow):
         self.friction = nonnegative("ConformalHamiltonian: friction", friction)
         self.kinetic = as_kinetic(kinetic)
 
-    def init(self, parameters: State) -> CanonicalPoint:
-        """Return the state at rest at these parameters."""
-        return at_rest(parameters)
-
     def velocity(self, t: Scalar, state: State) -> State:
-        position, momentum = canonical(state)
+        position, momentum = unpack(state, CanonicalPoint)
         return CanonicalPoint(self.motion(momentum), axpy(-jnp.asarray(self.friction), momentum, self.force(position)))
 
     def motion(self, momentum: State) -> State:
@@ -86,7 +80,7 @@ class ConformalHamiltonian(Flow):
 
     def energy(self, state: State) -> Scalar:
         """H = K(p) + L(x)."""
-        position, momentum = canonical(state)
+        position, momentum = unpack(state, CanonicalPoint)
         return self.kinetic(momentum) + self.objective(position)
 
 
@@ -111,12 +105,12 @@ class ConformalSymplecticEuler(ReversibleMethod):
     order: ClassVar[int] = 1
 
     def advance(self, system: Flow, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        flow, (position, momentum) = require_conformal(system), canonical(state)
+        flow, (position, momentum) = require_conformal(system), unpack(state, CanonicalPoint)
         momentum = axpy(step_size, flow.force(position, key), damped(flow, momentum, step_size))
         return CanonicalPoint(axpy(step_size, flow.motion(momentum), position), momentum)
 
     def retreat(self, system: Flow, t: Scalar, state: State, step_size: Scalar) -> State:
-        flow, (position, momentum) = require_conformal(system), canonical(state)
+        flow, (position, momentum) = require_conformal(system), unpack(state, CanonicalPoint)
         position = axpy(-step_size, flow.motion(momentum), position)
         return CanonicalPoint(
             position, damped(flow, axpy(-step_size, flow.force(position), momentum), -jnp.asarray(step_size))
@@ -144,7 +138,7 @@ class ConformalLeapfrog(ReversibleMethod):
     order: ClassVar[int] = 2
 
     def advance(self, system: Flow, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        flow, (position, momentum), half = require_conformal(system), canonical(state), step_size / 2
+        flow, (position, momentum), half = require_conformal(system), unpack(state, CanonicalPoint), step_size / 2
         momentum = damped(flow, momentum, half)
         position = axpy(half, flow.motion(momentum), position)
         momentum = axpy(step_size, flow.force(position, key), momentum)
@@ -155,7 +149,7 @@ class ConformalLeapfrog(ReversibleMethod):
         return self.advance(system, t, state, -jnp.asarray(step_size))
 
 
-class RelativisticDescent(NearIdentityMap):
+class RelativisticDescent(FromParameters, NearIdentityMap):
     r"""Conformal leapfrog with the relativistic kinetic energy: heavy ball of which no step is longer than c h.
 
     In the symbols of its source: mu = e^{-a h}, epsilon = h^2/(2 m), delta = 4/(c h)^2, alpha = 1, v = h p/(2 m). As c goes
@@ -178,6 +172,7 @@ class RelativisticDescent(NearIdentityMap):
     relativistic gradient descent (RGD).
     """
 
+    memory: ClassVar[Any] = CanonicalPoint
     objective: Objective
     step_size: Scalar
     friction: Scalar
@@ -189,16 +184,12 @@ class RelativisticDescent(NearIdentityMap):
         self.friction = nonnegative("RelativisticDescent: friction", friction)
         self.kinetic = RelativisticKinetic(speed, mass)
 
-    def init(self, parameters: State) -> CanonicalPoint:
-        """Return the state at rest at these parameters."""
-        return at_rest(parameters)
-
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         flow = ConformalHamiltonian(self.objective, self.friction, self.kinetic)
         return ConformalLeapfrog().advance(flow, t, state, step_size, key=key)
 
 
-class HamiltonianDescent(NearIdentityMap):
+class HamiltonianDescent(FromParameters, NearIdentityMap):
     r"""p <- (p - h grad L(x))/(1 + a h), x <- x + h grad K(p), for a chosen kinetic energy K.
 
     On an objective that grows as |x|^b it converges linearly with K = |p|^a/a, 1/a + 1/b = 1, without strong convexity,
@@ -223,6 +214,7 @@ class HamiltonianDescent(NearIdentityMap):
     method.
     """
 
+    memory: ClassVar[Any] = CanonicalPoint
     objective: Objective
     step_size: Scalar
     friction: Scalar
@@ -234,12 +226,8 @@ class HamiltonianDescent(NearIdentityMap):
         self.friction = nonnegative("HamiltonianDescent: friction", friction)
         self.kinetic = as_kinetic(kinetic)
 
-    def init(self, parameters: State) -> CanonicalPoint:
-        """Return the state at rest at these parameters."""
-        return at_rest(parameters)
-
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        position, momentum = canonical(state)
+        position, momentum = unpack(state, CanonicalPoint)
         kicked = axpy(-step_size, gradient(self.objective, position, key), momentum)
         momentum = scale(1 / (1 + jnp.asarray(self.friction, jnp.result_type(step_size)) * step_size), kicked)
         return CanonicalPoint(axpy(step_size, jax.grad(self.kinetic)(momentum), position), momentum)
@@ -258,19 +246,6 @@ def as_kinetic(kinetic: Any) -> Function:
         do = "Pass for example PowerKinetic(4 / 3), or a function of the momentum."
         raise TypeError(explain("kinetic", type(kinetic).__name__, "a scalar function of the momentum", do))
     return as_pytree(kinetic)
-
-
-def at_rest(parameters: State) -> CanonicalPoint:
-    """Parameters with momentum zero."""
-    return CanonicalPoint(require_trainable(parameters), scale(0, jax.tree.map(jnp.asarray, parameters)))
-
-
-def canonical(state: State) -> tuple[State, State]:
-    """Position and momentum; bare parameters have none."""
-    if not isinstance(state, tuple) or len(state) != 2:
-        do = "Start from init(parameters)."
-        raise TypeError(explain("state", type(state).__name__, "CanonicalPoint(position, momentum)", do))
-    return state
 
 
 def require_conformal(flow: Any) -> ConformalHamiltonian:

@@ -23,12 +23,14 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Scalar, State
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.optimization.methods.momentum import PhasePoint, _pair
+from separatrix.optimization.methods.moments import unpack
+from separatrix.optimization.methods.momentum import PhasePoint
 from separatrix.systems.flow import Flow
+from separatrix.systems.memory import Remembered
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive
 
 
 class HighResolutionHeavyBall(Flow):
@@ -62,12 +64,12 @@ class HighResolutionHeavyBall(Flow):
         self.learning_rate = positive("HighResolutionHeavyBall: learning_rate", learning_rate)
         self.convexity = nonnegative("HighResolutionHeavyBall: convexity", convexity)
 
-    def init(self, parameters: State) -> PhasePoint:
+    def init(self, parameters: State) -> Remembered:
         """Return the state from which the curve follows the method at rest: x' = -(sqrt(s)/2) grad L."""
         return _leaving(self.objective, parameters, self.learning_rate, 0.5)
 
     def velocity(self, t: Scalar, state: State) -> State:
-        position, velocity = _pair(state)
+        position, velocity = unpack(state, PhasePoint)
         root, step = jnp.sqrt(jnp.asarray(self.convexity)), jnp.sqrt(jnp.asarray(self.learning_rate))
         slope = gradient(self.objective, position, None)
         return PhasePoint(velocity, axpy(-(1 + root * step), slope, scale(-2 * root, velocity)))
@@ -109,7 +111,7 @@ class HighResolutionNesterov(Flow):
         self.learning_rate = positive("HighResolutionNesterov: learning_rate", learning_rate)
         self.convexity = None if convexity is None else nonnegative("HighResolutionNesterov: convexity", convexity)
 
-    def init(self, parameters: State) -> PhasePoint:
+    def init(self, parameters: State) -> Remembered:
         """Return the state from which the curve follows the method at rest.
 
         That is x' = -(sqrt(s)/2) grad L, and x' = -(7/8) sqrt(s) grad L at t = 3 sqrt(s)/2 on the schedule.
@@ -117,7 +119,7 @@ class HighResolutionNesterov(Flow):
         return _leaving(self.objective, parameters, self.learning_rate, 7 / 8 if self.convexity is None else 0.5)
 
     def velocity(self, t: Scalar, state: State) -> State:
-        position, velocity = _pair(state)
+        position, velocity = unpack(state, PhasePoint)
         step = jnp.sqrt(jnp.asarray(self.learning_rate, float_dtype(state)))
         slope, turned = jax.jvp(lambda x: gradient(self.objective, x, None), (position,), (velocity,))
         friction = self.friction(jnp.asarray(t, float_dtype(state)), step)
@@ -131,7 +133,7 @@ class HighResolutionNesterov(Flow):
         return 2 * jnp.sqrt(jnp.asarray(self.convexity, jnp.result_type(step)))
 
 
-def _leaving(objective: Objective, parameters: State, learning_rate: Scalar, share: float) -> PhasePoint:
+def _leaving(objective: Objective, parameters: State, learning_rate: Scalar, share: float) -> Remembered:
     """These parameters with the velocity -share sqrt(s) grad L."""
     parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
     slope = gradient(objective, parameters, None)

@@ -17,7 +17,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import dot, is_traced
 from separatrix._types import Scalar, State
-from separatrix.optimization._ranges import positive
+from separatrix.systems.ranges import positive
 
 
 class QuadraticKinetic(eqx.Module):

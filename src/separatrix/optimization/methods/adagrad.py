@@ -21,13 +21,14 @@ import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.moments import over_shifted_root, squared, unpack
 from separatrix.optimization.methods.rmsprop import Squares, filled
 from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.memory import Remembered
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive
 
 
 class Adagrad(NearIdentityMap):
@@ -66,7 +67,7 @@ class Adagrad(NearIdentityMap):
         self.eps = self.step_size * nonnegative("Adagrad: eps", eps)
         self.initial_sum = self.step_size * nonnegative("Adagrad: initial_accumulator", initial_accumulator)
 
-    def init(self, parameters: State) -> Squares:
+    def init(self, parameters: State) -> Remembered:
         """Return the state at these parameters, with S = eta^2 initial_accumulator."""
         parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
         return Squares(parameters, filled(parameters, self.initial_sum))

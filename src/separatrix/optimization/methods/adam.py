@@ -17,30 +17,31 @@ state where it is: it lifts the maximum to the present value. Their limits are r
 `from_optax`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from separatrix._tree import axpy, scale
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.optimization.methods.moments import Averages, averages, correction, over_root, unpack, zeros
+from separatrix.optimization.methods.moments import (
+    Averages,
+    FromParameters,
+    averages,
+    correction,
+    over_root,
+    unpack,
+)
 from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.memory import MemoryForm
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive
+
+# Position x, average gradient m and average square v, both before their biases are corrected.
+Moments = MemoryForm("Moments", ("position", "mean", "square"))
 
 
-class Moments(NamedTuple):
-    """Position x, average gradient m and average square v, both before their biases are corrected."""
-
-    position: Any
-    mean: Any
-    square: Any
-
-
-class Adam(NearIdentityMap):
+class Adam(FromParameters, NearIdentityMap):
     r"""x <- x - eta mhat/(sqrt(vhat) + eps), with averages of grad L and of its square.
 
     **Arguments:**
@@ -65,6 +66,7 @@ class Adam(NearIdentityMap):
     limit; da Silva & Gazeau, *A general system of differential equations to model first-order adaptive algorithms* (2020).
     """
 
+    memory: ClassVar[Any] = Moments
     objective: Objective
     step_size: Scalar
     averages: Averages
@@ -76,10 +78,6 @@ class Adam(NearIdentityMap):
         self.step_size = positive("Adam: learning_rate", learning_rate)
         self.averages = averages("Adam", learning_rate, b1, b2, eps)
 
-    def init(self, parameters: State) -> Moments:
-        """Return the state at these parameters with empty averages."""
-        return empty_moments(parameters)
-
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, m, v = unpack(state, Moments)
         g = gradient(self.objective, x, key)
@@ -87,7 +85,7 @@ class Adam(NearIdentityMap):
         return Moments(axpy(-step_size, over_root(mhat, vhat, self.averages.eps), x), m, v)
 
 
-class AdamW(NearIdentityMap):
+class AdamW(FromParameters, NearIdentityMap):
     r"""x <- x - eta (mhat/(sqrt(vhat) + eps) + lambda x): Adam with its weight decay outside the averages.
 
     The limit adds -lambda x to the velocity of `Adam`'s. With the preconditioner frozen the edge is lowered to
@@ -108,6 +106,7 @@ class AdamW(NearIdentityMap):
     multiplier 1 and the decay times the learning rate, as optax.adamw.
     """
 
+    memory: ClassVar[Any] = Moments
     objective: Objective
     step_size: Scalar
     averages: Averages
@@ -127,10 +126,6 @@ class AdamW(NearIdentityMap):
         self.averages = averages("AdamW", learning_rate, b1, b2, eps)
         self.weight_decay = nonnegative("AdamW: weight_decay", weight_decay)
 
-    def init(self, parameters: State) -> Moments:
-        """Return the state at these parameters with empty averages."""
-        return empty_moments(parameters)
-
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, m, v = unpack(state, Moments)
         g = gradient(self.objective, x, key)
@@ -139,7 +134,7 @@ class AdamW(NearIdentityMap):
         return Moments(axpy(-step_size, direction, x), m, v)
 
 
-class Nadam(NearIdentityMap):
+class Nadam(FromParameters, NearIdentityMap):
     r"""x <- x - eta (b1 m/(1 - b1^(n+1)) + (1 - b1) g/(1 - b1^n))/(sqrt(vhat) + eps) at the n-th step.
 
     Nesterov's momentum in Adam: the average is taken one step ahead. Its limit is that of `Adam`; they part at order h.
@@ -158,6 +153,7 @@ class Nadam(NearIdentityMap):
     without the factor b2 on vhat, as optax.nadam.
     """
 
+    memory: ClassVar[Any] = Moments
     objective: Objective
     step_size: Scalar
     averages: Averages
@@ -168,10 +164,6 @@ class Nadam(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("Nadam: learning_rate", learning_rate)
         self.averages = averages("Nadam", learning_rate, b1, b2, eps)
-
-    def init(self, parameters: State) -> Moments:
-        """Return the state at these parameters with empty averages."""
-        return empty_moments(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, m, v = unpack(state, Moments)
@@ -190,9 +182,3 @@ class Nadam(NearIdentityMap):
         of_mean = jnp.where(first, 0 * one, b1 / following)
         of_newest = jnp.where(first, 1 + b1 / (1 + b1), fresh / present)
         return axpy(of_newest, newest, scale(of_mean, mean))
-
-
-def empty_moments(parameters: State) -> Moments:
-    """Averages of nothing."""
-    parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
-    return Moments(parameters, zeros(parameters), zeros(parameters))

@@ -18,7 +18,7 @@ upper half circle z = e^{i theta} the imaginary part of z/(z - 1) sum_k 1/(z - b
 eta l = 2K / sum_k 1/(1 + b_k).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,11 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import fraction, positive, require
-from separatrix.optimization.methods.adam import Moments, empty_moments
+from separatrix.optimization.methods.adam import Moments
 from separatrix.optimization.methods.descent import gradient
 from separatrix.optimization.methods.moments import (
     Averages,
+    FromParameters,
     average,
     averages,
     mix,
@@ -38,28 +38,21 @@ from separatrix.optimization.methods.moments import (
     rate_of,
     squared,
     unpack,
-    zeros,
 )
 from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.memory import MemoryForm, Remembered
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import positive, require, share
+
+# Position x and average gradient m.
+Averaged = MemoryForm("Averaged", ("position", "mean"))
+
+# Position x and the K velocities w_k, a leading axis of each leaf.
+Velocities = MemoryForm("Velocities", ("position", "velocities"))
 
 
-class Averaged(NamedTuple):
-    """Position x and average gradient m."""
-
-    position: Any
-    mean: Any
-
-
-class Velocities(NamedTuple):
-    """Position x and the K velocities w_k, a leading axis of each leaf."""
-
-    position: Any
-    velocities: Any
-
-
-class QHM(NearIdentityMap):
+class QHM(FromParameters, NearIdentityMap):
     r"""m <- b m + (1 - b) g, x <- x - eta ((1 - nu) g + nu m): between gradient descent (nu = 0) and momentum (nu = 1).
 
     **Arguments:**
@@ -81,6 +74,7 @@ class QHM(NearIdentityMap):
     **Reference:** Ma & Yarats, *Quasi-hyperbolic momentum and Adam for deep learning* (2019), section 3.
     """
 
+    memory: ClassVar[Any] = Averaged
     objective: Objective
     step_size: Scalar
     rate: Scalar
@@ -90,11 +84,7 @@ class QHM(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("QHM: learning_rate", learning_rate)
         self.rate = rate_of(momentum, learning_rate, "QHM: momentum")
-        self.nu = fraction("QHM: nu", nu, "a weight")
-
-    def init(self, parameters: State) -> Averaged:
-        """Return the state at these parameters with an empty average."""
-        return no_average(parameters)
+        self.nu = share("QHM: nu", nu)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, m = unpack(state, Averaged)
@@ -103,7 +93,7 @@ class QHM(NearIdentityMap):
         return Averaged(axpy(-step_size, mix(self.nu, g, m), x), m)
 
 
-class QHAdam(NearIdentityMap):
+class QHAdam(FromParameters, NearIdentityMap):
     r"""x <- x - eta ((1 - nu1) g + nu1 mhat)/(sqrt((1 - nu2) g^2 + nu2 vhat) + eps).
 
     **Arguments:** those of `Adam`, and
@@ -120,6 +110,7 @@ class QHAdam(NearIdentityMap):
     **Reference:** Ma & Yarats, *Quasi-hyperbolic momentum and Adam for deep learning* (2019), section 4.
     """
 
+    memory: ClassVar[Any] = Moments
     objective: Objective
     step_size: Scalar
     averages: Averages
@@ -139,11 +130,7 @@ class QHAdam(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("QHAdam: learning_rate", learning_rate)
         self.averages = averages("QHAdam", learning_rate, b1, b2, eps)
-        self.nu1, self.nu2 = fraction("QHAdam: nu1", nu1, "a weight"), fraction("QHAdam: nu2", nu2, "a weight")
-
-    def init(self, parameters: State) -> Moments:
-        """Return the state at these parameters with empty averages."""
-        return empty_moments(parameters)
+        self.nu1, self.nu2 = share("QHAdam: nu1", nu1), share("QHAdam: nu2", nu2)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, m, v = unpack(state, Moments)
@@ -190,7 +177,7 @@ class AggMo(NearIdentityMap):
         self.step_size = jnp.sqrt(positive("AggMo: learning_rate", learning_rate))
         self.frictions = (1 - momenta) / self.step_size.astype(momenta.dtype)
 
-    def init(self, parameters: State) -> Velocities:
+    def init(self, parameters: State) -> Remembered:
         """Return the state at rest at these parameters."""
         parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
         count = self.frictions.shape[0]
@@ -209,9 +196,3 @@ class AggMo(NearIdentityMap):
         h = jnp.asarray(step_size, w.dtype)
         kept = (1 - jnp.asarray(self.frictions, w.dtype) * h).reshape(-1, *([1] * g.ndim))
         return kept * w - (h * g.astype(w.dtype))[None]
-
-
-def no_average(parameters: State) -> Averaged:
-    """An average of nothing."""
-    parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
-    return Averaged(parameters, zeros(parameters))

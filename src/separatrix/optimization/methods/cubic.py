@@ -24,15 +24,15 @@ from jax.flatten_util import ravel_pytree
 
 from separatrix._errors import explain
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import positive
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import FromParameters
 from separatrix.optimization.methods.second_order import DENSE
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import positive
 
 
-class CubicNewton(NearIdentityMap):
+class CubicNewton(FromParameters, NearIdentityMap):
     r"""x <- x + argmin_s g.s + 1/2 s.H s + (M/6)|s|^3.
 
     **Arguments:**
@@ -59,10 +59,6 @@ class CubicNewton(NearIdentityMap):
     def __init__(self, objective: Objective | Function, lipschitz: Any):
         self.objective = as_objective(objective)
         self.step_size = jnp.sqrt(2 / positive("CubicNewton: lipschitz", lipschitz))
-
-    def init(self, parameters: State) -> State:
-        """Return the state at which it starts: the parameters themselves."""
-        return require_trainable(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, unravel = ravel_pytree(state)

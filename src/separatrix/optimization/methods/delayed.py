@@ -13,7 +13,7 @@ Why 2d + 1: with x(t - d h) = x - d h x' + ..., x' = -grad L and H the Hessian, 
 the Euler step itself adds (h/2) H grad L; H grad L = grad |grad L|^2/2.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -23,13 +23,20 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import add, axpy, float_dtype, scale, subtract
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
 from separatrix.systems.base import as_parameter, require_key
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive, whole
+
+if TYPE_CHECKING:
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+_LATE = "Count the steps that a gradient is late."
 
 
 def delay_edge(delay: Any) -> Any:
@@ -58,7 +65,21 @@ def delay_edge(delay: Any) -> Any:
     return 2 * np.sin(np.pi / (2 * (2 * np.asarray(delay) + 1)))
 
 
-class DelayedDescent(Map):
+class LateMap(Map):
+    """A map whose state is the history of its parameters: `delay` + 1 iterates along a leading axis, newest first."""
+
+    delay: AbstractVar[int]
+
+    def init(self, parameters: State) -> State:
+        """Return the history of parameters that have always been there."""
+        return remembered(parameters, self.delay)
+
+    def parameters(self, state: State) -> State:
+        """Return x[n], the newest."""
+        return recall(state, 0)
+
+
+class DelayedDescent(LateMap):
     r"""x[n+1] = x[n] - h grad L(x[n-d]).
 
     **Arguments:**
@@ -68,7 +89,7 @@ class DelayedDescent(Map):
     - `delay`: d >= 0, how many steps late a gradient is.
 
     The state is the history, every leaf with a leading axis of d + 1, newest first; `init(parameters)` makes one that has
-    always been there, `newest(state)` gives x[n].
+    always been there, `parameters(state)` gives x[n].
 
     **Raises:** `ValueError` for a delay that is no whole number >= 0.
 
@@ -76,7 +97,7 @@ class DelayedDescent(Map):
 
     >>> import jax.numpy as jnp, separatrix as sx
     >>> late = sx.optimization.DelayedDescent(sx.optimization.Quadratic(1.0), step_size=0.25, delay=2)
-    >>> path = sx.evolve(late, late.init(jnp.array([1.0])), steps=4, save=late.newest)
+    >>> path = sx.evolve(late, late.init(jnp.array([1.0])), steps=4, save=late.parameters)
     >>> path.states[:, 0].tolist()
     [1.0, 0.75, 0.5, 0.25, 0.0625]
 
@@ -90,22 +111,14 @@ class DelayedDescent(Map):
     def __init__(self, objective: Objective | Function, step_size: Any, delay: Any):
         self.objective = as_objective(objective)
         self.step_size = positive("DelayedDescent: step_size", step_size)
-        self.delay = _whole(delay, "DelayedDescent: delay")
-
-    def init(self, parameters: State) -> State:
-        """Return the history of parameters that have always been there."""
-        return remembered(parameters, self.delay)
-
-    def newest(self, state: State) -> State:
-        """x[n]."""
-        return recall(state, 0)
+        self.delay = whole("DelayedDescent: delay", delay, _LATE, least=0)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         slope = gradient(self.objective, recall(state, self.delay), key)
         return remember(state, axpy(-_own(self.step_size, state), slope, recall(state, 0)))
 
 
-class StaleDescent(Map):
+class StaleDescent(LateMap):
     r"""x[n+1] = x[n] - h grad L(x[n-D]), D uniform on 0, ..., d at every step: many workers without a lock.
 
     **Arguments:**
@@ -142,16 +155,8 @@ class StaleDescent(Map):
     def __init__(self, objective: Objective | Function, step_size: Any, delay: Any, *, consistent: bool = True):
         self.objective = as_objective(objective)
         self.step_size = positive("StaleDescent: step_size", step_size)
-        self.delay = _whole(delay, "StaleDescent: delay")
+        self.delay = whole("StaleDescent: delay", delay, _LATE, least=0)
         self.consistent = consistent
-
-    def init(self, parameters: State) -> State:
-        """Return the history of parameters that have always been there."""
-        return remembered(parameters, self.delay)
-
-    def newest(self, state: State) -> State:
-        """x[n]."""
-        return recall(state, 0)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         when, sample = jax.random.split(require_key(key, "StaleDescent"))
@@ -171,7 +176,7 @@ class StaleDescent(Map):
         return jnp.take_along_axis(history, drawn[None], axis=0)[0]
 
 
-class DelayCompensatedDescent(Map):
+class DelayCompensatedDescent(LateMap):
     r"""x[n+1] = x[n] - h (g + C (x[n] - x[n-d])),   g = grad L(x[n-d]): a late gradient, carried forward to where x is.
 
     **Arguments:**
@@ -207,15 +212,7 @@ class DelayCompensatedDescent(Map):
         self.step_size = positive("DelayCompensatedDescent: step_size", step_size)
         name = "DelayCompensatedDescent: strength"
         self.strength = None if strength is None else nonnegative(name, strength)
-        self.delay = _whole(delay, "DelayCompensatedDescent: delay")
-
-    def init(self, parameters: State) -> State:
-        """Return the history of parameters that have always been there."""
-        return remembered(parameters, self.delay)
-
-    def newest(self, state: State) -> State:
-        """x[n]."""
-        return recall(state, 0)
+        self.delay = whole("DelayCompensatedDescent: delay", delay, _LATE, least=0)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         here, there = recall(state, 0), recall(state, self.delay)
@@ -258,7 +255,7 @@ class DelayedFlow(Flow):
     def __init__(self, objective: Objective | Function, step_size: Any, delay: Any):
         self.objective = as_objective(objective)
         self.step_size = nonnegative("DelayedFlow: step_size", step_size)
-        self.delay = as_parameter(float(_whole(delay, "DelayedFlow: delay")))
+        self.delay = as_parameter(float(whole("DelayedFlow: delay", delay, _LATE, least=0)))
 
     def velocity(self, t: Scalar, state: State) -> State:
         slope = lambda x: gradient(self.objective, x, None)  # noqa: E731
@@ -286,10 +283,3 @@ def remember(history: State, newest: State) -> State:
 
 def _own(value: Any, state: State) -> Any:
     return jnp.asarray(value, float_dtype(state))
-
-
-def _whole(delay: Any, what: str) -> int:
-    if isinstance(delay, bool) or not isinstance(delay, int | np.integer) or delay < 0:
-        do = "Count the steps that a gradient is late."
-        raise ValueError(explain(what, repr(delay), "a whole number >= 0", do))
-    return int(delay)

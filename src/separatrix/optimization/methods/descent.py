@@ -14,10 +14,10 @@ import jax
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import positive
+from separatrix.optimization.methods.moments import FromParameters
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import positive
 
 
 def gradient(objective: Objective, parameters: State, key: Key | None) -> State:
@@ -25,7 +25,7 @@ def gradient(objective: Objective, parameters: State, key: Key | None) -> State:
     return jax.grad(lambda values: objective(values, key=key))(parameters)
 
 
-class GradientDescent(NearIdentityMap):
+class GradientDescent(FromParameters, NearIdentityMap):
     r"""x[n+1] = x[n] - h grad L(x[n]).
 
     **Arguments:**
@@ -49,10 +49,6 @@ class GradientDescent(NearIdentityMap):
     def __init__(self, objective: Objective | Function, step_size: Any):
         self.objective = as_objective(objective)
         self.step_size = positive("GradientDescent: step_size", step_size)
-
-    def init(self, parameters: State) -> State:
-        """Return the state at which descent starts: the parameters themselves."""
-        return require_trainable(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         return axpy(-step_size, gradient(self.objective, state, key), state)

@@ -8,7 +8,7 @@ The rate a is what stays fixed when h goes to zero: 1/a is the memory of the ave
 form with q the correction is smooth in h at 0, where it is 1 - exp(-a t).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from separatrix._errors import explain
 from separatrix._tree import axpy, subtract
 from separatrix._types import Scalar, State
-from separatrix.optimization._ranges import nonnegative, require
 from separatrix.systems.base import as_parameter
+from separatrix.systems.memory import MemoryForm, Remembered
+from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, require
 
 
 class Averages(eqx.Module):
@@ -102,12 +104,28 @@ def rate_of(beta: Any, learning_rate: Any, name: str) -> Any:
     return (1 - as_parameter(beta)) / as_parameter(learning_rate)
 
 
-def unpack(state: State, form: Any) -> Any:
+def unpack(state: State, form: MemoryForm) -> Any:
     """The parts of a state; bare parameters have none."""
-    if not isinstance(state, tuple) or len(state) != len(form._fields):
-        expected = f"{form.__name__}({', '.join(form._fields)})"
-        raise TypeError(explain("state", type(state).__name__, expected, "Start from init(parameters)."))
+    if not isinstance(state, tuple) or len(state) != len(form.names):
+        raise TypeError(explain("state", type(state).__name__, str(form), "Start from init(parameters)."))
     return state
+
+
+class FromParameters(eqx.Module):
+    """What starts at parameters; `memory` is the form of its state where it remembers something beside them."""
+
+    memory: ClassVar[MemoryForm | None] = None
+
+    def init(self, parameters: State) -> State:
+        """Return the state at which it starts: these parameters, with an empty memory where it has one."""
+        parameters = require_trainable(parameters)
+        return parameters if self.memory is None else empty(self.memory, parameters)
+
+
+def empty(form: MemoryForm, parameters: State) -> Remembered:
+    """The state of a form at these parameters, which remembers nothing yet: zeros."""
+    parameters = jax.tree.map(jnp.asarray, parameters)
+    return form(parameters, *(zeros(parameters) for _ in form.names[1:]))
 
 
 def _q(z: Any) -> Any:

@@ -13,29 +13,25 @@ Nesterov takes the gradient where momentum alone would lead, at x + gamma h w; w
 x'' + (3/t) x' = -grad L(x).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from separatrix._errors import explain
 from separatrix._tree import axpy, float_dtype, scale
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import fraction, positive
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import FromParameters, unpack
 from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.memory import MemoryForm
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import positive, share
+
+# Position x and velocity w = dx/dt in the time t = n sqrt(learning rate).
+PhasePoint = MemoryForm("PhasePoint", ("position", "velocity"))
 
 
-class PhasePoint(NamedTuple):
-    """Position x and velocity w = dx/dt in the time t = n sqrt(learning rate)."""
-
-    position: Any
-    velocity: Any
-
-
-class HeavyBall(NearIdentityMap):
+class HeavyBall(FromParameters, NearIdentityMap):
     r"""v <- gamma v + eta grad L(x), x <- x - v, on the state (x, w = -v/sqrt(eta)).
 
     **Arguments:**
@@ -56,6 +52,7 @@ class HeavyBall(NearIdentityMap):
     (2016), section 2, for the scaling h = sqrt(eta).
     """
 
+    memory: ClassVar[Any] = PhasePoint
     objective: Objective
     step_size: Scalar
     friction: Scalar
@@ -63,20 +60,16 @@ class HeavyBall(NearIdentityMap):
     def __init__(self, objective: Objective | Function, learning_rate: Any, momentum: Any):
         self.objective = as_objective(objective)
         self.step_size = jnp.sqrt(positive("HeavyBall: learning_rate", learning_rate))
-        self.friction = (1 - fraction("HeavyBall: momentum", momentum)) / self.step_size
-
-    def init(self, parameters: State) -> PhasePoint:
-        """Return the state at rest at these parameters."""
-        return _at_rest(parameters)
+        self.friction = (1 - share("HeavyBall: momentum", momentum)) / self.step_size
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        position, velocity = _pair(state)
+        position, velocity = unpack(state, PhasePoint)
         kept = scale(1 - jnp.asarray(self.friction, jnp.result_type(step_size)) * step_size, velocity)
         velocity = axpy(-step_size, gradient(self.objective, position, key), kept)
         return PhasePoint(axpy(step_size, velocity, position), velocity)
 
 
-class Nesterov(NearIdentityMap):
+class Nesterov(FromParameters, NearIdentityMap):
     r"""y = x + gamma h w;  w <- gamma w - h grad L(y);  x <- x + h w.
 
     **Arguments:**
@@ -99,6 +92,7 @@ class Nesterov(NearIdentityMap):
     (2016), equations 1 and 3.
     """
 
+    memory: ClassVar[Any] = PhasePoint
     objective: Objective
     step_size: Scalar
     friction: Scalar | None
@@ -108,11 +102,7 @@ class Nesterov(NearIdentityMap):
         self.step_size = jnp.sqrt(positive("Nesterov: learning_rate", learning_rate))
         self.friction = None
         if momentum is not None:
-            self.friction = (1 - fraction("Nesterov: momentum", momentum)) / self.step_size
-
-    def init(self, parameters: State) -> PhasePoint:
-        """Return the state at rest at these parameters."""
-        return _at_rest(parameters)
+            self.friction = (1 - share("Nesterov: momentum", momentum)) / self.step_size
 
     def momentum(self, t: Scalar, step_size: Scalar) -> Scalar:
         """gamma = 1 - a h, or t/(t + 3h) on the schedule, which is 0 at the first step."""
@@ -130,7 +120,7 @@ class Nesterov(NearIdentityMap):
         return axpy(self.momentum(jnp.asarray(t, dtype), step_size) * step_size, state[1], state[0])
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        position, velocity = _pair(state)
+        position, velocity = unpack(state, PhasePoint)
         kept = scale(self.momentum(t, step_size), velocity)
         slope = gradient(self.objective, axpy(step_size, kept, position), key)
         velocity = axpy(-step_size, slope, kept)
@@ -153,15 +143,3 @@ def energy(objective: Objective | Function, state: State) -> Scalar:
     position, velocity = state
     squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(velocity)]
     return 0.5 * sum(squares) + as_objective(objective)(position)
-
-
-def _pair(state: State) -> tuple[State, State]:
-    """Position and velocity; bare parameters have none."""
-    if not isinstance(state, tuple) or len(state) != 2:
-        do = "Start from init(parameters)."
-        raise TypeError(explain("momentum: state", type(state).__name__, "PhasePoint(position, velocity)", do))
-    return state
-
-
-def _at_rest(parameters: State) -> PhasePoint:
-    return PhasePoint(require_trainable(parameters), scale(0, jax.tree.map(jnp.asarray, parameters)))

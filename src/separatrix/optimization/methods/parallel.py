@@ -12,7 +12,7 @@ With W workers of positions x_i, gradients g_i = grad L_i(x_i) and a centre c:
 Elastic averaging and a round of local descent are near-identity maps, so that `limit` and `modified` apply to them.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,27 +22,20 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import add, axpy, float_dtype, scale, subtract, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import GradientDescent, gradient
+from separatrix.optimization.methods.moments import FromParameters, unpack
 from separatrix.systems.iteration import IteratedNearIdentityMap
 from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.memory import MemoryForm, Remembered
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive, whole
 
+# The centre, and the workers along a leading axis.
+ElasticState = MemoryForm("ElasticState", ("center", "workers"))
 
-class ElasticState(NamedTuple):
-    """The centre, and the workers along a leading axis."""
-
-    center: Any
-    workers: Any
-
-
-class DownpourState(NamedTuple):
-    """The centre, the workers, and the gradients each has not pushed yet, both along a leading axis."""
-
-    center: Any
-    workers: Any
-    accrued: Any
+# The centre, the workers, and the gradients each has not pushed yet, both along a leading axis.
+DownpourState = MemoryForm("DownpourState", ("center", "workers", "accrued"))
 
 
 class ElasticAveraging(NearIdentityMap):
@@ -81,12 +74,12 @@ class ElasticAveraging(NearIdentityMap):
         self.step_size = positive("ElasticAveraging: step_size", step_size)
         self.attraction = nonnegative("ElasticAveraging: attraction", attraction)
 
-    def init(self, parameters: State) -> ElasticState:
+    def init(self, parameters: State) -> Remembered:
         """Return the state with all workers and the centre at these parameters."""
         return ElasticState(parameters, _copies(parameters, self.workers))
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
-        center, workers = state  # pyright: ignore[reportGeneralTypeIssues]
+        center, workers = unpack(state, ElasticState)
         apart = jax.tree.map(lambda x, c: x - c[None], workers, center)
         pull = jnp.asarray(self.attraction, jnp.result_type(step_size)) * step_size
         moved = axpy(-step_size, gradients(self.objectives, workers, key), axpy(-pull, apart, workers))
@@ -118,7 +111,7 @@ def elastic_edge(curvature: Any, attraction: Any, workers: int) -> Any:
     return 4 / (total + np.sqrt(total**2 - 4 * curvature * workers * attraction))
 
 
-class LocalDescent(NearIdentityMap):
+class LocalDescent(FromParameters, NearIdentityMap):
     r"""c <- (1/W) sum_i D_i^k(c), D_i(x) = x - h grad L_i(x): k local steps, then one average.
 
     **Arguments:**
@@ -149,12 +142,8 @@ class LocalDescent(NearIdentityMap):
 
     def __init__(self, objective: Any, learning_rate: Any, local_steps: Any, workers: Any):
         self.objectives, self.workers = _objectives(objective, workers, "LocalDescent")
-        self.local_steps = _count(local_steps, "LocalDescent: local_steps")
+        self.local_steps = whole("LocalDescent: local_steps", local_steps)
         self.step_size = self.local_steps * positive("LocalDescent: learning_rate", learning_rate)
-
-    def init(self, parameters: State) -> State:
-        """Return the state at which descent starts: the parameters themselves."""
-        return require_trainable(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         def worker(objective: Objective, key: Key | None) -> State:
@@ -207,16 +196,19 @@ class Downpour(Map):
     ):
         self.objectives, self.workers = _objectives(objective, workers, "Downpour")
         self.step_size = positive("Downpour: step_size", step_size)
-        self.fetch, self.push = _count(fetch, "Downpour: fetch"), _count(push, "Downpour: push")
+        self.fetch, self.push = (
+            whole("Downpour: fetch", fetch),
+            whole("Downpour: push", push),
+        )
         self.staggered = staggered
 
-    def init(self, parameters: State) -> DownpourState:
+    def init(self, parameters: State) -> Remembered:
         """Return the state with all workers and the centre at these parameters, nothing accrued."""
         copies = _copies(parameters, self.workers)
         return DownpourState(parameters, copies, scale(0, copies))
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        center, workers, accrued = state  # pyright: ignore[reportGeneralTypeIssues]
+        center, workers, accrued = unpack(state, DownpourState)
         step_size = jnp.asarray(self.step_size, float_dtype(state))
         clock = jnp.asarray(n) + (jnp.arange(self.workers) if self.staggered else jnp.zeros(self.workers, int))
         fetched = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.workers, *leaf.shape)), center)
@@ -265,15 +257,9 @@ def _copies(parameters: State, count: int) -> State:
 
 
 def _objectives(objective: Any, workers: Any, name: str) -> tuple[tuple[Objective, ...], int]:
-    count = _count(workers, f"{name}: workers")
+    count = whole(f"{name}: workers", workers)
     several = tuple(objective) if isinstance(objective, tuple | list) else (objective,)
     if len(several) not in (1, count):
         do = "Give one objective for all workers, or one for each."
         raise ValueError(explain(f"{name}: objective", f"{len(several)} for {count} workers", f"1 or {count}", do))
     return tuple(as_objective(each) for each in several), count
-
-
-def _count(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(explain(what, repr(value), "a whole number >= 1", "Give a count."))
-    return int(value)

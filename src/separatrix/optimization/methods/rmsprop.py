@@ -12,34 +12,33 @@ Along both L falls: L' = -sum_i g_i^2/d_i < 0 with a preconditioner d > 0. A dis
 rest v decays, the preconditioned curvature 2/eta is reached, and it goes on with a small oscillation.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.optimization.methods.moments import average, over_shifted_root, rate_of, squared, unpack, zeros
+from separatrix.optimization.methods.moments import (
+    FromParameters,
+    average,
+    over_shifted_root,
+    rate_of,
+    squared,
+    unpack,
+)
 from separatrix.systems.map import NearIdentityMap
+from separatrix.systems.memory import MemoryForm, Remembered
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive
 
+# Position x, and what is gathered of the squared gradient: its average (RMSprop) or its sum (Adagrad).
+Squares = MemoryForm("Squares", ("position", "square"))
 
-class Squares(NamedTuple):
-    """Position x, and what is gathered of the squared gradient: its average (RMSprop) or its sum (Adagrad)."""
-
-    position: Any
-    square: Any
-
-
-class SquaresAndSteps(NamedTuple):
-    """Position x, average squared gradient v, and average squared step z in units of the learning rate."""
-
-    position: Any
-    square: Any
-    moved: Any
+# Position x, average squared gradient v, and average squared step z in units of the learning rate.
+SquaresAndSteps = MemoryForm("SquaresAndSteps", ("position", "square", "moved"))
 
 
 class RMSprop(NearIdentityMap):
@@ -85,7 +84,7 @@ class RMSprop(NearIdentityMap):
         self.eps = nonnegative("RMSprop: eps", eps)
         self.initial_scale = nonnegative("RMSprop: initial_scale", initial_scale)
 
-    def init(self, parameters: State) -> Squares:
+    def init(self, parameters: State) -> Remembered:
         """Return the state at these parameters, with v = initial_scale."""
         parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
         return Squares(parameters, filled(parameters, self.initial_scale))
@@ -97,7 +96,7 @@ class RMSprop(NearIdentityMap):
         return Squares(axpy(-step_size, over_shifted_root(g, v, self.eps), x), v)
 
 
-class Adadelta(NearIdentityMap):
+class Adadelta(FromParameters, NearIdentityMap):
     r"""u = sqrt(z + eps)/sqrt(v + eps) g with averages v of g^2 and z of u^2; x <- x - eta u.
 
     **Arguments:**
@@ -119,6 +118,7 @@ class Adadelta(NearIdentityMap):
     **Reference:** Zeiler, *ADADELTA: An adaptive learning rate method* (2012), algorithm 1.
     """
 
+    memory: ClassVar[Any] = SquaresAndSteps
     objective: Objective
     step_size: Scalar
     rate: Scalar
@@ -129,11 +129,6 @@ class Adadelta(NearIdentityMap):
         self.step_size = positive("Adadelta: learning_rate", learning_rate)
         self.rate = rate_of(rho, learning_rate, "Adadelta: rho")
         self.eps = positive("Adadelta: eps", eps)
-
-    def init(self, parameters: State) -> SquaresAndSteps:
-        """Return the state at these parameters with empty averages."""
-        parameters = jax.tree.map(jnp.asarray, require_trainable(parameters))
-        return SquaresAndSteps(parameters, zeros(parameters), zeros(parameters))
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, v, z = unpack(state, SquaresAndSteps)

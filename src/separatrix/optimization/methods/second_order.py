@@ -26,17 +26,17 @@ import lineax as lx
 from separatrix._errors import explain
 from separatrix._tree import axpy, structure
 from separatrix._types import Function, Key, Operator, Scalar, State
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import FromParameters
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive
 from separatrix.systems.signature import as_pytree, positional_count
 
 DENSE = 512
 
 
-class Newton(NearIdentityMap):
+class Newton(FromParameters, NearIdentityMap):
     r"""x <- x - h (H + damping)^{-1} grad L(x).
 
     **Arguments:**
@@ -68,16 +68,12 @@ class Newton(NearIdentityMap):
         self.damping = nonnegative("Newton: damping", damping)
         self.solver = _solver("Newton", solver)
 
-    def init(self, parameters: State) -> State:
-        """Return the state at which it starts: the parameters themselves."""
-        return require_trainable(parameters)
-
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         slope, hessian = jax.linearize(lambda x: gradient(self.objective, x, key), state)
         return axpy(-step_size, solve(hessian, slope, self.damping, self.solver), state)
 
 
-class GaussNewton(NearIdentityMap):
+class GaussNewton(FromParameters, NearIdentityMap):
     r"""x <- x - h (J^T J + damping)^{-1} J^T r(x), for L = |r(x)|^2/2.
 
     **Arguments:**
@@ -110,10 +106,6 @@ class GaussNewton(NearIdentityMap):
         self.damping = nonnegative("GaussNewton: damping", damping)
         self.solver = _solver("GaussNewton", solver)
 
-    def init(self, parameters: State) -> State:
-        """Return the state at which it starts: the parameters themselves."""
-        return require_trainable(parameters)
-
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         r, push = jax.linearize(self.residual, state)
         pull = _transpose(push, state)
@@ -121,7 +113,7 @@ class GaussNewton(NearIdentityMap):
         return axpy(-step_size, direction, state)
 
 
-class NaturalGradient(NearIdentityMap):
+class NaturalGradient(FromParameters, NearIdentityMap):
     r"""x <- x - h (F(x) + damping)^{-1} grad L(x): steepest descent in the metric F.
 
     **Arguments:**
@@ -164,10 +156,6 @@ class NaturalGradient(NearIdentityMap):
         self.step_size = positive("NaturalGradient: step_size", step_size)
         self.damping = nonnegative("NaturalGradient: damping", damping)
         self.solver = _solver("NaturalGradient", solver)
-
-    def init(self, parameters: State) -> State:
-        """Return the state at which it starts: the parameters themselves."""
-        return require_trainable(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         slope = gradient(self.objective, state, key)

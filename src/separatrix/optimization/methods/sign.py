@@ -13,29 +13,28 @@ chatters about it with amplitude h. The orbit follows the limit at order h away 
 `modified` and a linear stability edge exist only there, and at a minimum not at all.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from separatrix._tree import axpy
 from separatrix._types import Function, Key, Scalar, State
-from separatrix.optimization._ranges import fraction, nonnegative, positive
-from separatrix.optimization.methods.aggregated import Averaged, no_average
+from separatrix.optimization.methods.aggregated import Averaged
 from separatrix.optimization.methods.descent import gradient
-from separatrix.optimization.methods.moments import average, mix, rate_of, unpack
+from separatrix.optimization.methods.moments import FromParameters, average, mix, rate_of, unpack
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive, share
 
 
-class SignDescent(NearIdentityMap):
+class SignDescent(FromParameters, NearIdentityMap):
     r"""x <- x - eta sign(grad L(x)): signSGD, the limit of Adam and RMSprop without memory.
 
     **Arguments:**
 
     - `objective`: L(parameters), or L(parameters, *, key).
-    - `learning_rate`: eta > 0; the step size of the family is h = eta.
+    - `step_size`: h = eta > 0.
 
     **Example:**
 
@@ -50,19 +49,15 @@ class SignDescent(NearIdentityMap):
     objective: Objective
     step_size: Scalar
 
-    def __init__(self, objective: Objective | Function, learning_rate: Any):
+    def __init__(self, objective: Objective | Function, step_size: Any):
         self.objective = as_objective(objective)
-        self.step_size = positive("SignDescent: learning_rate", learning_rate)
-
-    def init(self, parameters: State) -> State:
-        """Return the state at which descent starts: the parameters themselves."""
-        return require_trainable(parameters)
+        self.step_size = positive("SignDescent: step_size", step_size)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         return axpy(-step_size, jax.tree.map(jnp.sign, gradient(self.objective, state, key)), state)
 
 
-class Lion(NearIdentityMap):
+class Lion(FromParameters, NearIdentityMap):
     r"""x <- x - eta (sign(b1 m + (1 - b1) g) + lambda x), m <- b2 m + (1 - b2) g.
 
     Where it rests, |x_i| <= 1/lambda: weight decay makes it solve a problem with that bound.
@@ -85,6 +80,7 @@ class Lion(NearIdentityMap):
     Liu, *Lion secretly solves constrained optimization: as Lyapunov predicts* (2024), for its differential equation.
     """
 
+    memory: ClassVar[Any] = Averaged
     objective: Objective
     step_size: Scalar
     rate: Scalar
@@ -102,12 +98,8 @@ class Lion(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("Lion: learning_rate", learning_rate)
         self.rate = rate_of(b2, learning_rate, "Lion: b2")
-        self.b1 = fraction("Lion: b1", b1, "a share")
+        self.b1 = share("Lion: b1", b1)
         self.weight_decay = nonnegative("Lion: weight_decay", weight_decay)
-
-    def init(self, parameters: State) -> Averaged:
-        """Return the state at these parameters with an empty average."""
-        return no_average(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         x, m = unpack(state, Averaged)

@@ -9,20 +9,20 @@ limit is that of the changed gradient. Schedules, line searches, Polyak steps an
 through `from_optax` as they are.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from separatrix._errors import explain
 from separatrix._tree import dot, float_dtype, norm, scale, subtract, where
 from separatrix._types import Function, Key, Scalar, State, StepIndex
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.optimization.methods.moments import zeros
+from separatrix.optimization.methods.moments import unpack, zeros
 from separatrix.optimization.methods.momentum import Nesterov, PhasePoint
 from separatrix.systems.map import Map
+from separatrix.systems.memory import MemoryForm, Remembered
 from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.ranges import nonnegative, positive
 
 
 class Clipped(Objective):
@@ -50,12 +50,8 @@ class Noisy(Objective):
         return value + jnp.asarray(self.amplitude, value.dtype) * tilt.astype(value.dtype)
 
 
-class Restarting(NamedTuple):
-    """Position x and velocity w of Nesterov's method, and the steps since its last restart."""
-
-    position: Any
-    velocity: Any
-    age: Any
+# Position x and velocity w of Nesterov's method, and the steps since its last restart.
+Restarting = MemoryForm("Restarting", ("position", "velocity", "age"))
 
 
 class RestartedNesterov(Map):
@@ -88,24 +84,20 @@ class RestartedNesterov(Map):
     def __init__(self, objective: Objective | Function, learning_rate: Any):
         self.nesterov = Nesterov(objective, positive("RestartedNesterov: learning_rate", learning_rate))
 
-    def init(self, parameters: State) -> Restarting:
+    def init(self, parameters: State) -> Remembered:
         """Return the state at rest at these parameters."""
-        start = self.nesterov.init(parameters)
-        return Restarting(start.position, start.velocity, jnp.zeros((), int))
+        return Restarting(*self.nesterov.init(parameters), jnp.zeros((), int))
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        if not isinstance(state, Restarting):
-            expected = "Restarting(position, velocity, age)"
-            do = "Start from init(parameters)."
-            raise TypeError(explain("RestartedNesterov: state", type(state).__name__, expected, do))
-        here = PhasePoint(state.position, state.velocity)
-        there = self.nesterov.step(state.age, here, key=key)
-        slope = gradient(self.nesterov.objective, self.ahead(state.age, here), key)
+        position, velocity, age = unpack(state, Restarting)
+        here = PhasePoint(position, velocity)
+        there = self.nesterov.step(age, here, key=key)
+        slope = gradient(self.nesterov.objective, self.ahead(age, here), key)
         climbs = dot(slope, subtract(there.position, here.position)) > 0
         velocity = where(climbs, zeros(there.velocity), there.velocity)
-        return Restarting(there.position, velocity, jnp.where(climbs, 0, state.age + 1))
+        return Restarting(there.position, velocity, jnp.where(climbs, 0, age + 1))
 
-    def ahead(self, age: StepIndex, point: PhasePoint) -> State:
+    def ahead(self, age: StepIndex, point: Remembered) -> State:
         """y, where the gradient of the step is taken."""
         t, _ = self.nesterov.clock(age, float_dtype(point))
         return self.nesterov.lookahead(t, point)

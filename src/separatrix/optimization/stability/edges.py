@@ -29,7 +29,6 @@ import jax.numpy as jnp
 
 from separatrix._errors import explain
 from separatrix._types import Scalar, State
-from separatrix.optimization._ranges import require
 from separatrix.optimization.methods.adagrad import Adagrad
 from separatrix.optimization.methods.adam import Adam, AdamW, Moments, Nadam
 from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
@@ -40,6 +39,7 @@ from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop, Squares, 
 from separatrix.optimization.methods.sign import Lion, SignDescent
 from separatrix.optimization.methods.wrappers import RestartedNesterov
 from separatrix.optimization.stability._optax_states import diagonal_of
+from separatrix.systems.ranges import require
 
 _NATIVE = (
     "GradientDescent, HeavyBall, Nesterov, RestartedNesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, "
@@ -244,7 +244,7 @@ def _nesterov_momentum(nesterov: Nesterov, at: Any) -> Scalar:
     return nesterov.momentum(jnp.asarray(0 if at is None else at).astype(h.dtype) * h, h)
 
 
-def _of_moments(map: Any, state: Moments, at: Any, share: Scalar) -> State:
+def _of_moments(map: Any, state: Any, at: Any, share: Scalar) -> State:
     """(1 - b1^n)(sqrt(share v/(1 - b2^n)) + eps)."""
     h, rates = jnp.asarray(map.step_size), map.averages
     t = None if at is None else jnp.asarray(at).astype(h.dtype) * h

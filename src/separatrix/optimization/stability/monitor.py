@@ -26,9 +26,8 @@ from separatrix.optimization.stability.reading import along, nowhere, take
 from separatrix.optimization.stability.report import Event, StabilityReport
 from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
 from separatrix.systems import ranges
-from separatrix.systems.objective import Objective
+from separatrix.systems.objective import Objective, without_objectives
 from separatrix.systems.optax_maps import OptimizerState
-from separatrix.training.fitting import parameters_of
 
 # Steps just before a reading at which the coordinate along the top direction is noted.
 BURST = 8
@@ -99,6 +98,7 @@ class StabilityMonitor:
         self.direction: Any = None
         self.coordinates: list[Any] = []
         self._batch: Any = None
+        self._map: Any = None
         if optimizer is not None:
             self._measure_edge(optimizer)
 
@@ -165,7 +165,7 @@ class StabilityMonitor:
                 "Follow a game by metrics=, or ask linear_stability(sx.games.field(game), players).",
             )
             raise TypeError(explain("StabilityMonitor: map", got, "an optimiser of one loss", do))
-        self.objective = map.objective
+        self.objective, self._map = map.objective, without_objectives(map)
         self._measure_edge(map)
 
     def watch(self, n: int, state: Any, key: Any) -> None:
@@ -174,12 +174,12 @@ class StabilityMonitor:
         size = getattr(self.objective, "batch_size", None)
         parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in _split(here))
         inner = state.optimizer_state if isinstance(state, OptimizerState) else state
-        self.read(n, self.objective, parameters_of(state), inner, key=here, parts=parts, batch_size=size or 0)
+        self.read(n, self.objective, self._map.parameters(state), inner, key=here, parts=parts, batch_size=size or 0)
 
     @property
     def coordinate(self) -> Function | None:
         """The coordinate along the last top direction, as a function of the state that `fit` runs."""
-        return Along(self.direction.covector) if self._watching else None
+        return Along(self.direction.covector, self._map) if self._watching else None
 
     def note(self, values: Any) -> None:
         """Note coordinates of successive steps."""

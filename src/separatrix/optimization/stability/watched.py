@@ -19,7 +19,6 @@ from separatrix.optimization.stability.edges import preconditioner, stability_ed
 from separatrix.optimization.stability.responses import LinearProbe, linear_response, response, update_of
 from separatrix.systems.objective import Objective
 from separatrix.systems.optax_maps import OptaxMap
-from separatrix.training.fitting import parameters_of
 
 # A parameter that its optimiser hardly moves adds nothing to the preconditioned curvature; its metric must stay finite.
 _LEAST = 1e-12
@@ -87,9 +86,10 @@ class Along(eqx.Module):
     """c = <d v, x> of the parameters in an optimiser's state."""
 
     covector: State
+    map: Any
 
     def __call__(self, state: State) -> Any:
-        return dot(self.covector, parameters_of(state))
+        return dot(self.covector, self.map.parameters(state))
 
 
 class OfTransformation(eqx.Module):
@@ -144,7 +144,7 @@ class OfMap(eqx.Module):
 
     def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:
         """x' - x of the next step; `inner` is the whole state of the map."""
-        return subtract(parameters_of(self.map.step(n, inner, key=key)), parameters)
+        return subtract(self.map.parameters(self.map.step(n, inner, key=key)), parameters)
 
     def ready(self, inner: Any, parameters: State) -> bool:
         """Whether every parameter has a scale."""

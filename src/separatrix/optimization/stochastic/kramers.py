@@ -22,9 +22,9 @@ from separatrix._errors import explain
 from separatrix._tree import structure
 from separatrix._types import Function, Scalar, State
 from separatrix.diagnostics.result import Result, Row
-from separatrix.optimization._ranges import positive
 from separatrix.systems.objective import as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import positive
 
 # Both Hessians are formed: 512^2 float64 are 2 MiB.
 _DENSE = 512

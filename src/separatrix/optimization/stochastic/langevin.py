@@ -25,17 +25,17 @@ from separatrix._tree import axpy, scale, structure
 from separatrix._types import Function, Key, Operator, Scalar, State
 from separatrix.calculus.methods.base import SDEMethod, normal
 from separatrix.calculus.undefined import undefined
-from separatrix.optimization._ranges import nonnegative, positive
 from separatrix.optimization.methods.descent import gradient
-from separatrix.optimization.methods.momentum import PhasePoint, _at_rest, _pair
+from separatrix.optimization.methods.moments import FromParameters, unpack
+from separatrix.optimization.methods.momentum import PhasePoint
 from separatrix.systems.functions import as_operator
 from separatrix.systems.map import NearIdentityMap
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import nonnegative, positive
 from separatrix.systems.sde import SDE
 
 
-class Langevin(SDE):
+class Langevin(FromParameters, SDE):
     r"""dx = -grad L(x) dt + sqrt(2 T) dW, with stationary density proportional to exp(-L(x)/T).
 
     **Arguments:**
@@ -60,10 +60,6 @@ class Langevin(SDE):
         self.objective = as_objective(objective)
         self.temperature = nonnegative("Langevin: temperature", temperature)
 
-    def init(self, parameters: State) -> State:
-        """Return the state at which it starts: the parameters themselves."""
-        return require_trainable(parameters)
-
     def drift(self, t: Scalar, state: State) -> State:
         return scale(-1, gradient(self.objective, state, None))
 
@@ -71,7 +67,7 @@ class Langevin(SDE):
         return as_operator(jnp.sqrt(2 * jnp.asarray(self.temperature)), state)
 
 
-class UnderdampedLangevin(SDE):
+class UnderdampedLangevin(FromParameters, SDE):
     r"""dx = w dt, dw = (-grad L(x) - a w) dt + sqrt(2 a T) dW, with stationary density exp(-(L(x) + |w|^2/2)/T).
 
     The limit of heavy ball in a heat bath. The state is a `PhasePoint`; its diffusion is diagonal, and zero on x.
@@ -92,6 +88,7 @@ class UnderdampedLangevin(SDE):
     **Reference:** Pavliotis, *Stochastic Processes and Applications* (2014), chapter 6.
     """
 
+    memory: ClassVar[Any] = PhasePoint
     objective: Objective
     friction: Scalar
     temperature: Scalar
@@ -101,17 +98,13 @@ class UnderdampedLangevin(SDE):
         self.friction = nonnegative("UnderdampedLangevin: friction", friction)
         self.temperature = nonnegative("UnderdampedLangevin: temperature", temperature)
 
-    def init(self, parameters: State) -> PhasePoint:
-        """Return the state at rest at these parameters."""
-        return _at_rest(parameters)
-
     def drift(self, t: Scalar, state: State) -> State:
-        position, velocity = _pair(state)
+        position, velocity = unpack(state, PhasePoint)
         force = scale(-1, gradient(self.objective, position, None))
         return PhasePoint(velocity, axpy(-jnp.asarray(self.friction), velocity, force))
 
     def diffusion(self, t: Scalar, state: State) -> Operator:
-        position, velocity = _pair(state)
+        position, velocity = unpack(state, PhasePoint)
         amplitude = jnp.sqrt(2 * jnp.asarray(self.friction) * jnp.asarray(self.temperature))
         still = jax.tree.map(jnp.zeros_like, position)
         moved = jax.tree.map(lambda leaf: jnp.full_like(leaf, amplitude.astype(leaf.dtype)), velocity)
@@ -146,12 +139,12 @@ class BAOAB(SDEMethod):
     weak_order: ClassVar[float] = 2.0
 
     def increments(self, system: SDE, t: Scalar, state: State, step_size: Scalar, key: Key) -> PyTree:
-        return normal(key, structure(_pair(state)[1]))
+        return normal(key, structure(unpack(state, PhasePoint)[1]))
 
     def advance_with(self, system: SDE, t: Scalar, state: State, step_size: Scalar, noise: PyTree | None) -> State:
         if not isinstance(system, UnderdampedLangevin):
             raise undefined("BAOAB", system, "UnderdampedLangevin", "Use EulerMaruyama for other SDEs.")
-        position, velocity = _pair(state)
+        position, velocity = unpack(state, PhasePoint)
         half = step_size / 2
         velocity = axpy(-half, gradient(system.objective, position, None), velocity)
         position = axpy(half, velocity, position)
@@ -170,7 +163,7 @@ def _refreshed(system: UnderdampedLangevin, velocity: State, step_size: Scalar, 
     return axpy(jnp.sqrt(variance), noise, kept)
 
 
-class SGLD(NearIdentityMap):
+class SGLD(FromParameters, NearIdentityMap):
     r"""Stochastic gradient Langevin dynamics: x[n+1] = x[n] - h grad L(x[n]; sample) + sqrt(2 h T) z.
 
     With L = -log of an unnormalised posterior and T = 1 it samples that posterior, to O(h). Welling and Teh write eps = 2 h
@@ -201,10 +194,6 @@ class SGLD(NearIdentityMap):
         self.objective = as_objective(objective)
         self.step_size = positive("SGLD: step_size", step_size)
         self.temperature = nonnegative("SGLD: temperature", temperature)
-
-    def init(self, parameters: State) -> State:
-        """Return the state at which it starts: the parameters themselves."""
-        return require_trainable(parameters)
 
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         if key is None:

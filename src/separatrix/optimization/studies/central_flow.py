@@ -10,7 +10,7 @@ there is one unstable direction this is a projection of the gradient step onto S
 short against the time of the flow. The average loss of descent is L + sigma^2/h.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,19 +18,16 @@ import jax.numpy as jnp
 from separatrix._tree import axpy, dot, float_dtype
 from separatrix._types import Function, Key, Scalar, State, StepIndex
 from separatrix.diagnostics.hessian.curvature import curvature
-from separatrix.optimization._ranges import positive, require
 from separatrix.optimization.methods.descent import gradient
+from separatrix.optimization.methods.moments import unpack
 from separatrix.systems.map import Map
+from separatrix.systems.memory import MemoryForm, Remembered
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
+from separatrix.systems.ranges import positive, require
 
-
-class CentralPoint(NamedTuple):
-    """Where the flow is, the top eigenvector it starts its next search from, and sigma^2 of its last step."""
-
-    position: Any
-    direction: Any
-    variance: Any
+# Where the flow is, the top eigenvector it starts its next search from, and sigma^2 of its last step.
+CentralPoint = MemoryForm("CentralPoint", ("position", "direction", "variance"))
 
 
 class CentralFlow(Map):
@@ -70,14 +67,14 @@ class CentralFlow(Map):
         require("CentralFlow: tol", tol, "a number above 0", lambda known: known > 0)
         self.tol = tol
 
-    def init(self, parameters: State) -> CentralPoint:
+    def init(self, parameters: State) -> Remembered:
         """Return the state at these parameters."""
         parameters = require_trainable(parameters)
         found = curvature(self.objective, parameters, tol=self.tol)
         return CentralPoint(parameters, found.vectors, jnp.zeros((), float_dtype(parameters)))
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        position, vectors, _ = state
+        position, vectors, _ = unpack(state, CentralPoint)
         dtype = float_dtype(position)
         top = curvature(self.objective, position, start=vectors, tol=self.tol, guard=1)
         direction = jax.tree.map(lambda leaf: leaf[0], top.eigenvectors)

@@ -20,7 +20,7 @@ from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import Save, evolve
 from separatrix.optimization.studies.landscapes import Landscape
 from separatrix.systems.objective import Objective
-from separatrix.training.fitting import map_of, parameters_of
+from separatrix.training.fitting import map_of
 
 _GRID = 161
 
@@ -147,7 +147,7 @@ def race(
 
 def _run(objective: Objective, method: Any, start: Any, steps: int) -> Any:
     map = map_of(objective, method)
-    return evolve(map, map.init(start), steps=steps, save=Save(1, parameters_of))
+    return evolve(map, map.init(start), steps=steps, save=Save(1, map.parameters))
 
 
 def _window(landscape: Landscape, dtype: Any) -> Any:

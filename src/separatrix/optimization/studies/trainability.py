@@ -31,7 +31,6 @@ from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import Save, evolve
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, as_objective
-from separatrix.training.fitting import parameters_of
 
 # Runs in one compiled call: enough to fill the vector units, few enough to stay in cache.
 _BATCH = 8192
@@ -158,7 +157,7 @@ def trainability(
     parts = [run(jnp.asarray(padded[i : i + size])) for i in range(0, len(padded), size)]
     losses, broke, rising = (np.concatenate([np.asarray(p[k]) for p in parts])[: len(pairs)] for k in (0, 1, 2))
     shape = (len(second), len(first))
-    trained = np.isfinite(losses) & (losses < float(loss(parameters_of(start))))
+    trained = np.isfinite(losses) & (losses < float(loss(example.parameters(start))))
     return Trainability(
         first,
         second,
@@ -174,7 +173,7 @@ def trainability(
 def _fate(map: Map, loss: Objective, start: State, steps: int) -> Any:
     """(last loss, the step that broke or -1, whether the loss rose all through the second half)."""
     instants = np.unique(np.rint(np.linspace(steps / 2, steps, _INSTANTS)).astype(int))
-    path = evolve(map, start, steps=steps, save=Save(instants, lambda state: loss(parameters_of(state))))
+    path = evolve(map, start, steps=steps, save=Save(instants, lambda state: loss(map.parameters(state))))
     done = path.outcome.completed
     number = jnp.where(done, -1, path.stats["steps"] + 1)
     losses = path.states

@@ -126,7 +126,7 @@ def _fashion(say: Say) -> list[Section]:
 def _closest_flows(objective, step_sizes, end):
     """How gradient descent approaches its limit flow, and the flow that it follows at each step size."""
     descent = sx.optimization.GradientDescent(objective, step_sizes[0])
-    flows = {"limit": sx.limit(descent), "modified": sx.modified(descent, order=1)}
+    flows = {"limit": sx.limit(descent), "modified": sx.modified(descent, corrections=1)}
     return {
         name: sx.measured_order(descent, flow, objective.initial, end=end, step_sizes=step_sizes, rtol=1e-8)
         for name, flow in flows.items()
