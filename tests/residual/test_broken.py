@@ -92,6 +92,8 @@ def test_a_law_that_breaks_on_the_way_is_told(monkeypatch):
 
 
 NAN = float("nan")
+PIECES = residual.segments(jnp.arange(5.0), jnp.ones((5, 1)), 2, stride=2)
+OVERLAPPING = residual.segments(jnp.arange(4.0), jnp.ones((4, 1)), 2)
 REFUSED = {
     "friction": (lambda: residual.PendulumPlant(-0.1), "friction\n  got -0.1"),
     "friction of NaN": (lambda: residual.PendulumPlant(NAN), "friction\n  got nan"),
@@ -130,9 +132,23 @@ REFUSED = {
     "a step size of NaN": (lambda: residual.ResNet(lambda x: x, NAN), "ResNet: step_size\n  got nan"),
     "a span": (lambda: residual.AlongDepth([Gain(jnp.ones(()))], NAN), "a span of nan"),
     "dimensions": (lambda: residual.augment(jnp.ones(2), -1), "extra\n  got -1"),
-    "states of NaN": (
-        lambda: residual.segments(jnp.arange(4.0), jnp.zeros((4, 1)).at[2, 0].set(NAN), 1),
-        r"states\n  got nan at index \[2, 0\]"
+    "an infinite state": (
+        lambda: residual.segments(jnp.arange(4.0), jnp.zeros((4, 1)).at[2, 0].set(jnp.inf), 1),
+        r"states\n  got inf at index \[2, 0\]"
+    ),
+    "a column of NaN": (lambda: residual.segments(jnp.arange(4.0), jnp.full((4, 1), NAN), 1), "column 0 without a value"),
+    "a start for each": (
+        lambda: residual.shooting_loss(lambda m: m)(residual.ShootingModel(None, jnp.zeros((1, 1))), PIECES),
+        "1 starts for 2"
+    ),
+    "overlap": (
+        lambda: residual.shooting_loss(lambda m: m)(residual.ShootingModel(None, jnp.zeros((2, 1))), OVERLAPPING), "overlap"
+    ),
+    "a negative matching": (lambda: residual.shooting_loss(lambda m: m, matching=-1.0), "matching\n  got -1"),
+    "less than is seen": (lambda: residual.start_shooting(None, PIECES, width=0), "width\n  got 0"),
+    "a state that is not seen whole": (
+        lambda: residual.trajectory_loss(lambda m: sx.as_flow(lambda x: x), observe=lambda x: x[:0])(None, PIECES),
+        "got 0 values a state, expected 1"
     ),
     "half a substep": (lambda: residual.trajectory_loss(lambda m: m, substeps=0.5), "substeps\n  got 0.5"),
 }  # fmt: skip

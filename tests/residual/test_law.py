@@ -1,24 +1,13 @@
-"""The recipe of laws on times that are not even: the clock, and an oscillator whose equations are known."""
+"""The recipe of laws on times that are not even: an oscillator whose equations are known."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from separatrix.residual.recipe import LawRecipe, _clock_of
+from separatrix.residual.recipe import LawRecipe
 from separatrix.training.recipes import model_in, train
 
 RANDOM = np.random.default_rng(3)
 TIMES = np.cumsum(RANDOM.uniform(0.05, 0.25, 60))
-
-
-def test_the_clock_takes_one_unit_from_row_to_row():
-    """The integral of t' over [i, i + 1] is t_{i+1} - t_i: by Simpson's rule, which is exact for the parabola t' is."""
-    clock = _clock_of([TIMES])
-    begin = np.arange(len(TIMES) - 1.0)
-    first, middle, last = (clock.rate(jnp.asarray(begin + u)) for u in (0.0, 0.5, 1.0 - 1e-12))
-    np.testing.assert_allclose((first + 4 * middle + last) / 6, np.diff(TIMES), rtol=1e-9)
-    assert (np.asarray(clock.rate(jnp.linspace(0, 58.999, 999))) > 0).all()  # time does not stand still
-    np.testing.assert_allclose(clock.rate(jnp.asarray(begin[1:])), last[:-1], rtol=1e-9)  # and its pace has no jumps
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,19 @@ def checkpointed_scan(
     return carry, jax.tree.map(lambda first, last: jnp.concatenate([first, last]), ys, rest)
 
 
+def by_batches(function: Callable[[Any], Any], xs: Any, at_once: int) -> Any:
+    """`jax.vmap(function)(xs)` with so many of its rows at work at a time, in its gradient too, where each runs again.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from separatrix.evolution.memory import by_batches
+    >>> by_batches(lambda x: x**2, jnp.arange(5.0), 2).tolist()
+    [0.0, 1.0, 4.0, 9.0, 16.0]
+    """
+    return jax.lax.map(jax.checkpoint(function, prevent_cse=False), xs, batch_size=at_once)
+
+
 def _forgetful(body: Body, length: int) -> Body:
     """A scan of some steps as one step that keeps nothing but its input and runs again when asked."""
     # Inside a scan the compiler cannot merge the second run with the first, so the guard against that is not needed.

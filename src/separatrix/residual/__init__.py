@@ -4,8 +4,12 @@ from separatrix.residual import examination as examination
 from separatrix.residual.control import (
     BoundedPolicy as BoundedPolicy,
     PendulumPlant as PendulumPlant,
-    lqr as lqr,
     policy_loss as policy_loss,
+)
+from separatrix.residual.controlled import (
+    ControlledFlow as ControlledFlow,
+    NeuralCDE as NeuralCDE,
+    linear_path as linear_path,
 )
 from separatrix.residual.discovery import (
     Discovery as Discovery,
@@ -17,15 +21,32 @@ from separatrix.residual.flow_model import (
     augment as augment,
     with_depth as with_depth,
 )
+from separatrix.residual.linear_control import (
+    gramian as gramian,
+    least_energy as least_energy,
+    lqr as lqr,
+    lqr_gains as lqr_gains,
+)
 from separatrix.residual.recipe import Law as Law, LawRecipe as LawRecipe
 from separatrix.residual.resnet import (
     AlongDepth as AlongDepth,
     NeuralODE as NeuralODE,
     ResNet as ResNet,
 )
-from separatrix.residual.universal_equations import (
-    Segments as Segments,
-    segments as segments,
-    trajectory_loss as trajectory_loss,
-    universal as universal,
+from separatrix.residual.reversible import (
+    AntisymmetricField as AntisymmetricField,
+    HamiltonianNet as HamiltonianNet,
+    MomentumNet as MomentumNet,
+    euler_bound as euler_bound,
 )
+from separatrix.residual.series_rates import discover_weakly as discover_weakly, rates as rates
+from separatrix.residual.shooting import (
+    Segments as Segments,
+    ShootingModel as ShootingModel,
+    segments as segments,
+    shooting_loss as shooting_loss,
+    start_shooting as start_shooting,
+    trajectory_loss as trajectory_loss,
+)
+from separatrix.residual.steering import NeuronFlow as NeuronFlow, steer as steer
+from separatrix.residual.universal_equations import universal as universal

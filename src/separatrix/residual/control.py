@@ -2,8 +2,7 @@ r"""Control: a policy u = pi(x) trained through the simulator.
 
     minimise  J = integral over [0, T] of c(x, u) dt + g(x(T)),     dx/dt = f(t, x, u),  u = pi(x).
 
-The cost is one more state, J' = c, so that one evolution gives it and one adjoint its gradient in the policy. On linear
-dynamics and quadratic cost with T -> infinity the best policy is linear, u = -K x, and `lqr` gives it in closed form.
+The cost is one more state, J' = c, so that one evolution gives it and one adjoint its gradient in the policy.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Function, Scalar, State
@@ -170,56 +168,3 @@ def policy_loss(
         return jnp.mean(jax.vmap(one)(starts))
 
     return loss
-
-
-def lqr(a: Any, b: Any, q: Any, r: Any) -> Any:
-    r"""Return the gain K of the policy u = -K x that minimises the integral of x^T Q x + u^T R u for x' = A x + B u.
-
-        K = R^-1 B^T P,     A^T P + P A - P B R^-1 B^T P + Q = 0
-
-    **Arguments:**
-
-    - `a`: (d, d). `b`: (d, m). `q`: (d, d), positive semidefinite. `r`: (m, m), positive definite.
-
-    **Returns:** K, shape (m, d).
-
-    **Raises:** `ValueError` for shapes that do not fit, values that are not finite, Q or R that are not symmetric, Q with a
-    negative eigenvalue, R with one that is not positive, or where the equation has no stabilising solution.
-
-    **Example:** the double integrator, gain (1, sqrt 3).
-
-    >>> import numpy as np, separatrix as sx
-    >>> gain = sx.residual.lqr([[0.0, 1.0], [0.0, 0.0]], [[0.0], [1.0]], np.eye(2), [[1.0]])
-    >>> [round(float(value), 4) for value in gain[0]]
-    [1.0, 1.7321]
-
-    **Reference:** Anderson & Moore, *Optimal Control: Linear Quadratic Methods* (1990), chapter 3; solved by SciPy.
-    """
-    a, b, q, r = (np.asarray(matrix, float) for matrix in (a, b, q, r))
-    size, inputs = b.shape if b.ndim == 2 else (-1, -1)
-    if a.shape != (size, size) or q.shape != (size, size) or r.shape != (inputs, inputs):
-        got = f"A {a.shape}, B {b.shape}, Q {q.shape}, R {r.shape}"
-        raise ValueError(explain("lqr", got, "(d, d), (d, m), (d, d), (m, m)", "Give two axes to each matrix."))
-    for name, matrix in (("A", a), ("B", b), ("Q", q), ("R", r)):
-        ranges.finite(f"lqr: {name}", matrix, "Look at where this value was made.")
-    _require_cost("Q", q, ">= 0", lambda least, rounding: least >= -rounding)
-    _require_cost("R", r, "> 0", lambda least, rounding: least > rounding)
-    try:
-        solution = scipy.linalg.solve_continuous_are(a, b, q, r)
-    except (np.linalg.LinAlgError, ValueError) as error:
-        do = "Check that (A, B) can be stabilised, Q >= 0 and R > 0."
-        raise ValueError(explain("lqr", f"no solution ({error})", "a stabilising one", do)) from error
-    return jnp.asarray(np.linalg.solve(r, b.T @ solution))
-
-
-def _require_cost(name: str, matrix: Any, sign: str, holds: Function) -> None:
-    """Refuse the matrix of a cost that is not symmetric, or has an eigenvalue of the wrong sign."""
-    size = float(np.max(np.abs(matrix), initial=0.0))
-    if not np.allclose(matrix, matrix.T, rtol=0, atol=1e-10 * size):
-        raise ValueError(
-            explain(f"lqr: {name}", "a matrix that is not symmetric", "a symmetric one", "Take (M + M^T)/2.")
-        )
-    least = float(np.min(np.linalg.eigvalsh(matrix)))
-    if not holds(least, 1e-12 * size):
-        do = "A cost must not reward what it weighs."
-        raise ValueError(explain(f"lqr: {name}", f"an eigenvalue {least:g}", f"eigenvalues {sign}", do))

@@ -13,6 +13,7 @@ whose supports only shrink: it reaches a fixed point in at most p steps.
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,11 +120,18 @@ class Discovery:
 
     - `coefficients`, shape (p, d): Xi; `library`: its terms.
     - `residual`: |V - Theta Xi| / |V|, in the Frobenius norm; 0 if both are.
+    - `standard_errors`, shape (p, d): of least squares on the terms that are kept, s^2 (Theta^T Theta)^-1 with independent
+      errors of the velocities; NaN for a term that is not there. Velocities by differences or smoothing have errors that
+      hang together: then these are too small.
+    - `condition`: of the library on these points, its columns scaled to one size; from 1e8 on its terms cannot be told
+      apart.
     """
 
     library: Any
     coefficients: Any
     residual: float
+    standard_errors: Any = None
+    condition: float = math.nan
 
     @property
     def flow(self) -> Flow:
@@ -143,6 +151,27 @@ class Discovery:
     def equations(self) -> tuple[str, ...]:
         """The law as text, one equation for each variable."""
         return tuple(f"{name}' = {_sum(found)}" for name, found in self.terms.items())
+
+    @property
+    def latex(self) -> str:
+        """The law as an aligned block of LaTeX."""
+        rows = [rf"\dot{{{name}}} &= {_latex(_sum(found))}" for name, found in self.terms.items()]
+        return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+
+    @property
+    def sympy(self) -> dict[str, Any]:
+        """Variable to its right-hand side as an expression of SymPy, which must be installed."""
+        import sympy
+
+        symbols = dict(zip(self.library.names, sympy.symbols(self.library.names), strict=True))
+
+        def read(label: str) -> Any:
+            return sympy.sympify(re.sub(r"(?<=[\w)]) (?=\w)", "*", label).replace("^", "**"), locals=symbols)
+
+        return {
+            name: sum((value * read(label) for label, value in found.items()), sympy.Integer(0))
+            for name, found in self.terms.items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return terms, equations and residual as plain values."""
@@ -190,19 +219,44 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
     ranges.nonnegative("discover: threshold", threshold, "Take 0 to keep all terms.")
     terms = jax.vmap(library)(points)
     ranges.finite("discover: the library's terms", terms, "Scale the variables, or take a lower degree.")
+    return sparse_law("discover", terms, velocities, library, threshold)
+
+
+def sparse_law(where: str, terms: Any, velocities: Any, library: Any, threshold: Any) -> Discovery:
+    """Thresholded least squares Theta Xi = V, with what its coefficients are worth."""
+    count = terms.shape[1]
     algorithm = ThresholdedLeastSquares(terms, velocities, jnp.asarray(threshold, terms.dtype))
     first = algorithm.init()
     path = evolve(algorithm, first, steps=count, save="last") if bool(all_finite(first)) else None
     if path is None or not bool(path.outcome.reached):
         do = "Scale the variables, drop terms that depend on each other, or give more points."
-        raise Diverged(explain("discover", "least squares without a finite solution", "finite coefficients", do))
+        raise Diverged(explain(where, "least squares without a finite solution", "finite coefficients", do))
     error, size = (float(jnp.linalg.norm(v)) for v in (velocities - terms @ path.final, velocities))
-    return Discovery(library, path.final, error / size if size > 0 else error)
+    errors = _standard_errors(np.asarray(terms, float), np.asarray(velocities, float), np.asarray(path.final, float))
+    scaled = np.asarray(terms, float) / np.maximum(np.linalg.norm(np.asarray(terms, float), axis=0), 1e-300)
+    return Discovery(library, path.final, error / size if size > 0 else error, errors, float(np.linalg.cond(scaled)))
+
+
+def _standard_errors(terms: Any, velocities: Any, found: Any) -> Any:
+    errors = np.full(found.shape, np.nan)
+    for j, column in enumerate(found.T):
+        kept = np.flatnonzero(column)
+        left = len(terms) - len(kept)
+        if len(kept) and left > 0:
+            chosen = terms[:, kept]
+            variance = np.sum((velocities[:, j] - chosen @ column[kept]) ** 2) / left
+            inverse = np.linalg.pinv(chosen)
+            errors[kept, j] = np.sqrt(variance * np.sum(inverse**2, axis=1))
+    return errors
 
 
 def _monomial(names: tuple[str, ...], powers: tuple[int, ...]) -> str:
     factors = [name if power == 1 else f"{name}^{power}" for name, power in zip(names, powers, strict=True) if power]
     return " ".join(factors) or "1"
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"\^(\d+)", r"^{\1}", re.sub(r"(\d)e([+-]?)0*(\d+)", r"\1 \\cdot 10^{\2\3}", text).replace("{+", "{"))
 
 
 def _sum(found: dict[str, float]) -> str:

@@ -7,15 +7,10 @@ differences of the series, by sequentially thresholded least squares at a ladder
 whose residual is at most `tolerance` times that of all terms. Their coefficients are then fitted by multiple shooting,
 which has no error of differences.
 
-Times need not be even. Rates are then those of a cubic smoothing spline through each column, and the law is followed in the
-number of the row, tau, by a clock t(tau) through the times of the rows,
+Times need not be even. Rates are then those of a cubic smoothing spline through each column.
 
-    dx/dtau = t'(tau) f(x),     t a monotone cubic with t(i) = t_i,
-
-so that equal steps of tau end on every row.
-
-**Reference:** rates: Woltring, *A Fortran package for generalized, cross-validatory spline smoothing* (1986), by SciPy's
-`make_smoothing_spline`. Clock: Fritsch and Carlson, *Monotone piecewise cubic interpolation* (1980).
+**Reference:** Woltring, *A Fortran package for generalized, cross-validatory spline smoothing* (1986), by SciPy's
+`make_smoothing_spline`.
 """
 
 import dataclasses
@@ -27,16 +22,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.interpolate import PchipInterpolator, make_smoothing_spline
+from scipy.interpolate import make_smoothing_spline
 
 from separatrix._errors import DataError, explain, unknown
+from separatrix.calculus import on_grid
 from separatrix.calculus.methods import RK4
 from separatrix.data import Table, locate, names, read_csv, read_parquet, series
 from separatrix.data.dataset import digest
 from separatrix.evolution import evolve
 from separatrix.residual.discovery import Discovery, LibraryFlow, Monomials, discover
-from separatrix.residual.universal_equations import Segments, trajectory_loss
-from separatrix.systems import Flow
+from separatrix.residual.shooting import Segments, fine_grid, segments, trajectory_loss
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.results import rms
 from separatrix.training.recipes.training import length_of, require_counts, require_same_data
@@ -136,9 +131,9 @@ class LawRecipe(Training):
     def task(self) -> Task:
         """The squared distance of pieces of the series, each followed from where it was observed."""
         orbits = [self._part(times, states)[0] for times, states in self._orbits()[0]]
-        train, clock = _pieces(orbits, self.length, self.scales)
+        train = _pieces(orbits, self.length, self.scales)
         size = self.batch_size if self.batch_size < len(train.times) else None
-        loss = trajectory_loss(lambda model: _by_clock(self._scaled_flow(model), clock), substeps=self.substeps)
+        loss = trajectory_loss(self._scaled_flow, substeps=self.substeps)
         options = {"batch_size": size} | length_of(self)
         return Task(loss, self._first(orbits), train, optax.adam(self.learning_rate), options)
 
@@ -237,11 +232,10 @@ class LawRecipe(Training):
 
     def _path(self, model: Any, times: Any, start: Any) -> Any:
         """The law from a row on, at increasing times; NaN past where it breaks."""
-        even, scales, substeps = _is_even(times), np.asarray(self.scales), 2 * self.substeps
-        flow = _by_clock(self._scaled_flow(model), None if even else _clock_of([times]))
-        steps, spacing = substeps * (len(times) - 1), float(times[1] - times[0]) if even else 1.0
+        scales, substeps = np.asarray(self.scales), 2 * self.substeps
         begin = jnp.asarray(np.asarray(start, float) / scales)
-        path = evolve(flow, begin, steps=steps, step_size=spacing / substeps, method=RK4(), save=substeps)
+        steps = on_grid(self._scaled_flow(model), RK4(), fine_grid(jnp.asarray(times), substeps))
+        path = evolve(steps, begin, save=substeps)
         return np.asarray(path.states, float) * scales
 
     def _picture(self, model: Any, times: Any, states: Any) -> dict[str, Any]:
@@ -316,48 +310,7 @@ def _rates(times: Any, states: Any) -> Any:
     return np.stack([make_smoothing_spline(times, column).derivative()(times) for column in states.T], axis=1)
 
 
-class Clock(eqx.Module):
-    """t(tau) by its values t_i and slopes t'_i at tau = 0, 1, ...: a monotone cubic between two rows."""
-
-    instants: Any
-    slopes: Any
-
-    def rate(self, tau: Any) -> Any:
-        """dt/dtau."""
-        i = jnp.clip(jnp.floor(tau).astype(int), 0, self.instants.shape[0] - 2)
-        u, gap = tau - i, self.instants[i + 1] - self.instants[i]
-        first, last = self.slopes[i], self.slopes[i + 1]
-        return 6 * u * (1 - u) * gap + (1 - u) * (1 - 3 * u) * first + u * (3 * u - 2) * last
-
-
-class Clocked(Flow):
-    """dx/dtau = t'(tau) f(x)."""
-
-    flow: LibraryFlow
-    clock: Clock
-
-    def velocity(self, t: Any, x: Any) -> Any:
-        """The velocity in tau."""
-        return self.clock.rate(t) * self.flow.velocity(t, x)
-
-
-def _by_clock(flow: LibraryFlow, clock: Clock | None) -> Flow:
-    return flow if clock is None else Clocked(flow, clock)
-
-
-def _clock_of(times: list[Any]) -> Clock:
-    """The clock through the times of one orbit after another."""
-    slopes = [PchipInterpolator(np.arange(len(t)), t).derivative()(np.arange(len(t))) for t in times]
-    return Clock(jnp.asarray(np.concatenate(times)), jnp.asarray(np.concatenate(slopes)))
-
-
-def _pieces(orbits: list[tuple[Any, Any]], length: int, scales: tuple[float, ...]) -> tuple[Segments, Clock | None]:
-    """All overlapping pieces of the orbits, scaled; by the numbers of the rows and a clock where times are uneven."""
-    clock = None if all(_is_even(t) for t, _ in orbits) else _clock_of([t for t, _ in orbits])
-    times, states, first = [], [], 0
-    for t, s in orbits:
-        places = np.arange(len(t) - length)[:, None] + np.arange(length + 1)
-        times.append((t - t[0])[places] if clock is None else (first + np.arange(len(t), dtype=float))[places])
-        states.append((s / np.asarray(scales))[places])
-        first += len(t)
-    return Segments(jnp.asarray(np.concatenate(times)), jnp.asarray(np.concatenate(states))), clock
+def _pieces(orbits: list[tuple[Any, Any]], length: int, scales: tuple[float, ...]) -> Segments:
+    """All overlapping pieces of the orbits, scaled."""
+    parts = [segments(times - times[0], states / np.asarray(scales), length) for times, states in orbits]
+    return Segments(*(jnp.concatenate([getattr(part, name) for part in parts]) for name in ("times", "states")))
