@@ -15,7 +15,7 @@ number of the row, tau, by a clock t(tau) through the times of the rows,
 so that equal steps of tau end on every row.
 
 **Reference:** rates: Woltring, *A Fortran package for generalized, cross-validatory spline smoothing* (1986), by SciPy's
-`make_smoothing_spline`. Clock: Fritsch and Carlson, *Monotone piecewise cubic interpolation* (1980).
+`make_smoothing_spline`. RowClock: Fritsch and Carlson, *Monotone piecewise cubic interpolation* (1980).
 """
 
 import dataclasses
@@ -316,7 +316,7 @@ def _rates(times: Any, states: Any) -> Any:
     return np.stack([make_smoothing_spline(times, column).derivative()(times) for column in states.T], axis=1)
 
 
-class Clock(eqx.Module):
+class RowClock(eqx.Module):
     """t(tau) by its values t_i and slopes t'_i at tau = 0, 1, ...: a monotone cubic between two rows."""
 
     instants: Any
@@ -330,28 +330,28 @@ class Clock(eqx.Module):
         return 6 * u * (1 - u) * gap + (1 - u) * (1 - 3 * u) * first + u * (3 * u - 2) * last
 
 
-class Clocked(Flow):
+class LawByRows(Flow):
     """dx/dtau = t'(tau) f(x)."""
 
     flow: LibraryFlow
-    clock: Clock
+    clock: RowClock
 
     def velocity(self, t: Any, x: Any) -> Any:
         """The velocity in tau."""
         return self.clock.rate(t) * self.flow.velocity(t, x)
 
 
-def _by_clock(flow: LibraryFlow, clock: Clock | None) -> Flow:
-    return flow if clock is None else Clocked(flow, clock)
+def _by_clock(flow: LibraryFlow, clock: RowClock | None) -> Flow:
+    return flow if clock is None else LawByRows(flow, clock)
 
 
-def _clock_of(times: list[Any]) -> Clock:
+def _clock_of(times: list[Any]) -> RowClock:
     """The clock through the times of one orbit after another."""
     slopes = [PchipInterpolator(np.arange(len(t)), t).derivative()(np.arange(len(t))) for t in times]
-    return Clock(jnp.asarray(np.concatenate(times)), jnp.asarray(np.concatenate(slopes)))
+    return RowClock(jnp.asarray(np.concatenate(times)), jnp.asarray(np.concatenate(slopes)))
 
 
-def _pieces(orbits: list[tuple[Any, Any]], length: int, scales: tuple[float, ...]) -> tuple[Segments, Clock | None]:
+def _pieces(orbits: list[tuple[Any, Any]], length: int, scales: tuple[float, ...]) -> tuple[Segments, RowClock | None]:
     """All overlapping pieces of the orbits, scaled; by the numbers of the rows and a clock where times are uneven."""
     clock = None if all(_is_even(t) for t, _ in orbits) else _clock_of([t for t, _ in orbits])
     times, states, first = [], [], 0
