@@ -15,7 +15,7 @@ number of the row, tau, by a clock t(tau) through the times of the rows,
 so that equal steps of tau end on every row.
 
 **Reference:** rates: Woltring, *A Fortran package for generalized, cross-validatory spline smoothing* (1986), by SciPy's
-`make_smoothing_spline`. RowClock: Fritsch and Carlson, *Monotone piecewise cubic interpolation* (1980).
+`make_smoothing_spline`. Clock: Fritsch and Carlson, *Monotone piecewise cubic interpolation* (1980).
 """
 
 import dataclasses
