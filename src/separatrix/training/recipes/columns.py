@@ -95,7 +95,9 @@ def matrix_of(columns: tuple[Column, ...], table: Table) -> tuple[Float[np.ndarr
     blocks, notes = [], []
     for column in columns:
         values, said = _features(column, table)
-        if not np.isfinite(values.astype(np.float32)).all():
+        with np.errstate(over="ignore"):  # told below
+            fits = np.isfinite(values.astype(np.float32)).all()
+        if not fits:
             where, do = f"{table.source}: column {column.name!r}", "Repair the column, or leave it out."
             raise DataError(explain(where, "a number that float32 cannot hold", "numbers like those of training", do))
         blocks.append(values)
