@@ -40,6 +40,9 @@ class Classifier(Supervising):
         require_counts(self)
         require_file(self.data)
         parts = self._parts()
+        if len(parts.classes) < 2:
+            do = "Put the pictures of each class into a folder of its own."
+            raise DataError(explain(str(self.data), f"only {', '.join(parts.classes)}", "two classes or more", do))
         return dataclasses.replace(self, classes=parts.classes, **parts.settled)
 
     def task(self) -> Task:
