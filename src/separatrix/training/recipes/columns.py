@@ -56,7 +56,10 @@ def read_table(path: Path, delimiter: str | None = None, columns: tuple[Column, 
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         expected = f"a table ending in {', '.join(SUFFIXES)}"
-        raise ValueError(explain(f"--data {path}", f"suffix {suffix!r}", expected, "Convert or rename the file."))
+        got, do = f"suffix {suffix!r}", "Convert or rename the file."
+        if path.is_dir():
+            got, do = "a folder", "Name a file."
+        raise ValueError(explain(f"--data {path}", got, expected, do))
     if delimiter is not None and suffix not in (".csv", ".tsv"):
         raise ValueError(explain("delimiter", repr(delimiter), f"none for a {suffix} file", "Leave it out."))
     if suffix == ".npz":
