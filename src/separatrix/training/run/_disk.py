@@ -9,6 +9,7 @@ the five functions of `Files`, so that a test can let any of them fail.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import itertools
 import os
