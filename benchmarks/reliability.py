@@ -37,7 +37,7 @@ from _table import RESULTS, report
 
 from separatrix.training.run import Run, StorageError, load_tree
 
-KILLS, MUTANTS, RACES, RESUMES, COMMANDS = 1000, 10_000, 100, 100, 100
+KILLS, MUTANTS, RACES, RESUMES, COMMANDS = 1000, 10_000, 100, 100, 30
 
 
 def killed(folder: Path, count: int, beside: bool) -> list[list[Any]]:
@@ -209,7 +209,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], list[list[Any]]], int]] = {
 def main() -> None:
     """Try the parts that are asked for; print and keep the table of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="1,000 kills, 10,000 mutants, 100 races, 100 resumes")
+    parser.add_argument("--full", action="store_true", help="1,000 kills, 10,000 mutants, 100 races, 130 resumes")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="all by default")
     asked = parser.parse_args()
     share = 1 if asked.full else 100

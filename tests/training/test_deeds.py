@@ -64,6 +64,11 @@ def test_options_that_are_none_are_refused(words, said):
         carry_out(Painter(), "sample", None, (), words)
 
 
+def test_a_deed_without_options_takes_none():
+    with pytest.raises(ValueError, match="forecast of a painter: count\n  got an unknown option, expected none"):
+        carry_out(Painter(), "forecast", None, (3,), [("count", "1")])
+
+
 def test_what_a_recipe_cannot_do_or_may_not_return_is_refused():
     with pytest.raises(ValueError, match="which cannot log-density.*this one can predict, sample, forecast"):
         carry_out(Painter(), "log_density", None)

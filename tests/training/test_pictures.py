@@ -152,3 +152,15 @@ def test_two_columns_of_pictures_and_parts_without_training_are_refused(folder: 
     assert none_validates.settled().task().options["patience"] == 3  # the folder has a part for validation
     with pytest.raises(ValueError, match="classifier: patience\n  got 3, expected none: no part of the data validates"):
         listed.task()
+
+
+def test_one_class_alone_and_folders_beside_the_parts_are_refused(folder: Path) -> None:
+    picture = (folder / "img" / "00.png").read_bytes()
+    for place in ("single/a", "beside/train/a", "beside/dev/a", "beside/extra/a"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for number in range(9):
+            (folder / place / f"{number}.png").write_bytes(picture)
+    with pytest.raises(DataError, match="single\n  got only a, expected two classes or more"):
+        Classifier(data=folder / "single").settled()
+    with pytest.raises(DataError, match="got the folders extra beside dev, train, expected train, and valid or test"):
+        Classifier(data=folder / "beside").settled()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from separatrix.cli.carrying import chosen, test_rows
-from separatrix.cli.showing import finding_text, marks
+from separatrix.cli.showing import deed_said, finding_text, marks
 
 _CLASSES = 25  # of a confusion table; more are listed
 
@@ -40,7 +40,7 @@ def page(found: dict[str, Any], refresh: bool = False) -> str:
     again = '<meta http-equiv="refresh" content="3">' if refresh else ""
     parts = [
         _head(found), _verdict(found), _history(found), _findings(found), _go_on(found), _results(found),
-        *[_picture(picture) for picture in (found["results"] or {}).get("pictures", ())], _spec(found),
+        *[_picture(picture) for picture in (found["results"] or {}).get("pictures", ())], _next(found), _spec(found),
     ]  # fmt: skip
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">{again}'
@@ -172,6 +172,12 @@ def _confusion(picture: dict[str, Any]) -> str:
         for i, name in enumerate(classes)
     )
     return f'<div class="wide"><table class="confusion"><tr><th>true \\ predicted</th>{head}</tr>{body}</table></div>'
+
+
+def _next(found: dict[str, Any]) -> str:
+    """What can be done with the model, as commands to type."""
+    lines = "\n".join(deed_said(what, found["run"], options) for what, options in found["can"].items())
+    return f'<h2>What it can do</h2><pre class="go-on"><code>{html.escape(lines)}</code></pre>' if lines else ""
 
 
 def _spec(found: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ def _can(run: Any) -> dict[str, dict[str, Any]]:
     return {what.replace("_", "-"): recipes.deed_options(recipe, what) for what in recipes.deeds_of(recipe)}
 
 
-def _deed_said(what: str, run: str, options: dict[str, Any]) -> str:
+def deed_said(what: str, run: str, options: dict[str, Any]) -> str:
     """A command that can be typed, with the options of the recipe."""
     needs = " --data FILE" if what in ("predict", "log-density") else ""
     more = "".join(
@@ -116,7 +116,7 @@ def _text(found: dict[str, Any]) -> str:
     ]
     parts += [f"{one['status']}: {finding_text(one)}" for one in found["findings"]]
     parts += [f"go on: {found['resume']}"] if found["resume"] else []
-    parts += [f"next: {_deed_said(what, found['run'], options)}" for what, options in found["can"].items()]
+    parts += [f"next: {deed_said(what, found['run'], options)}" for what, options in found["can"].items()]
     return "\n".join(parts)
 
 

@@ -40,6 +40,9 @@ class Classifier(Supervising):
         require_counts(self)
         require_file(self.data)
         parts = self._parts()
+        if len(parts.classes) < 2:
+            do = "Put the pictures of each class into a folder of its own."
+            raise DataError(explain(str(self.data), f"only {', '.join(parts.classes)}", "two classes or more", do))
         return dataclasses.replace(self, classes=parts.classes, **parts.settled)
 
     def task(self) -> Task:
@@ -95,11 +98,9 @@ class Classifier(Supervising):
         place = {name: code for code, name in enumerate(self.classes)}
         said = [None if word is None else place.get(_canonical(word, place), -1) for word in words or ()]
         rows = [row for row, code in enumerate(said) if code is not None and code >= 0]
-        if not rows:
-            return {}, []
         strange = sorted({str(word) for word, code in zip(words or (), said, strict=True) if code == -1})
         notes = [f"not scored: rows of {', '.join(strange[:5])}, no class of the training"] if strange else []
-        return _scores(log_p[rows], np.array([said[row] for row in rows])), notes
+        return (_scores(log_p[rows], np.array([said[row] for row in rows])) if rows else {}), notes
 
     def program(self, model: Any) -> tuple[Any, tuple[int, ...], str]:
         """log p of the classes for a batch of inputs, and what one input is."""

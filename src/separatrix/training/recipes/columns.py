@@ -56,7 +56,10 @@ def read_table(path: Path, delimiter: str | None = None, columns: tuple[Column, 
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         expected = f"a table ending in {', '.join(SUFFIXES)}"
-        raise ValueError(explain(f"--data {path}", f"suffix {suffix!r}", expected, "Convert or rename the file."))
+        got, do = f"suffix {suffix!r}", "Convert or rename the file."
+        if path.is_dir():
+            got, do = "a folder", "Name a file."
+        raise ValueError(explain(f"--data {path}", got, expected, do))
     if delimiter is not None and suffix not in (".csv", ".tsv"):
         raise ValueError(explain("delimiter", repr(delimiter), f"none for a {suffix} file", "Leave it out."))
     if suffix == ".npz":
@@ -95,7 +98,9 @@ def matrix_of(columns: tuple[Column, ...], table: Table) -> tuple[Float[np.ndarr
     blocks, notes = [], []
     for column in columns:
         values, said = _features(column, table)
-        if not np.isfinite(values.astype(np.float32)).all():
+        with np.errstate(over="ignore"):  # told below
+            fits = np.isfinite(values.astype(np.float32)).all()
+        if not fits:
             where, do = f"{table.source}: column {column.name!r}", "Repair the column, or leave it out."
             raise DataError(explain(where, "a number that float32 cannot hold", "numbers like those of training", do))
         blocks.append(values)

@@ -67,6 +67,8 @@ def carry_out(
         raise ValueError(explain(what.replace("_", "-"), got, f"a run that can (this one can {can})", "Name another."))
     where, options = f"{what.replace('_', '-')} of a {name}", options_of(getattr(recipe, what))
     named = [(f"{key}_" if keyword.iskeyword(key) else key, text) for key, text in words]
+    if named and not dataclasses.fields(options):
+        raise ValueError(explain(f"{where}: {named[0][0]}", "an unknown option", "none", "Leave it out."))
     given = built(options, from_words(options, named, where), where)
     found = getattr(recipe, what)(model, *own, **{f.name: getattr(given, f.name) for f in dataclasses.fields(options)})
     if isinstance(found, str):

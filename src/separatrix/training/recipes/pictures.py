@@ -35,8 +35,15 @@ def split_of_folder(recipe: Any) -> Split[DataSet]:
             got, do = f"the parts {', '.join(sorted(inside))}", "Call the folder to learn from: train"
             raise DataError(explain(str(recipe.data), got, "a part to train on", do))
         return split_files(**parts, **options)
+    if "train" in parts and not holds_pictures(recipe.data):
+        got = f"the folders {', '.join(sorted(set(inside) - set(_named(parts))))} beside {', '.join(_named(parts))}"
+        raise DataError(explain(str(recipe.data), got, "train, and valid or test", "Move the others away."))
     _require_pictures(recipe.data)
     return split(load(recipe.data, **options), recipe.fractions, key=recipe.seed)
+
+
+def _named(parts: dict[str, Path]) -> list[str]:
+    return sorted(entry.name for entry in parts.values())
 
 
 def column_of_pictures(table: Table, said: str | None) -> str | None:

@@ -9,6 +9,7 @@ the five functions of `Files`, so that a test can let any of them fail.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import itertools
 import os
@@ -163,6 +164,8 @@ def told(path: Path) -> Iterator[None]:
 def _refusal(path: Path, error: OSError) -> CannotWrite:
     do = "Free some space, or check that the folder is there and may be written. What was saved before is whole."
     got = (error.strerror or str(error)).lower()
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return CannotWrite(explain(f"{path}: cannot be written", "a file of this name", "a folder", "Choose another."))
     return CannotWrite(explain(f"{path}: cannot be written", got, "a disk that takes it", do))
 
 
