@@ -1,4 +1,7 @@
-r"""P11: exponents beside the plain scan that a user would write in twenty lines of JAX.
+r"""P11: each question beside the plain loop that a user would write in twenty lines of JAX.
+
+First the loops and questions of `_plain_questions.py`: the median of the CPU seconds of warm calls, taken in turn. Then the
+exponents.
 
 Three plain forms of the same run (RK4 with a fixed step, QR every so many steps, sums of logarithms):
 
@@ -10,6 +13,8 @@ and of a map the first two. Ours is the bare call on the same interval of time, 
 and its checks. Times are medians of calls taken in turn; the first call of each, with its compilation, stands apart.
 """
 
+import statistics
+import sys
 import time
 from typing import Any
 
@@ -18,6 +23,8 @@ import jax.numpy as jnp
 from _table import interleaved, report
 
 jax.config.update("jax_enable_x64", True)
+
+from _plain_questions import questions
 
 import separatrix as sx
 
@@ -137,7 +144,32 @@ def cases() -> dict[str, tuple[dict[str, Any], Any]]:
     return found
 
 
+def cpu_seconds(call: Any) -> float:
+    began = time.process_time()
+    jax.block_until_ready(call())
+    return time.process_time() - began
+
+
+def of_questions(words: list[str], repeats: int = 9) -> None:
+    """Median CPU time of warm calls, taken in turn."""
+    rows = []
+    for name, (plain, ours) in questions(words).items():
+        cold = cpu_seconds(plain), cpu_seconds(ours)
+        pairs = [(cpu_seconds(plain), cpu_seconds(ours)) for _ in range(repeats)]
+        first, second = (statistics.median(column) for column in zip(*pairs, strict=True))
+        rows.append([name, 1e3 * first, 1e3 * second, second / first, *cold])
+        print(rows[-1], file=sys.stderr, flush=True)
+    columns = ["question", "plain, ms", "separatrix, ms", "ratio", "first call, plain", "ours"]
+    report("P11 questions", "questions beside plain loops, CPU time", columns, rows)
+
+
 def main() -> None:
+    of_questions(sys.argv[1:])
+    if not sys.argv[1:]:
+        of_exponents()
+
+
+def of_exponents() -> None:
     rows = []
     for name, (plain, ours) in cases().items():
         fns = {**plain, "separatrix": lambda ours=ours: ours().exponents}

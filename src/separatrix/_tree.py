@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool
 
@@ -70,8 +71,8 @@ def poison(good: Any, tree: State) -> State:
     so that nothing can be trained on a broken value unseen. (NaN alone would have the derivative of a constant, zero.)
     """
 
-    if not is_traced(good) and bool(jnp.all(good)):
-        return jax.tree.map(jnp.asarray, tree)
+    if not is_traced(good) and bool(np.all(np.asarray(good))):
+        return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else jnp.asarray(x), tree)
 
     def leaf(x: Any) -> Any:
         if not is_inexact(x):

@@ -8,8 +8,9 @@ import scipy.linalg
 import separatrix as sx
 from separatrix.diagnostics.cycles import _collocation as collocation
 from separatrix.diagnostics.cycles._branch_problem import newton
-from separatrix.diagnostics.cycles._cycle import Cycle, product_spectrum
+from separatrix.diagnostics.cycles._cycle import Cycle
 from separatrix.diagnostics.parameter import family
+from separatrix.linear.spectrum import product_spectrum
 
 UNEVEN = np.array([0.05, 0.2, 0.1, 0.15, 0.3, 0.08, 0.12])
 

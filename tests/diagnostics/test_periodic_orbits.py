@@ -23,9 +23,9 @@ def logistic(r):
     return sx.as_map(Logistic(jnp.asarray(r)))
 
 
-@pytest.mark.parametrize(("k", "prime"), [(4, {1: 2, 2: 1, 4: 3}), (6, {1: 2, 2: 1, 3: 2, 6: 9})])
-def test_every_cycle_of_the_logistic_map_at_four(k, prime):
-    found = sx.periodic_orbits(logistic(4.0), region=(0.0, 1.0), starts=2048, period=k)
+@pytest.mark.parametrize(("k", "segments", "prime"), [(4, 4, {1: 2, 2: 1, 4: 3}), (6, 1, {1: 2, 2: 1, 3: 2, 6: 9})])
+def test_every_cycle_of_the_logistic_map_at_four(k, segments, prime):
+    found = sx.periodic_orbits(logistic(4.0), region=(0.0, 1.0), starts=2048, period=k, segments=segments)
     periods = found.periods.astype(int).tolist()
     assert {m: periods.count(m) for m in set(periods)} == prime
     # x = sin^2(pi t) doubles t mod 1, up to its sign: F^m has slope +-2^m along a cycle; at 0 it is 4^m, at an end.
@@ -239,6 +239,13 @@ def test_misuse_is_told_and_the_figure_shows_each_orbit():
     doubling = logistic(3.2)
     with pytest.raises(ValueError, match="a whole number >= 1"):
         sx.periodic_orbits(doubling, jnp.ones(1))
+    for given, expected in (
+        ({"horizon": 3.0}, "horizon of a map"),
+        ({"driven": True}, "driven of a map"),
+        ({"segments": 3}, "expected a divisor of 2"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            sx.periodic_orbits(doubling, jnp.ones(1), period=2, **given)
     flow = planar(1.0, 0.0)
     with pytest.raises(ValueError, match="got neither, expected one of them"):
         sx.periodic_orbits(flow, jnp.ones((1, 2)))

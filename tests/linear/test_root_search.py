@@ -103,3 +103,27 @@ def test_a_second_search_of_as_many_starts_or_a_few_less_compiles_nothing():
     for count in (16, 13, 9):
         root_search.find_roots(Counted(), starts[:count], own[:count], 50 + count)
     assert before and len(traced) == before
+
+
+class Chain(eqx.Module):
+    """z + z^3 + a neighbour's half = own, of a monotone left side; or 1 + z^2 = 0, which has no root."""
+
+    def left(self, z):
+        return z + z**3 + (jnp.roll(z, 1) + jnp.roll(z, -1)) / 4
+
+    def __call__(self, z, own):
+        return jnp.where(own[1] > 0, self.left(z) - own[0], 1 + z**2)
+
+
+@pytest.mark.parametrize("size", [300, 600], ids=["matrix at last", "products throughout"])
+def test_large_problems_end_at_their_root_or_say_that_there_is_none(size):
+    generator = np.random.default_rng(0)
+    roots = jnp.asarray(generator.uniform(-2.0, 2.0, (3, size)))
+    solvable = jnp.array([1.0, 0.0, 1.0])
+    own = jax.vmap(Chain().left)(roots), solvable
+    starts = jnp.asarray(generator.uniform(-3.0, 3.0, (3, size)))
+    found = root_search.find_roots(Chain(), starts, own, 128)
+    assert root_search.converged(found, 1e-9).tolist() == [True, False, True]
+    np.testing.assert_allclose(found.values[[0, 2]], roots[np.array([0, 2])], atol=1e-10)
+    # Where there is none the least |r| is that at 0, sqrt n.
+    assert float(found.residuals[1]) <= 1.01 * size**0.5

@@ -29,7 +29,7 @@ from separatrix.systems.trajectory import Trajectory, finite_until
 Progress = Callable[[int, int], None]
 
 # A chunk is long enough that its dispatch (about 0.1 ms) is lost in it, and its rows fit in a cache-friendly 64 MB.
-_CHUNK_STEPS = 1 << 16
+_CHUNK_STEPS = 1 << 18
 _CHUNK_BYTES = 1 << 26
 _PROGRESS_REPORTS = 100
 _FEW = 256
@@ -74,13 +74,14 @@ def evolve_map(
     row_bytes = _row_bytes(save.fn, state)
     segments = list(_chunks(targets, start, steps, row_bytes, progress))
     room = _room(max((len(segment.strides) for segment in segments), default=1), row_bytes)
-    first, pieces, done = None, [], 0
+    first, pieces, done, led = None, [], 0, False
     for segment in segments:
-        orbit, before, rows = _run_chunk(map, orbit, key, save.fn, segment, room)
+        leading = first is None and segment.keeps and bool(targets[0] == start)
+        orbit, before, rows = _run_chunk(map, orbit, key, save.fn, segment, room, leading)
         if is_traced(orbit):
             # A function that closes over a traced value does not show it: only what comes out of it is traced.
             return _evolve_traced(map, state, steps, key, save.fn, start, targets, memory)
-        first = before if first is None else first
+        first, led = before if first is None else first, led or leading
         done += int(segment.strides.sum())
         pieces += [rows] if segment.keeps else []
         if progress is not None:
@@ -88,7 +89,7 @@ def evolve_map(
         if not bool(orbit.alive):
             break
     first = _first_row(save.fn, state) if first is None else jax.tree.map(lambda leaf: _on_host(leaf)[None], first)
-    pieces = [first, *pieces] if targets[0] == start else pieces
+    pieces = [first, *pieces] if targets[0] == start and not led else pieces
     rows = _pad(_concatenate(pieces), len(targets)) if pieces else _blank(first, len(targets))
     return _trajectory(map, orbit, rows, targets, start, np.asarray(True))
 
@@ -133,18 +134,21 @@ def _trajectory(map: Map, orbit: Orbit, rows: PyTree, targets: np.ndarray, start
 
 
 def _run_chunk(
-    map: Map, orbit: Orbit, key: Key | None, fn: Function, segment: Segment, room: int
+    map: Map, orbit: Orbit, key: Key | None, fn: Function, segment: Segment, room: int, leading: bool
 ) -> tuple[Orbit, PyTree, PyTree]:
-    """One chunk. It first runs unguarded, and again step by step if anything in it was not finite."""
+    """One chunk, with the row before it where it is `leading`.
+
+    It first runs unguarded, and again step by step if anything in it was not finite.
+    """
     count = len(segment.strides)
-    every = bool(np.all(segment.strides == 1))
+    every = bool(segment.strides.sum() == count)
     strides = np.zeros(1 if every else room, np.int32)
     strides[: 1 if every else count] = 1 if every else segment.strides
     given = (map, orbit, key, fn, room, every, np.asarray(count, np.int32), strides)
     after, first, rows, fine = _advance(*given, guarded=False)
     if not is_traced(fine) and not bool(fine):
         after, first, rows, _ = _advance(*given, guarded=True)
-    return after, first, _first_rows(rows, count)
+    return after, first, _rows_between(rows, 0 if leading else 1, count + 1)
 
 
 def _room(rows: int, row_bytes: int) -> int:
@@ -154,9 +158,10 @@ def _room(rows: int, row_bytes: int) -> int:
     return max(-(-rows // unit) * unit, least)
 
 
-def _first_rows(rows: PyTree, count: int) -> PyTree:
-    """The first rows, cut off on the host."""
-    return jax.tree.map(lambda leaf: leaf if leaf.shape[0] == count else _on_host(leaf)[:count], rows)
+def _rows_between(rows: PyTree, begin: int, end: int) -> PyTree:
+    """Some of the rows, cut out on the host."""
+    whole = lambda leaf: begin == 0 and leaf.shape[0] == end  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf if whole(leaf) else _on_host(leaf)[begin:end], rows)
 
 
 def _on_host(leaf: Any) -> Any:
@@ -178,7 +183,7 @@ def _advance(
     *,
     guarded: bool,
 ) -> tuple[Orbit, PyTree, PyTree, Any]:
-    """(the orbit after some rows, the row before them, a row after each stride, whether all states on the way were finite).
+    """(the orbit after some rows, the row before them, that and a row after each stride, whether all states were finite).
 
     All counts are traced, so that one program serves runs of any length; `room` rows are there to be written. Guarded, the
     orbit stops at its last good state. Unguarded, a sum of 0 x[n] stays zero as long as all x[n] are finite, and is NaN
@@ -208,14 +213,14 @@ def _advance(
         inner = step(i, inner) if every else jax.lax.fori_loop(0, strides[i], step, inner)
         new = jax.tree.map(jnp.asarray, fn(inner[1]))
         new = poison(inner[2], new) if guarded else new
-        return inner, jax.tree.map(lambda all, one: jax.lax.dynamic_update_index_in_dim(all, one, i, 0), kept, new)
+        return inner, jax.tree.map(lambda all, one: jax.lax.dynamic_update_index_in_dim(all, one, i + 1, 0), kept, new)
 
     def seen() -> Any:
         watched = eqx.filter(finite_part(orbit.state), is_inexact)
         return jax.tree.map(lambda leaf: 0 * _zeros_of(leaf), watched)
 
     before = jax.tree.map(jnp.asarray, fn(orbit.state))
-    kept = jax.tree.map(lambda one: jnp.broadcast_to(one, (room, *one.shape)), before)
+    kept = jax.tree.map(lambda one: jnp.broadcast_to(one, (room + 1, *one.shape)), before)
     first = (orbit.n, orbit.state, orbit.alive if guarded else seen())
     (n, state, mark), kept = jax.lax.fori_loop(0, rows, row, (first, kept))
     fine = mark if guarded else all_finite(mark) & orbit.alive
@@ -261,13 +266,13 @@ def _chunks(
     strides = np.diff(targets, prepend=start)
     strides = strides[1:] if strides[0] == 0 else strides
     most = max(1, _CHUNK_BYTES // max(row_bytes, 1))
-    at = 0
+    at, even = 0, len(strides) == int(targets[-1]) - start
     while at < len(strides):
         if strides[at] > longest:
             yield from _parts(int(strides[at]), longest, True)
             at += 1
             continue
-        fit = int(np.searchsorted(np.cumsum(strides[at : at + longest]), longest, "right"))
+        fit = longest if even else int(np.searchsorted(np.cumsum(strides[at : at + longest]), longest, "right"))
         end = at + min(max(fit, 1), most)
         yield Segment(strides[at:end], True)
         at = end

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 Multiply = Callable[[Array], Array]
-Chance = Callable[[Any], Array]
+RandomVector = Callable[[Any], Array]
 # Residual of a guard over its value. Measured along training of two small networks: without this condition a cold start
 # stopped at the second eigenvalue in one call of ten; at 0.1 and at 0.3 in none, for two products more.
 _LOOSE = 0.1
@@ -42,12 +42,12 @@ class Pairs(NamedTuple):
     gap: Array  # (theta_k - theta_(k+1))/|theta_k| as far as it was seen
 
 
-class Wanted(NamedTuple):
-    """What a search is for, and what it has.
+class PairSearch(NamedTuple):
+    """What a search for eigenpairs is for, and what it has.
 
     `pairs` to relative accuracy `tol`, `kept` of them to go on from; a basis of at most `room`, `limit` products (those of
     the start in any case); `gap`, relative, as an earlier search saw it, for where no guard is kept (NaN for none);
-    `chance(i)`: random vectors.
+    `random_vector(i)`: one for each i.
     """
 
     pairs: int
@@ -56,7 +56,7 @@ class Wanted(NamedTuple):
     tol: Any
     limit: Any
     gap: Any
-    chance: Chance
+    random_vector: RandomVector
 
 
 class _Space(NamedTuple):
@@ -74,59 +74,59 @@ class _Space(NamedTuple):
     converged: Array
 
 
-def leading(multiply: Multiply, start: Array, wanted: Wanted) -> Pairs:
+def leading(multiply: Multiply, start: Array, search: PairSearch) -> Pairs:
     """The largest eigenvalues that are wanted, from vectors to begin with, shape (s, n)."""
-    rows = orthonormal(start, wanted.chance)
-    return _searched(_begun(rows, jax.lax.map(multiply, rows), wanted), multiply, wanted)
+    rows = orthonormal(start, search.random_vector)
+    return _searched(_begun(rows, jax.lax.map(multiply, rows), search), multiply, search)
 
 
-def resumed(multiply: Multiply, q: Array, image: Array, wanted: Wanted) -> Pairs:
+def resumed(multiply: Multiply, q: Array, image: Array, search: PairSearch) -> Pairs:
     """The same from one unit vector whose image is known."""
-    return _searched(_begun(q[None], image[None], wanted), multiply, wanted)
+    return _searched(_begun(q[None], image[None], search), multiply, search)
 
 
-def _begun(rows: Array, images: Array, wanted: Wanted) -> _Space:
+def _begun(rows: Array, images: Array, search: PairSearch) -> _Space:
     """The space of the vectors given and their images, with room for more."""
-    room, (given, n), size = wanted.room, rows.shape, jnp.asarray(rows.shape[0], int)
+    room, (given, n), size = search.room, rows.shape, jnp.asarray(rows.shape[0], int)
     whole = jnp.zeros((room, 2, n), rows.dtype).at[:given, 0].set(rows).at[:given, 1].set(images)
     projected = rows @ images.T
     projected = jnp.zeros((room, room), rows.dtype).at[:given, :given].set((projected + projected.T) / 2)
     none = jnp.full(room, jnp.nan, rows.dtype)
     return _Space(
-        whole, projected, size, size, *_ritz(projected, size), none[: wanted.kept], none[: wanted.pairs], rows[0],
+        whole, projected, size, size, *_ritz(projected, size), none[: search.kept], none[: search.pairs], rows[0],
         jnp.zeros((), bool),
     )  # fmt: skip
 
 
-def _searched(space: _Space, multiply: Multiply, wanted: Wanted) -> Pairs:
+def _searched(space: _Space, multiply: Multiply, search: PairSearch) -> Pairs:
     """Extend a space until its pairs are accurate."""
-    room, kept, n = wanted.room, wanted.kept, space.direction.shape[0]
+    room, kept, n = search.room, search.kept, space.direction.shape[0]
 
     def go_on(space: _Space) -> Any:
-        return ~space.converged & (space.products < wanted.limit) & jnp.isfinite(space.values[0]) & (space.size < n)
+        return ~space.converged & (space.products < search.limit) & jnp.isfinite(space.values[0]) & (space.size < n)
 
     def advance(space: _Space) -> _Space:
         space = jax.lax.cond(space.size == room, lambda s: _restart(s, max(kept, room // 2)), lambda s: s, space)
-        return _judged(_extended(space, multiply), wanted)
+        return _judged(_extended(space, multiply), search)
 
-    space = jax.lax.while_loop(go_on, advance, _judged(space, wanted))
+    space = jax.lax.while_loop(go_on, advance, _judged(space, search))
     converged = space.converged | ((space.size == n) & jnp.isfinite(space.values[0]))
     values = jnp.pad(space.values, (0, 1), constant_values=jnp.nan)
-    count = wanted.pairs
+    count = search.pairs
     # Ritz values lie below eigenvalues, so that of two gaps the smaller is nearer to the truth.
-    gap = jnp.fmin((values[count - 1] - values[count]) / jnp.abs(values[count - 1]), wanted.gap)
+    gap = jnp.fmin((values[count - 1] - values[count]) / jnp.abs(values[count - 1]), search.gap)
     vectors = _sums(space.mix[:, :kept], space.rows, space.size)[:, 0]
     return Pairs(values[:kept], vectors, space.residuals, space.errors, space.products, converged, gap)
 
 
-def _judged(space: _Space, wanted: Wanted) -> _Space:
+def _judged(space: _Space, search: PairSearch) -> _Space:
     """Residuals and errors of a space, whether they suffice, and where to go on if not."""
-    count, kept, tol = wanted.pairs, wanted.kept, wanted.tol
+    count, kept, tol = search.pairs, search.kept, search.tol
     values = space.values[:kept]
     sums = _sums(space.mix[:, :kept], space.rows, space.size)
     left = sums[:, 1] - values[:, None] * sums[:, 0]
     residuals = jnp.linalg.norm(left, axis=1)
-    errors = errors_of(space.values, residuals, space.size, count, wanted.gap)
+    errors = errors_of(space.values, residuals, space.size, count, search.gap)
     floor = rounding(jnp.nanmax(jnp.abs(space.values)))
     # The pairs kept beside need be known only roughly: that what was found is outermost, and by how much.
     allowed = jnp.where(jnp.arange(kept) < count, tol, jnp.maximum(tol, _LOOSE)) * jnp.abs(values)
@@ -134,7 +134,7 @@ def _judged(space: _Space, wanted: Wanted) -> _Space:
     # A pair that is not there yet (NaN) is the worst of all, and where no residual is left the space is invariant. In both
     # cases go on from somewhere else.
     worst = jnp.argmax(excess)
-    ahead = jax.lax.cond(residuals[worst] > floor, lambda: left[worst], lambda: wanted.chance(space.products))
+    ahead = jax.lax.cond(residuals[worst] > floor, lambda: left[worst], lambda: search.random_vector(space.products))
     return space._replace(
         residuals=residuals,
         errors=errors,
@@ -216,13 +216,13 @@ def unit(vector: Array) -> Array:
     return vector / jnp.where(length > 0, length, 1)
 
 
-def orthonormal(vectors: Array, chance: Chance) -> Array:
+def orthonormal(vectors: Array, random_vector: RandomVector) -> Array:
     """Gram-Schmidt; a vector that is dependent, zero or not finite is replaced by a random one."""
 
     def add(i: Any, rows: Array) -> Array:
         one = unit(vectors[i])
         left = jnp.sqrt(jnp.maximum(jnp.sum(one**2) - jnp.sum(_dots(rows, one, i) ** 2), 0))
-        vector = jax.lax.cond(left > 1e-3, lambda: one, lambda: chance(i))  # not NaN either
+        vector = jax.lax.cond(left > 1e-3, lambda: one, lambda: random_vector(i))  # not NaN either
         return rows.at[i, 0].set(_orthogonal(vector, rows, i))
 
     return jax.lax.fori_loop(0, vectors.shape[0], add, jnp.zeros_like(vectors)[:, None])[:, 0]

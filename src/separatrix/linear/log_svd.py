@@ -6,7 +6,8 @@ s = exp(l_j - l_i) <= 1 and c = <u_i, u_j> of unit rows, the turn is
     u_i <- u_i + t s u_j,     u_j <- u_j - (t/s) u_i,     t/s = 2 c / (1 - s^2 + sqrt((1 - s^2)^2 + 4 s^2 c^2)),
 
 which needs exp l nowhere: ratios of e^(+-1000) and more do no harm, and small singular values are as accurate, relatively,
-as large ones. With K the product of all turns, K A = diag(exp s) X: the rows of X are the right singular vectors, those of
+as large ones. (Drmac & Veselic, *New fast and accurate Jacobi SVD algorithm* (2008), for the triangular factors that come
+first.) With K the product of all turns, K A = diag(exp s) X: the rows of X are the right singular vectors, those of
 K the left ones.
 """
 
@@ -14,17 +15,33 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 # Stands for log 0: whatever is added to it, it stays.
 NEVER = -1e30
 _SWEEPS = 30
+# So few rows are orthogonal after a sweep or two.
+_FEW = 4
 
 
 def log_singular_values(logs: Array, rows: Array) -> Array:
     """Logarithms of the singular values of diag(exp logs) rows, descending; shapes (b,), (b, m) -> (b,)."""
+    if _FEW < rows.shape[0] <= rows.shape[1]:
+        logs, rows = _nearly_diagonal(*_nearly_diagonal(logs, rows))
     return -jnp.sort(-_turned(logs, rows, None)[0])[: rows.shape[0]]
+
+
+def _nearly_diagonal(logs: Array, rows: Array) -> tuple[Array, Array]:
+    """A of the same singular values and nearly diagonal where lengths differ by much, so that few sweeps are left.
+
+    U^T = Q R, and A^T = Q (R diag(exp l)) with the longest rows first: r_ij exp(l_j) = exp(l_i) r_ij exp(l_j - l_i), where
+    the last factor is at most 1 wherever R is not 0.
+    """
+    order = jnp.argsort(-logs)
+    logs = logs[order]
+    triangle = jnp.linalg.qr(rows[order].T, mode="r")
+    growth, rows = unit(triangle * jnp.exp(jnp.minimum(logs[None] - logs[:, None], 0)))
+    return logs + growth, rows
 
 
 def log_svd(logs: Array, rows: Array) -> tuple[Array, Array, Array]:
@@ -36,45 +53,61 @@ def log_svd(logs: Array, rows: Array) -> tuple[Array, Array, Array]:
 
 
 def _turned(logs: Array, rows: Array, left: Array | None) -> tuple[Array, Array, Any]:
-    """Rows that are orthogonal, with the logarithms of their lengths, and what turned them; in no order."""
+    """Rows that are orthogonal, with the logarithms of their lengths, and what turned them; in no order.
+
+    Rows stand in two lines, and each meets the one across. After a round all but the first move on by a place, round both
+    lines, so that in n - 1 rounds each has met each; nothing is gathered or scattered.
+    """
     if rows.shape[0] % 2:
         logs = jnp.concatenate([logs, jnp.full(1, NEVER, logs.dtype)])
         rows = jnp.concatenate([rows, jnp.zeros_like(rows[:1])])
-    rounds = jnp.asarray(_tournament(logs.shape[0]))
-    eps = jnp.finfo(rows.dtype).eps
+    count, eps = rows.shape[0], jnp.finfo(rows.dtype).eps
+    in_lines = lambda leaf: leaf.reshape(2, count // 2, *leaf.shape[1:])  # noqa: E731
 
-    def turn(carry: Any, pairs: Array) -> tuple[Any, None]:
-        logs, rows, left, worst = carry
-        swap = logs[pairs[:, 0]] < logs[pairs[:, 1]]
-        i, j = jnp.where(swap, pairs[:, 1], pairs[:, 0]), jnp.where(swap, pairs[:, 0], pairs[:, 1])
-        u, v, s = rows[i], rows[j], jnp.exp(logs[j] - logs[i])
+    def turn(carry: Any, _: Any) -> tuple[Any, None]:
+        *lines, worst = carry
+        swap = lines[0][0] < lines[0][1]
+        logs, rows, left = (_swapped(swap, line) for line in lines)
+        (u, v), s = rows, jnp.exp(logs[1] - logs[0])
         c = jnp.sum(u * v, axis=1)
         down = 1 - s**2 + jnp.sqrt((1 - s**2) ** 2 + 4 * s**2 * c**2)
         ratio = jnp.where(down > 0, 2 * c / jnp.where(down > 0, down, 1), 0)
         tangent = ratio * s
-        cosine = 1 / jnp.sqrt(1 + tangent**2)
-        first, second = u + (ratio * s**2)[:, None] * v, v - ratio[:, None] * u
-        for place, row, start in ((i, first, logs[i]), (j, second, logs[j])):
-            row = cosine[:, None] * row
-            length, row = unit(row)
-            rows, logs = rows.at[place].set(row), logs.at[place].set(start + length)
+        cosine = (1 / jnp.sqrt(1 + tangent**2))[None, :, None]
+        length, rows = unit(cosine * jnp.stack([u + (ratio * s**2)[:, None] * v, v - ratio[:, None] * u]))
         if left is not None:
-            a, b = left[i], left[j]
-            left = left.at[i].set(cosine[:, None] * (a + tangent[:, None] * b))
-            left = left.at[j].set(cosine[:, None] * (b - tangent[:, None] * a))
-        return (logs, rows, left, jnp.maximum(worst, jnp.max(jnp.abs(c)))), None
+            a, b = left
+            left = cosine * jnp.stack([a + tangent[:, None] * b, b - tangent[:, None] * a])
+        # Each back to its own place, or they would not meet in turn.
+        moved = tuple(_moved_on(_swapped(swap, line)) for line in (logs + length, rows, left))
+        return (*moved, jnp.maximum(worst, jnp.max(jnp.abs(c)))), None
 
     def sweep(carry: Any) -> Any:
-        logs, rows, left, _, number = carry
-        nothing = jnp.zeros((), rows.dtype)
-        (logs, rows, left, worst), _ = jax.lax.scan(turn, (logs, rows, left, nothing), rounds)
-        return logs, rows, left, worst, number + 1
+        lines, _, number = carry
+        *lines, worst = jax.lax.scan(turn, (*lines, jnp.zeros((), rows.dtype)), length=count - 1)[0]
+        return tuple(lines), worst, number + 1
 
     lengths, rows = unit(rows)
-    start = logs + lengths, rows, left, jnp.ones((), rows.dtype), jnp.zeros((), int)
-    if rows.shape[0] < 2:
-        return start[:3]
-    return jax.lax.while_loop(lambda c: (c[3] > 10 * eps) & (c[4] < _SWEEPS), sweep, start)[:3]
+    start = logs + lengths, rows, left
+    if count < 2:
+        return start
+    lines = jax.tree.map(in_lines, start)
+    begun = lines, jnp.ones((), rows.dtype), jnp.zeros((), int)
+    ended = jax.lax.while_loop(lambda c: (c[1] > 10 * eps) & (c[2] < _SWEEPS), sweep, begun)[0]
+    return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), ended)
+
+
+def _swapped(swap: Array, lines: Any) -> Any:
+    """The longer row of each pair in the first line."""
+    return None if lines is None else jnp.where(swap.reshape(-1, *[1] * (lines.ndim - 2)), lines[::-1], lines)
+
+
+def _moved_on(lines: Any) -> Any:
+    """The next round of a tournament."""
+    if lines is None or lines.shape[1] == 1:
+        return lines
+    first, second = lines
+    return jnp.stack([jnp.concatenate([first[:1], second[:1], first[1:-1]]), jnp.concatenate([second[1:], first[-1:]])])
 
 
 def unit(rows: Array) -> tuple[Array, Array]:
@@ -84,12 +117,3 @@ def unit(rows: Array) -> tuple[Array, Array]:
     length = jnp.sqrt(jnp.sum((rows / largest) ** 2, axis=-1, keepdims=True))
     logs = jnp.where(length > 0, jnp.log(jnp.where(length > 0, length, 1)) + jnp.log(largest), NEVER)
     return logs[..., 0], rows / (largest * jnp.where(length > 0, length, 1))
-
-
-def _tournament(count: int) -> np.ndarray:
-    """Rounds of disjoint pairs in which each meets each, shape (count - 1, count/2, 2), for an even count."""
-    players, rounds = list(range(count)), []
-    for _ in range(count - 1):
-        rounds.append([(players[k], players[-1 - k]) for k in range(count // 2)])
-        players = [players[0], players[-1], *players[1:-1]]
-    return np.asarray(rounds, int).reshape(max(count - 1, 0), count // 2, 2)

@@ -4,8 +4,12 @@ r"""Roots from many starts at once, and minima of the speed where there is no ro
     r(z) = 0        then by Newton's method,       or, where that does not lower |r|,
     grad q(z) = 0   by Newton's method
 
-`newton` has the steps. Problems that are too large for a matrix, or whose small singular values are noise, go by Newton's
-method with backtracking from the start.
+`newton` has the steps. Above 256 unknowns a damped step is found by conjugate gradients, cut off early, and only what has
+come near a root is polished: a matrix for each step of each start would be nearly all of the work. Problems whose small
+singular values are noise go by Newton's method with backtracking from the start.
+
+A descent ends where it has come to nothing: at a minimum of q that is no root, where |r + J d| is not much less than |r|,
+and where q has not fallen to a quarter within 16 steps, as on the way to infinity.
 
 All starts are one array program with a few slots. A start that has ended leaves its slot to the next one, so that none
 waits for the slowest, and any number of starts is the same program up to the next power of two. A value counts as a root
@@ -36,16 +40,22 @@ from separatrix.linear.newton import (
 DENSE = 512
 # Numbers that the Jacobians of all slots may hold, and how many slots there are.
 _NUMBERS, _FEWEST, _MOST = 1 << 17, 8, 256
+# Above this damped steps go by products, and so many starts at once.
+_BY_PRODUCTS, _ROWS = 256, 256
+# A descent goes on while q falls to this part within so many steps, and is hopeless where a step promises less than this.
+_FALLEN, _WITHIN, _HOPELESS = 0.25, 16, 0.1
 # A Newton step at a double root is half its error, which is the root of the residual.
 _STEP_POWER = 0.25
 # After a step this short (a power of rounding) the error of a simple root is below rounding.
 _LAST_POWER = 0.6
-# Damped steps stop at steps of this size, where Newton's method goes on; and how far from there a minimum may be.
-_HANDED_ON, _POLISHED = 1e-5, 1e-2
+# Damped steps stop at steps of this size, where Newton's method goes on (those by products are of few digits); and how far
+# from there a minimum may be.
+_HANDED_ON, _HANDED_ON_EARLY, _POLISHED = 1e-5, 1e-3, 1e-2
 # Steps of Newton's method after damped ones, at most.
 _POLISHING = 48
-# Near a singular Jacobian Newton's steps are long and little of them is of use: so many parts so small in a row end it.
-_SHORT, _PATIENCE = 0.1, 3
+# Near a singular Jacobian Newton's steps are long and little of them is of use: so many parts so small in a row end it. And
+# so many whole steps each of which is hardly shorter than the one before: at a root of multiplicity m it is by 1/m.
+_SHORT, _SHORTER, _PATIENCE = 0.1, 0.95, 3
 # mu at first, in units of the mean square of J's columns, and what ends it.
 _DAMPING, _STIFF = 1e-3, 1e12
 
@@ -88,7 +98,15 @@ def find_roots(equations: Any, starts: Any, extra: Any, max_steps: int, cutoff: 
     Every evaluation of the equations that is not for a derivative counts as a step. Singular values of the Jacobian below
     `cutoff` times the largest are noise: nothing moves along them.
     """
-    return _padded(_roots, equations, starts, extra, jnp.asarray(max_steps), cutoff)
+    if np.shape(starts)[1] <= _BY_PRODUCTS or cutoff is not None:
+        return _padded(_roots, equations, starts, extra, jnp.asarray(max_steps), cutoff)
+    low = _padded(_lowered, equations, starts, extra, jnp.asarray(max_steps))
+    near = np.flatnonzero(np.isfinite(low.steps))
+    own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[near], extra)
+    ended = _padded(_polished_at_last, equations, low.values[near], own, jnp.asarray(max_steps))
+    for whole, part in zip(low, ended, strict=True):
+        whole[near] = part
+    return low
 
 
 def newton_from(equations: Any, starts: Any, extra: Any) -> Endings:
@@ -154,15 +172,28 @@ def _padded(program: Any, equations: Any, rows: Any, extra: Any, *options: Any) 
         places = np.minimum(np.arange(room), count - 1)
         rows, extra = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], (rows, extra))
     found = program(equations, jnp.asarray(rows), extra, jnp.asarray(count), *options)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
+    return jax.tree.map(lambda leaf: np.array(leaf)[:count], found)
 
 
 @eqx.filter_jit
 def _roots(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any, cutoff: float | None) -> Endings:
-    if starts.shape[1] > FORMED or cutoff is not None:
+    if cutoff is not None:
         return _backtracking(equations, starts, extra, count, max_steps, cutoff)
     low = _descended(equations, starts, extra, count, max_steps).values
     return _polished(equations, low, extra, count, jnp.minimum(max_steps, _POLISHING))
+
+
+@eqx.filter_jit
+def _lowered(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
+    return _descended(equations, starts, extra, count, max_steps)
+
+
+@eqx.filter_jit
+def _polished_at_last(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
+    most = jnp.minimum(max_steps, _POLISHING)
+    if starts.shape[1] <= FORMED:
+        return _polished(equations, starts, extra, count, most)
+    return _backtracking(equations, starts, extra, count, most, None)
 
 
 @eqx.filter_jit
@@ -226,6 +257,7 @@ def _polished(equations: Any, starts: Array, extra: Any, count: Any, max_steps: 
     last = float(jnp.finfo(starts.dtype).eps) ** _LAST_POWER
 
     def advance(values: Array, extra: Any, memory: Any, taken: Array) -> Advanced:
+        previous, idle = memory
         found = newton_steps(equations, values, extra, taken)
         there = values + found.steps
         residuals = jax.vmap(equations)(there, extra)
@@ -234,20 +266,35 @@ def _polished(equations: Any, starts: Array, extra: Any, count: Any, max_steps: 
         steps = jnp.linalg.norm(found.steps, axis=1) / _size(values)
         values = jnp.where(fell[:, None], there, values)
         residuals = jnp.where(fell, after, before) / _size(values)
-        return Advanced(values, residuals, steps, memory, jnp.ones(len(values), int), ~fell | (steps <= last))
+        idle = jnp.where(steps > _SHORTER * previous, idle + 1, 0)
+        ended = ~fell | (steps <= last) | (idle >= _PATIENCE)
+        return Advanced(values, residuals, steps, (steps, idle), jnp.ones(len(values), int), ended)
 
-    return _in_slots(advance, starts, extra, (), count, max_steps)
+    memory = jnp.full(len(starts), jnp.inf, starts.dtype), jnp.zeros(len(starts), int)
+    return _in_slots(advance, starts, extra, memory, count, max_steps)
+
+
+class _Damping(NamedTuple):
+    """mu, by what it grows where |r|^2 does not fall, |r|^2 some steps ago, and how many steps."""
+
+    mu: Any
+    growth: Any
+    reference: Any
+    age: Any
 
 
 def _descended(equations: Any, starts: Array, extra: Any, count: Any, max_steps: Any) -> Endings:
-    """Damped steps: mu falls where |r|^2 does as the linearisation says, and grows by 2, 4, 8, ... where not (Nielsen)."""
-    eps = float(jnp.finfo(starts.dtype).eps)
+    """Damped steps: mu falls where |r|^2 does as the linearisation says, and grows by 2, 4, 8, ... where not (Nielsen).
 
-    def advance(values: Array, extra: Any, memory: Array, taken: Array) -> Advanced:
-        mu, growth = memory[:, 0], memory[:, 1]
-        if values.shape[1] > FORMED:
-            found = jax.vmap(lambda *row: damped_by_products(equations, *row))(values, extra, mu)
-            residuals, damped = found
+    The step of a start that came to nothing is infinite.
+    """
+    eps, by_products = float(jnp.finfo(starts.dtype).eps), starts.shape[1] > _BY_PRODUCTS
+    handed_on = _HANDED_ON_EARLY if by_products else _HANDED_ON
+
+    def advance(values: Array, extra: Any, memory: _Damping, taken: Array) -> Advanced:
+        mu, growth, reference, age = memory
+        if by_products:
+            residuals, damped = jax.vmap(lambda *row: damped_by_products(equations, *row))(values, extra, mu)
         else:
             residuals, matrices = matrices_of(equations, values, extra)
             damped = damped_steps(matrices, residuals, mu)
@@ -255,25 +302,33 @@ def _descended(equations: Any, starts: Array, extra: Any, count: Any, max_steps:
         before, after = (jnp.sum(part**2, axis=1) for part in (residuals, jax.vmap(equations)(there, extra)))
         fell = (after < before) & (damped.expected > 0)
         gain = (before - after) / jnp.where(damped.expected > 0, damped.expected, 1)
-        mu = mu * jnp.where(fell, jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3), growth)
-        values = jnp.where(fell[:, None], there, values)
+        new = mu * jnp.where(fell, jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3), growth)
+        values, now = jnp.where(fell[:, None], there, values), jnp.where(fell, after, before)
         size = _size(values)
         steps = jnp.linalg.norm(damped.steps, axis=1) / size
-        residuals = jnp.sqrt(jnp.where(fell, after, before)) / size
+        residuals = jnp.sqrt(now) / size
         flat = jnp.linalg.norm(damped.slopes, axis=1) <= eps**_LAST_POWER * damped.sizes * jnp.sqrt(before)
+        reference, looked = jnp.where(age == 0, before, reference), age + 1 == _WITHIN
+        idle = looked & (now > _FALLEN * reference)
         # A step that is short because mu is large says nothing.
-        arrived = (fell & (steps <= _HANDED_ON) & (mu <= 1e-2)) | flat | (residuals <= 10 * eps)
-        ended = arrived | ~(mu < _STIFF) | ~jnp.isfinite(before)
-        memory = jnp.stack([mu, jnp.where(fell, 2.0, 2 * growth)], axis=1)
+        arrived = (fell & (steps <= handed_on) & (mu <= 1e-2)) | flat | (residuals <= 10 * eps)
+        ended = arrived | idle | ~(new < _STIFF) | ~jnp.isfinite(before)
+        hopeless = idle | (damped.expected <= _HOPELESS * before) if by_products else idle
+        steps = jnp.where(hopeless & (residuals > 10 * eps), jnp.inf, steps)
+        memory = _Damping(new, jnp.where(fell, 2.0, 2 * growth), reference, jnp.where(looked, 0, age + 1))
         return Advanced(values, residuals, steps, memory, jnp.ones(len(values), int), ended)
 
-    memory = jnp.broadcast_to(jnp.asarray([_DAMPING, 2.0], starts.dtype), (len(starts), 2))
-    return _in_slots(advance, starts, extra, memory, count, max_steps)
+    one = jnp.ones(len(starts), starts.dtype)
+    memory = _Damping(_DAMPING * one, 2.0 * one, one, jnp.zeros(len(starts), int))
+    return _in_slots(advance, starts, extra, memory, count, max_steps, _ROWS if by_products else None)
 
 
-def _in_slots(advance: Method, starts: Array, extra: Any, memory: Any, count: Any, max_steps: Any) -> Endings:
+def _in_slots(
+    advance: Method, starts: Array, extra: Any, memory: Any, count: Any, max_steps: Any, most: int | None = None
+) -> Endings:
     """Run a method from every start in a few slots, each refilled as soon as what it held has ended."""
-    total, slots = len(starts), _slots_of(starts)
+    total = len(starts)
+    slots = _slots_of(starts) if most is None else min(total, most)
     loads = lambda numbers: jax.tree.map(  # noqa: E731
         lambda leaf: leaf[jnp.minimum(numbers, total - 1)], (starts, memory)
     )

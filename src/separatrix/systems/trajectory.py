@@ -6,6 +6,8 @@ run unseen. `last` is the last good state.
 """
 
 import enum
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -71,12 +73,12 @@ class Outcome(eqx.Module):
     @property
     def completed(self) -> Bool[Array, "..."]:
         """Whether the evolution reached its end with finite states throughout."""
-        return self.code == int(OutcomeKind.COMPLETED)
+        return _among(self.code, OutcomeKind.COMPLETED)
 
     @property
     def reached(self) -> Bool[Array, "..."]:
         """Whether the evolution reached an end that was asked for: completed, stopped by its event, or early by a rule."""
-        return self.completed | (self.code == int(OutcomeKind.EVENT)) | (self.code == int(OutcomeKind.STOPPED_EARLY))
+        return _among(self.code, OutcomeKind.COMPLETED, OutcomeKind.EVENT, OutcomeKind.STOPPED_EARLY)
 
     @property
     def name(self) -> Any:
@@ -126,6 +128,13 @@ class Outcome(eqx.Module):
 
     def __repr__(self) -> str:
         return f"Outcome({self})"
+
+
+def _among(code: Any, *kinds: OutcomeKind) -> Any:
+    """Whether a code is one of these; where it is known, on the host, where nothing is compiled."""
+    here = code if isinstance(code, Tracer) else np.asarray(code)
+    found = functools.reduce(operator.or_, (here == int(kind) for kind in kinds))
+    return found if isinstance(code, Tracer) else jnp.asarray(found)
 
 
 def outcome(kind: Any, at: Any = np.nan, estimate: Any = np.nan) -> Outcome:

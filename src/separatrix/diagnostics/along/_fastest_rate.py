@@ -19,7 +19,7 @@ from separatrix._tree import float_dtype
 from separatrix._types import Key, State
 from separatrix.calculus.methods import RK4
 from separatrix.evolution import evolve
-from separatrix.linear.coordinates import InCoordinates, as_vector, from_vector, rate
+from separatrix.linear.coordinates import InCoordinates, as_vector, dimension_of, from_vector, rate
 from separatrix.systems.flow import Flow
 from separatrix.systems.sde import SDE
 
@@ -41,7 +41,10 @@ def fastest_rate(system: Flow | SDE, state: State, start: Any = 0.0, key: Key | 
 def rates(system: Flow | SDE, state: State, start: Any = 0.0, key: Key | None = None) -> tuple[float, float]:
     """(L, the median of the same along the orbit): far apart where the fast part is a spike."""
     if isinstance(system, Flow):
-        stretches, own = (np.asarray(found) for found in _along_flow(system, state, np.asarray(start, float)))
+        # Drawn here: a program that draws takes as long to compile as all the rest.
+        drawn = np.random.default_rng(1).standard_normal((_VECTORS, dimension_of(state)))
+        along = _along_flow(system, state, np.asarray(start, float), jnp.asarray(drawn, float_dtype(state)))
+        stretches, own = (np.asarray(found) for found in along)
     else:
         stretches, own = _along_sde(system, state, start, key)
     stretches = stretches[np.isfinite(stretches)]
@@ -51,12 +54,11 @@ def rates(system: Flow | SDE, state: State, start: Any = 0.0, key: Key | None = 
 
 
 @eqx.filter_jit
-def _along_flow(flow: Flow, state: State, start: Any) -> tuple[Any, Any]:
+def _along_flow(flow: Flow, state: State, start: Any, directions: Any) -> tuple[Any, Any]:
     """The largest stretch at each step of an orbit, and the scale of the start by itself."""
     coordinates = InCoordinates(flow, state)
     point = as_vector(state)
     dtype = point.dtype
-    directions = jax.random.normal(jax.random.key(1), (_VECTORS, point.size), dtype)
 
     def stretched(time: Any, point: Any, directions: Any) -> tuple[Any, Any]:
         _, push = jax.linearize(lambda x: coordinates.velocity(time, x), point)

@@ -50,12 +50,12 @@ class _Search(NamedTuple):
     sweeps: Array
 
 
-def leading(transports: tuple[Any, Any], steps: int, basis: Array, block: int, wanted: tuple[int, Any, Any]) -> Leading:
+def leading(transports: tuple[Any, Any], steps: int, basis: Array, block: int, goal: tuple[int, Any, Any]) -> Leading:
     """Search in the orthonormal rows of a basis at the end, by sweeps (forth, back).
 
-    `wanted`: how many, to which error of ln s, in how many sweeps at most.
+    `goal`: how many, to which error of ln s, in how many sweeps at most.
     """
-    count, tol, limit = wanted
+    count, tol, limit = goal
     forth, back = (lambda rows, t=t: _swept(t, steps, rows) for t in transports)
 
     def improve(now: _Search) -> _Search:

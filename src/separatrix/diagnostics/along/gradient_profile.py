@@ -13,7 +13,7 @@ sweeps forth and back, until residuals bound what is left to find (`_leading.py`
 Lyapunov exponents.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix._tree import is_traced, poison
+from separatrix._tree import float_dtype, is_traced, poison
 from separatrix._types import Key, State
 from separatrix.calculus.adjoints import AdjointFlow, adjoint
 from separatrix.diagnostics.along._leading_directions import BLOCKS, leading
@@ -94,15 +94,12 @@ class GradientProfile(Result):
     def vanishing_horizon(self, threshold: float = 1e-3) -> Float[Array, "*batch"]:
         """Return how far back a gradient is below `threshold` of its size, for good; infinite if nowhere."""
         _require_positive("vanishing_horizon", threshold)
-        relative = self._relative()
-        below = jax.lax.cummax(relative, axis=relative.ndim - 1, reverse=True) < np.log(threshold)
-        return self._first(below, relative)
+        return _horizon(self.times, self.log_norms, jnp.asarray(np.log(threshold), self.times.dtype), True)
 
     def exploding_horizon(self, threshold: float = 1e3) -> Float[Array, "*batch"]:
         """Return how far back a gradient is first above `threshold` times its size; infinite if nowhere."""
         _require_positive("exploding_horizon", threshold)
-        relative = self._relative()
-        return self._first(relative > np.log(threshold), relative)
+        return _horizon(self.times, self.log_norms, jnp.asarray(np.log(threshold), self.times.dtype), False)
 
     @property
     def verdict(self) -> str:
@@ -142,16 +139,19 @@ class GradientProfile(Result):
             found.append("too short for an error of the growth rate: 16 steps or more give one")
         return tuple(found)
 
-    def _relative(self) -> Array:
-        """ln of the gradient over that at the end, from the end back."""
-        return (self.log_norms - self.log_norms[..., -1:])[..., ::-1]
 
-    def _first(self, holds: Array, relative: Array) -> Array:
-        """How far back it first holds; not known where the norms are not."""
-        back = (self.times[..., -1:] - self.times)[..., ::-1]
-        # A gradient of zero stays zero: its ratio to itself says nothing, and it neither grows nor shrinks.
-        unknown = jnp.any(jnp.isnan(relative) & ~jnp.isneginf(self.log_norms[..., ::-1]), axis=-1)
-        return jnp.where(unknown, jnp.nan, jnp.min(jnp.where(holds, back, jnp.inf), axis=-1))
+@eqx.filter_jit
+def _horizon(times: Array, log_norms: Array, bound: Any, vanishing: bool) -> Array:
+    """How far back a gradient is first above the bound, or below it for good; not known where the norms are not."""
+    # From the end back, relative to what it is there.
+    relative = (log_norms - log_norms[..., -1:])[..., ::-1]
+    holds = relative > bound
+    if vanishing:
+        holds = jax.lax.cummax(relative, axis=relative.ndim - 1, reverse=True) < bound
+    back = (times[..., -1:] - times)[..., ::-1]
+    # A gradient of zero stays zero: its ratio to itself says nothing, and it neither grows nor shrinks.
+    unknown = jnp.any(jnp.isnan(relative) & ~jnp.isneginf(log_norms[..., ::-1]), axis=-1)
+    return jnp.where(unknown, jnp.nan, jnp.min(jnp.where(holds, back, jnp.inf), axis=-1))
 
 
 def gradient_profile(
@@ -207,14 +207,19 @@ def gradient_profile(
     final = trajectory.final
     if cotangent is not None:
         cotangent = _form_checked(checked_state("gradient_profile: cotangent", cotangent), final)
+    reached, times = trajectory.outcome.reached, trajectory.times
     if isinstance(back, AdjointFlow):
-        first, last = trajectory.times[0], trajectory.last_time.astype(trajectory.times.dtype)
-        grid = first + (last - first) * jnp.linspace(0, 1, intervals + 1, dtype=trajectory.times.dtype)
+        first, last = times[0], trajectory.last_time.astype(times.dtype)
+        times = first + (last - first) * jnp.linspace(0, 1, intervals + 1, dtype=times.dtype)
         back = eqx.tree_at(lambda flow: flow.end, back, last)
-        found = _profile(lambda b: FlowTransport(back, grid, b, 1e-9), grid, final, cotangent, count, sweeps)
+        transports = tuple(FlowTransport(back, times, backward, 1e-9) for backward in (False, True))
     else:
-        found = _profile(lambda b: MapTransport(back, b), trajectory.times, final, cotangent, count, sweeps)
-    return poison(trajectory.outcome.reached, found)
+        transports = tuple(MapTransport(back, backward) for backward in (False, True))
+    block = _block_of(dimension_of(final), count)
+    # Drawn here: a program that draws takes as long to compile as all the rest.
+    drawn = np.random.default_rng(0).standard_normal((dimension_of(final), block.space + 1))
+    drawn = jnp.asarray(drawn, float_dtype(final))
+    return _profile(transports, times, final, cotangent, drawn, block, jnp.asarray(sweeps), reached)
 
 
 def _with_all_rows(system: Any, trajectory: Trajectory) -> Trajectory:
@@ -231,50 +236,61 @@ def _with_all_rows(system: Any, trajectory: Trajectory) -> Trajectory:
     return eqx.tree_at(lambda path: (path.stats, path.states, path.outcome.code), trajectory, new)
 
 
-def _profile(transport: Any, times: Array, final: Any, cotangent: Any, count: int, sweeps: int) -> GradientProfile:
-    point = as_vector(final)
-    d, steps = point.shape[0], times.shape[0] - 1
-    block = d if d <= _WHOLE else min(d, count + _BESIDE)
-    count, whole = min(count, d), block == d
-    space = d if whole else min(BLOCKS * block, d)
-    chance = jax.random.normal(jax.random.key(0), (d, space + 1), point.dtype)
-    size, alone = unit(chance[:, -1] if cotangent is None else as_vector(cotangent).astype(point.dtype))
+class _Block(NamedTuple):
+    """How many singular values are given, how many rows are carried, whether they span the space, and what does."""
+
+    count: int
+    rows: int
+    whole: bool
+    space: int
+
+
+def _block_of(d: int, count: int) -> _Block:
+    rows = d if d <= _WHOLE else min(d, count + _BESIDE)
+    return _Block(min(count, d), rows, rows == d, d if rows == d else min(BLOCKS * rows, d))
+
+
+@eqx.filter_jit
+def _profile(
+    transports: Any, times: Array, final: Any, cotangent: Any, drawn: Array, block: _Block, sweeps: Any, reached: Any
+) -> GradientProfile:
+    """All of it as one program."""
+    point, steps, (forth, back) = as_vector(final), times.shape[0] - 1, transports
+    size, alone = unit(drawn[:, -1] if cotangent is None else as_vector(cotangent).astype(point.dtype))
     size = jnp.zeros_like(size) if cotangent is None else size
-    forth, back = transport(False), transport(True)
-    rows = jnp.linalg.qr(chance[:, :-1])[0].T
-    values, squares, square_error, norms = _back(back, steps, start_of(rows[:block], alone, size), whole)
-    changes = jnp.zeros(count, point.dtype)
-    if not whole:
-        found = _leading((forth, back), steps, rows, block, (count, _TOL, jnp.asarray(sweeps)))
-        values, *_ = _back(back, steps, start_of(found.vectors, alone, size), whole)
-        changes = found.errors[:count]
+    rows = jnp.linalg.qr(drawn[:, :-1])[0].T
+    values, squares, square_error, norms = _back(back, steps, start_of(rows[: block.rows], alone, size), block.whole)
+    changes = jnp.zeros(block.count, point.dtype)
+    if not block.whole:
+        found = leading((forth, back), steps, rows, block.rows, (block.count, _TOL, sweeps))
+        values, *_ = _back(back, steps, start_of(found.vectors, alone, size), block.whole)
+        changes = found.errors[: block.count]
     rate, error = _growth(norms, times)
     values = jnp.where(values < NEVER / 2, -jnp.inf, values)[::-1]
     norms = jnp.where(norms < NEVER / 2, -jnp.inf, norms)[::-1]
-    return GradientProfile(
+    found = GradientProfile(
         times=times.astype(point.dtype),
         log_norms=squares[::-1] / 2 if cotangent is None else norms,
-        log_singular_values=values[:, :count],
-        log_smallest=values[:, -1] if whole else jnp.full(steps + 1, jnp.nan, point.dtype),
+        log_singular_values=values[:, : block.count],
+        log_smallest=values[:, -1] if block.whole else jnp.full(steps + 1, jnp.nan, point.dtype),
         changes=changes,
         log_mean_square=squares[::-1],
         mean_square_error=square_error[::-1],
         growth_rate=rate,
         growth_error=error,
-        size=d,
-        whole=whole,
+        size=point.shape[0],
+        whole=block.whole,
     )
+    return poison(reached, found)
 
 
-_leading = eqx.filter_jit(leading)
-
-
-@eqx.filter_jit
 def _back(transport: Any, steps: int, start: Any, whole: bool) -> tuple[Array, Array, Array, Array]:
     """ln of singular values and of the mean square with its error, ln |v| after each step."""
     path = evolve(BackwardSweep(transport, steps), start, save=lambda state: (state[1], state[2], state[4]))
     logs, mix, norms = path.states
-    return jax.vmap(log_singular_values)(logs, mix), *_mean_squares(logs, mix, whole), norms
+    # One after the other: together each would turn until the slowest has settled.
+    values = jax.lax.map(lambda row: log_singular_values(*row), (logs, mix))
+    return values, *_mean_squares(logs, mix, whole), norms
 
 
 def _mean_squares(logs: Array, mix: Array, whole: bool) -> tuple[Array, Array]:
@@ -344,9 +360,9 @@ def _judge(answer: GradientProfile, system: Any) -> list[Finding]:
     has no gradient left.
     """
     steps = answer.times.shape[0] - 1
-    best = np.asarray(answer.log_singular_values[:, 0])
+    best, norms = np.asarray(answer.log_singular_values)[:, 0], np.asarray(answer.log_norms)
     with np.errstate(over="ignore"):
-        ratio, kept = float(np.exp(answer.log_norms[0] - answer.log_norms[-1])), float(np.exp(best[0]))
+        ratio, kept = float(np.exp(norms[0] - norms[-1])), float(np.exp(best[0]))
     cause, do = "the run broke before its end, or the gradient was zero from the start", "Ask over fewer steps."
     if not np.isnan(ratio):
         far = float(answer.exploding_horizon(_GRADIENT))

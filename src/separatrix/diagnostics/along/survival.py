@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from separatrix._tree import asarrays
+from separatrix._tree import asarrays, is_traced
 from separatrix._types import Key
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.questions import Question, register
@@ -66,7 +67,10 @@ def survival(system: Any, state: Any, *, at: Any = 0, key: Key | None = None) ->
     start = float(at)
     if kind == "flow":
         path = evolve(system, state, times=(start, start + _TIME), save="last")
-        reached = jnp.where(path.outcome.completed, _TIME, path.outcome.at - start)
+        ended = path.outcome
+        # Where it is known whether it completed nothing is compiled for it.
+        xp: Any = jnp if is_traced(ended) else np
+        reached = xp.where(ended.completed, _TIME, xp.asarray(ended.at) - start)
         return _survival(reached, _TIME, path.outcome)
     key = jax.random.key(0) if key is None else key
     path = evolve(system, state, times=(start, start + _STEPS * _STEP_SIZE), step_size=_STEP_SIZE, key=key, save="last")

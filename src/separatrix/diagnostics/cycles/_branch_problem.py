@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from separatrix._tree import float_dtype
 from separatrix._types import State
 from separatrix.diagnostics.parameter import Family, cast
 from separatrix.linear.closed_orbits import Anchor, ClosedOrbit
-from separatrix.linear.coordinates import as_vector
 from separatrix.linear.root_search import newton_from
 
 # From a predicted point; from a guess of the user's, and how short its steps may become.
@@ -68,7 +68,7 @@ class Rest(eqx.Module):
 
     def linearized(self, z: np.ndarray, phase: Any = None) -> "Dense":
         """G and DG at a point."""
-        found = self.derivatives(jnp.asarray(z, as_vector(self.like).dtype))
+        found = self.derivatives(np.asarray(z, float_dtype(self.like)))
         residual, jacobian, matrix = (np.asarray(part, float) for part in found)
         if not (np.isfinite(residual).all() and np.isfinite(jacobian).all()):
             raise ArithmeticError

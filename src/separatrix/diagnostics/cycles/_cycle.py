@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from separatrix._tree import float_dtype
 from separatrix._types import State
 from separatrix.diagnostics.cycles._collocation import (
     DEGREE,
@@ -209,7 +210,7 @@ class Collocated(NamedTuple):
 def collocated(problem: Cycle, z: np.ndarray, mesh: np.ndarray) -> Collocated:
     """Evaluate the field once at all points."""
     values, period, parameter = problem.parts(z)
-    rows, dtype = blocks(values), as_vector(problem.like).dtype
+    rows, dtype = blocks(values), float_dtype(problem.like)
     count, d = len(rows), values.shape[1]
     points = np.einsum("kj,njd->nkd", VALUES, rows)
     everywhere = np.concatenate([points.reshape(-1, d), values[::DEGREE]])

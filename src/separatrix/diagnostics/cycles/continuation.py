@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
+from separatrix._tree import float_dtype
 from separatrix._types import State
 from separatrix.diagnostics.cycles._arclength import FollowedCurve, Point, follow_curve
 from separatrix.diagnostics.cycles._branch_problem import Rest
@@ -213,21 +214,21 @@ def _branch(made: PreparedBranch, curves: list[FollowedCurve]) -> Branch:
         points = backward.points[:0:-1] + points
         specials = backward.specials[::-1] + specials
         ended = (backward.ended, forward.ended)
-    held = [_held(made, point) for point in points]
+    held = _held(made, points)
     unstable = np.array([point.unstable for point in points])
     return Branch(
-        parameters=jnp.stack([each.parameter for each in held]),
-        states=jax.tree.map(lambda *leaves: jnp.stack(leaves), *[each.state for each in held]),
-        periods=jnp.stack([each.period for each in held]),
+        parameters=held.parameters,
+        states=held.states,
+        periods=held.periods,
         spectra=jnp.asarray(np.array([point.spectrum for point in points])),
         stable=jnp.asarray(unstable == 0),
         unstable=jnp.asarray(unstable),
-        residuals=jnp.asarray([point.residual for point in points]),
+        residuals=jnp.asarray(np.array([point.residual for point in points])),
         special=tuple(_special(made, special) for special in specials),
-        extremes=jnp.stack([each.extremes for each in held]),
-        orbits=jax.tree.map(lambda *leaves: jnp.stack(leaves), *[each.orbit for each in held]),
-        phases=jnp.stack([each.phases for each in held]),
-        discretization_error=jnp.asarray(max(each.error for each in held)),
+        extremes=held.extremes,
+        orbits=held.orbits,
+        phases=held.phases,
+        discretization_error=jnp.asarray(held.error),
         kind=made.kind,
         parameter=made.name,
         ended=ended,
@@ -238,55 +239,66 @@ def _branch(made: PreparedBranch, curves: list[FollowedCurve]) -> Branch:
 
 
 class _Held(NamedTuple):
-    """A point of a branch in the user's terms."""
+    """Points of a branch in the user's terms, each with a leading axis."""
 
-    parameter: Any
-    state: State
-    period: Any
+    parameters: Any
+    states: State
+    periods: Any
     extremes: Any
-    orbit: State
+    orbits: State
     phases: Any
     error: float
 
 
-def _held(made: PreparedBranch, point: Point) -> _Held:
-    problem, dtype, like = made.curve.problem, made.curve.dtype, made.curve.problem.like
-    z = point.z * made.curve.scales
-    if isinstance(problem, Rest):
-        values = np.asarray(problem.points(jnp.asarray(z, dtype)), float)
-        times, period, error = np.arange(len(values)) / len(values), np.nan, np.nan
-        extremes = [np.min(values[:, 0]), np.max(values[:, 0])]
-    else:
+def _held(made: PreparedBranch, points: list[Point]) -> _Held:
+    dtype, rows = made.curve.dtype, [_read(made.curve.problem, point, made.curve.scales) for point in points]
+    parameters, values, periods, extremes, times, errors = (np.stack(part) for part in zip(*rows, strict=True))
+    # Up to the next power of two: branches of nearly the same length share a program.
+    room = 1 << (len(points) - 1).bit_length()
+    values = np.concatenate([values, np.broadcast_to(values[-1:], (room - len(points), *values.shape[1:]))])
+    found = _states(jnp.asarray(values, dtype), made.curve.problem.like)
+    states, orbits = jax.tree.map(lambda leaf: leaf if room == len(points) else leaf[: len(points)], found)
+    numbers = (jnp.asarray(part, dtype) for part in (parameters, periods, extremes, times))
+    parameters, periods, extremes, times = numbers
+    return _Held(parameters, states, periods, extremes, orbits, times, float(np.max(errors)))
+
+
+def _read(problem: Any, point: Point, scales: np.ndarray) -> tuple[Any, ...]:
+    """(p, values on the orbit, T, least and largest first coordinate, when, error) on the host."""
+    z = point.z * scales
+    if not isinstance(problem, Rest):
         values, period, _ = problem.parts(z)
-        times, error, extremes = base_times(point.mesh), problem.error(z, point.mesh), problem.extremes(z)
-    orbit = _states(jnp.asarray(values, dtype), like)
-    state = jax.tree.map(lambda leaf: leaf[0], orbit)
-    numbers = (jnp.asarray(part, dtype) for part in (z[-1], period, extremes, times))
-    parameter, period, extremes, times = numbers
-    return _Held(parameter, state, period, extremes, orbit, times, error)
+        return z[-1], values, period, problem.extremes(z), base_times(point.mesh), problem.error(z, point.mesh)
+    dtype = float_dtype(problem.like)
+    values = z[None, :-1] if problem.iterations == 1 else np.asarray(problem.points(jnp.asarray(z, dtype)), float)
+    times, first = np.arange(len(values)) / len(values), values[:, 0]
+    return z[-1], values, np.nan, np.array([first.min(), first.max()]), times, np.nan
 
 
 @eqx.filter_jit
-def _states(values: Any, like: State) -> State:
-    return jax.vmap(lambda row: from_vector(row, like))(values)
+def _states(values: Any, like: State) -> tuple[State, State]:
+    """The first state of each orbit, and all."""
+    orbits = jax.vmap(jax.vmap(lambda row: from_vector(row, like)))(values)
+    return jax.tree.map(lambda leaf: leaf[:, 0], orbits), orbits
 
 
 def _special(made: PreparedBranch, special: Special) -> SpecialPoint:
     problem, point = made.curve.problem, special.point
-    held = _held(made, point)
+    held = _held(made, [point])
+    state, orbit = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (held.states, held.orbits))
     z = jnp.asarray(point.z * made.curve.scales, made.curve.dtype)
     return SpecialPoint(
         kind=special.kind,
-        parameter=held.parameter,
-        state=held.state,
-        period=held.period,
+        parameter=held.parameters[0],
+        state=state,
+        period=held.periods[0],
         spectrum=jnp.asarray(point.spectrum),
         residual=jnp.asarray(point.residual),
         frequency=jnp.asarray(_frequency(special)),
         coefficient=jnp.asarray(coefficient(problem, special.kind, z) if isinstance(problem, Rest) else np.nan),
-        extremes=held.extremes,
-        orbit=held.orbit,
-        phases=held.phases,
+        extremes=held.extremes[0],
+        orbit=orbit,
+        phases=held.phases[0],
     )
 
 

@@ -57,7 +57,7 @@ class Separatrix(Result):
     error: Float[Array, ""]
     gap: Float[Array, ""]
     kind: str = eqx.field(static=True)
-    wanted: float = eqx.field(static=True)
+    length: float = eqx.field(static=True)
     single_precision: bool = eqx.field(static=True)
 
     def rows(self) -> list[Row]:
@@ -85,8 +85,8 @@ class Separatrix(Result):
                     found.append(
                         f"branch {i} runs into a fixed point after {float(length):.4g}: a connection, or a source"
                     )
-                elif length < 0.99 * self.wanted:
-                    found.append(f"branch {i} was followed for {float(length):.4g} of {self.wanted:.4g} only")
+                elif length < 0.99 * self.length:
+                    found.append(f"branch {i} was followed for {float(length):.4g} of {self.length:.4g} only")
         else:
             found.append(
                 f"a manifold of {k} dimensions is no curve: here are its tangent space and normal; see edge_state"

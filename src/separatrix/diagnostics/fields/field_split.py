@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix._tree import is_traced, subtract
+from separatrix._tree import float_dtype, is_traced, subtract
 from separatrix._types import Key, Scalar, State
 from separatrix.calculus import limit
 from separatrix.diagnostics.applies import FORMED, is_simultaneous
@@ -69,7 +69,8 @@ def field_of(system: Any, key: Key | None) -> Flow:
             return Drift(limit(system), key)
         case Map():
             return Displacement(system, key)
-    return Drift(system, key)
+    # A flow that draws nothing is its own field, and shares its programs with other questions.
+    return system if key is None and isinstance(system, Flow) else Drift(system, key)
 
 
 class FieldSplit(Result):
@@ -187,18 +188,21 @@ def field_split(
     field, state = field_of(system, key), checked_state("field_split: state", state)
     check_finite("field_split: radii", np.asarray(radii, float) if not is_traced(radii) else radii)
     jacobian = Jacobian(field, state, at=at)
-    radii = jnp.atleast_1d(jnp.asarray(radii, jacobian.point.dtype))
+    dtype = float_dtype(state)
+    radii = jnp.asarray(radii, dtype)
+    radii = radii[None] if radii.ndim == 0 else radii
     count = _count(probes, jacobian.size)
     _check(jacobian.size, count, radii, loops, nodes, key)
-    keys = jax.random.split(jax.random.key(0) if key is None else key)
+    keys = jax.random.split(key) if key is not None and (count or radii.size) else None
     matrix = None if count else jacobian.matrix()
-    parts = _probed(jacobian, jax.random.split(keys[0], count)) if matrix is None else _formed(matrix)
-    edge = jnp.asarray(np.nan if matrix is None else _euler_edge(matrix), jacobian.point.dtype)
-    circles = [_circulation(jacobian, r, jax.random.split(keys[1], loops), nodes) for r in radii]
-    none = jnp.zeros((0, loops), jacobian.point.dtype)
-    parted = [jnp.stack(part) for part in zip(*circles, strict=True)] if circles else [none] * 3
-    values, errors, shares = parted
-    turning = jnp.sqrt(jnp.mean(shares**2, axis=1))
+    parts = _formed(matrix) if keys is None or not count else _probed(jacobian, jax.random.split(keys[0], count))
+    edge = jnp.asarray(np.nan if matrix is None else _euler_edge(matrix), dtype)
+    none = jnp.asarray(np.zeros((0, loops)), dtype)
+    values, errors, turning = none, none, jnp.asarray(np.zeros(0), dtype)
+    if keys is not None and radii.size:
+        circles = [_circulation(jacobian, r, jax.random.split(keys[1], loops), nodes) for r in radii]
+        values, errors, shares = (jnp.stack(part) for part in zip(*circles, strict=True))
+        turning = jnp.sqrt(jnp.mean(shares**2, axis=1))
     single = radii.dtype == jnp.float32
     return FieldSplit(
         *[*parts, edge, radii, values, errors, turning], probes=count, size=jacobian.size, single_precision=single

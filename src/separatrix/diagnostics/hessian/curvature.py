@@ -20,7 +20,7 @@ from separatrix.diagnostics.checks import check_count
 from separatrix.diagnostics.hessian._follow import follow
 from separatrix.diagnostics.hessian._products import CurvatureTask, task_of
 from separatrix.diagnostics.result import Result, Row
-from separatrix.linear.lanczos import Pairs, Wanted, leading
+from separatrix.linear.lanczos import Pairs, PairSearch, leading
 
 _ENDS = ("largest", "smallest")
 
@@ -183,21 +183,21 @@ def _search(
     tol, limit, gap = numbers
 
     # A fixed key: the start only has to have a part in every direction, and the same call should give the same answer.
-    def chance(i: Any) -> Array:
+    def random_vector(i: Any) -> Array:
         return jax.random.normal(jax.random.fold_in(jax.random.key(0), i), (task.size,), task.dtype)
 
-    wanted = Wanted(count, kept, room, tol, limit, gap, chance)
+    search = PairSearch(count, kept, room, tol, limit, gap, random_vector)
     if kept == 1 and start is not None and task.real:
         first = task.unscaled(jax.tree.map(lambda leaf: leaf[0], start))
-        pairs, length = follow(task, first, sign, wanted)
+        pairs, length = follow(task, first, sign, search)
         return pairs, jax.vmap(task.scaled)(pairs.vectors), length
     if start is None:
         # As many vectors as pairs are wanted: a single one sees each multiple eigenvalue but once.
-        vectors = jax.vmap(chance)(task.size + jnp.arange(count))
+        vectors = jax.vmap(random_vector)(task.size + jnp.arange(count))
     else:
         vectors = jax.vmap(task.coordinates)(start)
     multiply, gradient = task.products()
-    pairs = leading(lambda v: sign * multiply(v), vectors, wanted)
+    pairs = leading(lambda v: sign * multiply(v), vectors, search)
     return pairs, jax.vmap(task.from_coordinates)(pairs.vectors), jnp.linalg.norm(gradient)
 
 

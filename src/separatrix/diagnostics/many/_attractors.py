@@ -147,12 +147,16 @@ def _key_of(run: Runner, member: Any) -> Any:
 
 
 class Attractor(NamedTuple):
-    """A cloud of points, how far apart they typically are, and the period: 0 at rest (a flow), NaN where there is none."""
+    """A cloud of points, how far apart they typically are, and the period: 0 at rest (a flow), NaN where there is none.
+
+    `core`: one turn of a cycle of a map, one point of a flow at rest, else the cloud. The tree holds it.
+    """
 
     cloud: np.ndarray
     spacing: float
     period: float
     closed: bool
+    core: np.ndarray
     tree: Any
 
     def distances(self, points: np.ndarray) -> np.ndarray:
@@ -161,19 +165,20 @@ class Attractor(NamedTuple):
         if not self.closed:
             return distance
         for step in (-1, 1):
-            other = np.clip(nearest + step, 0, len(self.cloud) - 1)
-            distance = np.minimum(distance, _to_segments(points, self.cloud[nearest], self.cloud[other]))
+            other = np.clip(nearest + step, 0, len(self.core) - 1)
+            distance = np.minimum(distance, _to_segments(points, self.core[nearest], self.core[other]))
         return distance
 
 
 def attractor_of(cloud: np.ndarray, span: float, is_map: bool, tolerance: float) -> Attractor:
     """An attractor from a long tail."""
     period = _map_period(cloud, tolerance) if is_map else _flow_period(cloud, span, tolerance)
-    tree = KDTree(cloud)
-    spacing = 0.0
+    # A tree of a thousand copies of one point is no tree.
+    core = cloud[-int(period) :] if is_map and period > 0 else cloud[-1:] if period == 0 else cloud
+    tree, spacing = KDTree(core), 0.0
     if np.isnan(period):
         spacing = float(np.median(tree.query(cloud, k=2)[0][:, 1]))
-    return Attractor(cloud, spacing, period, not is_map, tree)
+    return Attractor(cloud, spacing, period, not is_map, core, tree)
 
 
 def nearest(tails: np.ndarray, attractors: list[Attractor], tolerance: float) -> np.ndarray:

@@ -186,7 +186,7 @@ class _Known(NamedTuple):
 def _slowest_first(tails: np.ndarray, finder: Finder) -> np.ndarray:
     """Rows of the tails that may be near an attractor, those that move least, or come back to where they were, first."""
     half = TAIL // 2
-    moves = [np.max(np.linalg.norm(tails[:, lag:] - tails[:, :-lag], axis=2), axis=1) for lag in range(1, half + 1)]
+    moves = [np.max(_squares(tails[:, lag:] - tails[:, :-lag]), axis=1) for lag in range(1, half + 1)]
     distance = np.linalg.norm(tails - np.asarray(finder.centre), axis=2)
     early, late = distance[:, half] - distance[:, 0], distance[:, -1] - distance[:, half]
     # Farther out than all starts, and farther at each row by as much as before.
@@ -196,9 +196,16 @@ def _slowest_first(tails: np.ndarray, finder: Finder) -> np.ndarray:
     return order[~away[order]]
 
 
+def _squares(vectors: np.ndarray) -> np.ndarray:
+    """|v|^2 of each."""
+    return np.einsum("nkd,nkd->nk", vectors, vectors)
+
+
 def _comes_back(cloud: np.ndarray, tolerance: float) -> bool:
     """Whether the end of an orbit is near its first half, beside the distance between points there."""
     half = len(cloud) // 2
+    if np.max(np.linalg.norm(cloud - cloud[-1], axis=1)) <= tolerance:
+        return True
     tree = KDTree(cloud[:half])
     spacing = float(np.median(tree.query(cloud[:half], k=2)[0][:, 1]))
     return bool(np.median(tree.query(cloud[-TAIL:])[0]) <= max(tolerance, _BACK * spacing))

@@ -147,12 +147,12 @@ def crossings(rows: Float[Array, "T 4"], step_size: Any, keep: int) -> Float[Arr
     crosses = (e[:-1] < 0) & (e[1:] >= 0)
     (places,) = jnp.nonzero(crosses, size=len(e) - 1, fill_value=-1)
     count = jnp.sum(crosses)
-    wanted = count - keep + jnp.arange(keep)
-    index = places[jnp.clip(wanted, 0, len(places) - 1)]
+    last = count - keep + jnp.arange(keep)
+    index = places[jnp.clip(last, 0, len(places) - 1)]
     here, there = rows[index], rows[index + 1]
     part = _hermite_root(here[:, 2], there[:, 2], here[:, 3] * step_size, there[:, 3] * step_size)
     value = _hermite(part, here[:, 0], there[:, 0], here[:, 1] * step_size, there[:, 1] * step_size)
-    return jnp.where(wanted >= 0, value, jnp.nan)
+    return jnp.where(last >= 0, value, jnp.nan)
 
 
 def _hermite(s: Array, a: Array, b: Array, da: Array, db: Array) -> Array:
@@ -191,15 +191,18 @@ def period_of(rows: Float[Array, "keep 2"], max_period: int, closeness: Any) -> 
     size = 1 + jnp.max(jnp.where(known, jnp.abs(rows[:, 0]), 0))
     half = len(rows) // 2
     later = jnp.arange(len(rows)) >= half
+    y, other = rows.T
+    ahead = lambda column, k: jax.lax.dynamic_slice(jnp.pad(column, (0, max_period)), (k,), (len(rows),))  # noqa: E731
 
     def distances(k: Array) -> Array:
-        both = known & jnp.roll(known, -k) & (jnp.arange(len(rows)) < len(rows) - k)
-        gap = jnp.max(jnp.abs(jnp.roll(rows, -k, axis=0) - rows), axis=1) / size
+        both = known & ahead(known, k)
+        gap = jnp.maximum(jnp.abs(ahead(y, k) - y), jnp.abs(ahead(other, k) - other)) / size
         worst = lambda chosen: jnp.max(jnp.where(chosen, gap, 0))  # noqa: E731
         enough = jnp.sum(both) >= k
         return jnp.stack([jnp.where(enough, worst(both & part), jnp.inf) for part in (~later, later)])
 
-    table = jax.vmap(distances)(jnp.arange(1, max_period + 1))
+    # One after the other: then a shift is the same for all rows, and a slice and no gathering.
+    table = jax.lax.map(distances, jnp.arange(1, max_period + 1))
     repeats = jnp.all(table < jnp.asarray(closeness, table.dtype), axis=1)
     period = jnp.where(jnp.any(repeats), 1 + jnp.argmax(repeats), 0)
     first, second = table[jnp.argmin(jnp.max(table, axis=1))]
