@@ -17,6 +17,7 @@ LONG = {
     "commands",
     "curvature",
     "distances",
+    "games",
     "gradients",
     "lyapunov",
     "optimizers",

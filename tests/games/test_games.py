@@ -268,7 +268,7 @@ def test_a_gan_learns_a_gaussian_through_fit():
         (lambda: sx.games.Players(optax.sgd(0.1), scheme="turns"), ValueError, "'turns'.*alternating"),
         (lambda: sx.games.Players(), TypeError, "optax"),
         (lambda: sx.games.Players(*[optax.sgd(0.1)] * 3)(BILINEAR).init(PAIR), ValueError, "got 3, expected 2"),
-        (lambda: sx.games.GAN(2, "hinge"), ValueError, "'hinge'"),
+        (lambda: sx.games.GAN(2, "hinges"), ValueError, "'hinges'.*Did you mean 'hinge'"),
     ],
 )
 def test_misuse_is_told(call, kind, words):

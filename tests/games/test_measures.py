@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import separatrix as sx
-from separatrix.tour.measure.games import modes_reached, ring
+from separatrix.tour.measure.games import MODES, SPREAD, ring
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
@@ -23,13 +22,8 @@ def test_share_of_a_gradient_is_zero():
     assert sx.field_split(flow, jnp.array([1.0, -2.0]), key=jax.random.key(0), probes=64).index < 1e-28
 
 
-def test_modes_of_a_ring_are_counted():
-    points = ring(jax.random.key(0), 20_000, spread=0.1)
-    count, near = modes_reached(points)
-    assert int(count) == 8
-    # Of a plane Gaussian 1 - exp(-k^2/2) lies within k = 3 spreads; five standard errors.
-    inside = 1 - np.exp(-4.5)
-    np.testing.assert_allclose(near, inside, atol=5 * np.sqrt(inside * (1 - inside) / 20_000))
-    half = points[points[:, 1] > 1.0]
-    assert int(modes_reached(half)[0]) == 3
-    assert [int(v) for v in modes_reached(jnp.zeros((10, 2)))] == [0, 0]
+def test_the_ring_of_the_chapter_is_a_mixture_of_its_modes():
+    found = sx.games.mode_coverage(ring(jax.random.key(0), 20_000), MODES, SPREAD)
+    # An eighth of the points at each, five standard errors.
+    assert int(found.count) == 8
+    assert float(abs(found.shares - found.due).max()) < 5 * (1 / 8 * 7 / 8 / 20_000) ** 0.5

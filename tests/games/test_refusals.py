@@ -11,7 +11,7 @@ import separatrix as sx
 GAME = sx.games.Bilinear(1.0)
 NAN = float("nan")
 STEPS = {
-    name: getattr(sx, name)
+    name: getattr(sx.games, name)
     for name in ("SimultaneousDescent", "AlternatingDescent", "Extragradient", "OptimisticDescent")
 }
 REFUSED = {

@@ -16,6 +16,7 @@ RECIPES = {
     "regressor": "a number from the columns of a table",
     "language": "the next character of a text",
     "law": "an equation for a series",
+    "gan": "more pictures, or more rows, like those of a folder or a table",
 }
 _RUN = arg(metavar="RUN")
 _TOLD = "; ".join(f"{name}: {about}" for name, about in RECIPES.items())

@@ -1,20 +1,21 @@
 r"""How players move: steps of size h along a game's field v.
 
     simultaneous   x' = x + h v(x)                                 Euler
-    alternating    x_i' = x_i + h v_i(x_1', ..., x_{i-1}', x_i, ...)  a splitting: Euler, player by player
+    alternating    x_i' = x_i + h v_i(x_1', ..., x_{i-1}', x_i, ...)  a splitting: Euler, player by player, in any order
     extragradient  x' = x + h v(x + h v(x))
     consensus      x' = x + h (v - gamma grad |v|^2/2)(x)          Euler on another field
     optimistic     x' = x + 2h v(x) - h v(x_before)
 
-The first three have the game's field as their limit and differ in what they add to it: on the bilinear game, where v only
-turns, they spiral out, stay on ellipses, and spiral in. The optimistic step needs the slope before, which does not stay
-what it was when h goes to zero: as a map on (x, v_before) it is not near the identity and has no limit.
+The first three have the game's field as their limit and differ in what they add to it: on the bilinear game, where v
+only turns, they spiral out, stay on ellipses, and spiral in. The optimistic step needs the slope before, which does
+not stay what it was when h goes to zero: as a map on (x, v_before) it is not near the identity and has no limit.
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from separatrix._errors import explain
 from separatrix._tree import axpy, combine, scale
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.games.game import Game, as_game, consensus_slopes, require_losses, require_players, slope_of, slopes
@@ -66,8 +67,10 @@ class AlternatingDescent(NearIdentityMap):
 
     - `game`: a `Game`, or a function of the players. `step_size`: h > 0. On the bilinear game the step conserves
       x^2 + y^2 - h x y and is bounded for h < 2.
+    - `order`: who moves, counted from 0, in a round; each once by default. (1, 1, 0): two moves of the second player
+      to one of the first.
 
-    **Raises:** `ValueError` for a step size that is not positive.
+    **Raises:** `ValueError` for a step size that is not positive, or an order that leaves a player out.
 
     **Example:**
 
@@ -81,6 +84,7 @@ class AlternatingDescent(NearIdentityMap):
 
     game: Game = eqx.field(converter=as_game)
     step_size: Scalar = eqx.field(converter=as_parameter)
+    order: tuple[int, ...] | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         ranges.positive("AlternatingDescent: step_size", self.step_size, "Pass for example 0.1.")
@@ -92,10 +96,22 @@ class AlternatingDescent(NearIdentityMap):
     def advance(self, t: Scalar, state: State, step_size: Scalar, *, key: Key | None = None) -> State:
         require_losses(self.game, state, key)
         players = state
-        for i in range(len(players)):
+        for i in moves("AlternatingDescent: order", self.order, len(players)):
             moved = axpy(-step_size, slope_of(self.game, players, i, key), players[i])
             players = (*players[:i], moved, *players[i + 1 :])
         return players
+
+
+def moves(what: str, order: Any, count: int) -> tuple[int, ...]:
+    """Who moves in a round, one after the other: every player once, or as the order says."""
+    if order is None:
+        return tuple(range(count))
+    said = tuple(order)
+    whole = all(isinstance(i, int) and not isinstance(i, bool) for i in said)
+    if not whole or set(said) != set(range(count)):
+        do = "Give each player's number at least once, counted from 0: (1, 1, 0)."
+        raise ValueError(explain(what, said, f"the numbers 0 to {count - 1}, each once or more", do))
+    return said
 
 
 class Extragradient(NearIdentityMap):

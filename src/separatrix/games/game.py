@@ -4,8 +4,8 @@ Each player descends on its own loss in its own parameters, so together they fol
 
     v(x) = -(dL_1/dx_1, ..., dL_n/dx_n),
 
-which is the negative gradient of one function only where dv is symmetric. Its antisymmetric part turns: at an equilibrium
-it gives the eigenvalues of dv imaginary parts, and what is stable for the flow may not be for its steps.
+which is the negative gradient of one function only where dv is symmetric. Its antisymmetric part turns: at an
+equilibrium it gives the eigenvalues of dv imaginary parts, and what is stable for the flow may not be for its steps.
 """
 
 from abc import abstractmethod
@@ -38,7 +38,7 @@ class FunctionGame(Game):
     function: Function
     takes_key: bool = eqx.field(static=True)
 
-    def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Scalar, ...]:
+    def __call__(self, players: tuple[State, ...], *, key: Key | None = None) -> tuple[Any, ...]:
         losses = self.function(players, key=key) if self.takes_key else self.function(players)
         return tuple(losses) if isinstance(losses, tuple | list) else (losses,)
 
@@ -91,11 +91,11 @@ def field(game: Game | Function) -> GameField:
 
     **Arguments:** a `Game`, or a function of the players as in `as_game`.
 
-    **Returns:** a `Flow` on the tuple of players. A random game is taken without its key; its `velocity` takes one, for the
-    field on one sample, and so do the questions that are asked of it.
+    **Returns:** a `Flow` on the tuple of players. A random game is taken without its key; its `velocity` takes one,
+    for the field on one sample, and so do the questions that are asked of it.
 
-    **Raises:** where it is evaluated, `TypeError` for players that are no tuple, `ValueError` for losses that are not one
-    scalar a player.
+    **Raises:** where it is evaluated, `TypeError` for players that are no tuple, `ValueError` for losses that are not
+    one scalar a player.
 
     **Example:**
 

@@ -18,7 +18,8 @@ import separatrix as sx
 from separatrix.plotting import figure, plot_curves, plot_images
 from separatrix.plotting.style import COLOURS, label
 from separatrix.tour.chapter import Chapter, Check, Section, source
-from separatrix.tour.measure.games import modes_reached, ring
+from separatrix.tour.chapters._cure import cure
+from separatrix.tour.measure.games import MODES, SPREAD, ring
 from separatrix.tour.verdicts.games import verdict
 
 Say = Callable[[str], None]
@@ -27,7 +28,7 @@ Say = Callable[[str], None]
 def run(say: Say) -> list[Section]:
     """All sections, each a claim with its numbers."""
     rings, networks = _ring(say)
-    return [_bilinear(say), _dirac(say), rings, _no_gradient(networks, say), _digits(say), verdict(say)]
+    return [_bilinear(say), _dirac(say), cure(say), rings, _no_gradient(networks, say), _digits(say), verdict(say)]
 
 
 def _five_dynamics(step_size):
@@ -145,7 +146,8 @@ def _train_on_ring(data, networks, scheme, penalty):
     gan = sx.games.GAN(latent_size=8, penalty=penalty)
 
     def modes(model):
-        return modes_reached(gan.sample(model[0], jax.random.key(9), 1000))
+        found = sx.games.mode_coverage(gan.sample(model[0], jax.random.key(9), 1000), MODES, SPREAD)
+        return found.count, found.quality
 
     players = sx.games.Players(optax.adam(1e-3, b1=0.5), scheme=scheme, strength=1.0)
     return sx.fit(gan, players, data, initial=networks, steps=3000, batch_size=256, key=jax.random.key(3),
