@@ -109,10 +109,15 @@ def test_a_broken_value_has_no_derivative_unless_it_is_masked():
     ends = lambda a: jax.vmap(lambda x: sx.evolve(BLOW, a * x, times=(0.0, 2.0), save="last", rtol=1e-9).final)(
         jnp.array([1.0, -1.0])
     )
-    assert not np.isfinite(jax.grad(lambda a: ends(a).sum())(1.0))
+
+    def losses(a):
+        reached = ends(a)
+        return jnp.stack([reached.sum(), jnp.where(jnp.isfinite(reached), reached, 0.0).sum()])
+
+    plain, masked = jax.jit(jax.jacrev(losses))(1.0)
+    assert not np.isfinite(plain)
     implicit = lambda a: sx.evolve(BLOW, a * ONE, times=(0.0, 2.0), method=diffrax.Kvaerno3()).final[0]
-    assert np.isnan(implicit(1.0)) and np.isnan(jax.grad(implicit)(1.0))
-    masked = jax.grad(lambda a: jnp.where(jnp.isfinite(ends(a)), ends(a), 0.0).sum())(1.0)
+    assert np.isnan(jax.value_and_grad(implicit)(1.0)).all()
     # x = -a / (1 + 2 a): its derivative at a = 1 is -1/9.
     np.testing.assert_allclose(masked, -1.0 / 9.0, rtol=1e-5)
 
@@ -167,8 +172,8 @@ def test_over_random_solves_the_values_agree_and_gradients_are_those_of_differen
     assert (np.abs(slopes - exact) / scale < 100 * np.asarray(rtols)[:, None]).all()
 
 
-@pytest.mark.parametrize("method", [None, diffrax.Kvaerno3()], ids=["pair", "implicit"])
-def test_thinned_steps_give_the_gradient_of_all_steps(method):
+@pytest.mark.parametrize(("method", "rtol"), [(None, 1e-7), (diffrax.Kvaerno3(), 1e-5)], ids=["pair", "implicit"])
+def test_thinned_steps_give_the_gradient_of_all_steps(method, rtol):
     """Room for 128 steps against room for all: the steps between kept ones are taken again."""
 
     @eqx.filter_jit
@@ -178,8 +183,8 @@ def test_thinned_steps_give_the_gradient_of_all_steps(method):
             flow,
             jnp.array([1.0, 0.2]),
             times=jnp.array([0.1, 3.0, 7.0, 60.0]),
-            rtol=1e-7,
-            max_steps=16000,
+            rtol=rtol,
+            max_steps=4000,
             method=method,
             gradient=gradient,
         )

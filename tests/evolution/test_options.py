@@ -64,6 +64,11 @@ def is_used(kind: Kind, option: str, way: str) -> bool:
 CASES = [(kind, option, way) for kind in Kind for option in VALUES for way in WAYS if option not in CALLS[kind][1]]
 ONCE = [case for case in CASES if is_used(*case) and case[2] == "plain"]
 NEVER = [case for case in CASES if not is_used(*case)]
+# A program of diffrax is large: there an option alone is traced, and all that are used are run at once.
+AT_ONCE = {
+    solver: {option: VALUES[option] for kind, option, _ in ONCE if kind is solver and option != "controller"}
+    for solver in (Kind.SOLVER_FLOW, Kind.SOLVER_SDE)
+}
 
 
 @pytest.mark.parametrize("kind, option, way", NEVER, ids=lambda part: getattr(part, "name", part))
@@ -86,7 +91,20 @@ def test_an_option_that_applies_is_taken(kind, option, way):
     options = {k: v for k, v in given.items() if not (option == "controller" and k == "rtol")} | {
         option: VALUES[option]
     }
+    if option in AT_ONCE.get(kind, ()):
+        ended = jax.eval_shape(lambda x: sx.evolve(system, x, **options).final, TWO)
+        assert (ended.shape, ended.dtype) == (TWO.shape, TWO.dtype)
+        return
     assert sx.evolve(system, TWO, **options).outcome.reached
+
+
+@pytest.mark.parametrize(("kind", "error"), [(Kind.SOLVER_FLOW, 1e-4), (Kind.SOLVER_SDE, 0.6)])
+def test_options_of_a_solver_are_taken_at_once(kind, error):
+    """e^{-t} is at 1/2 at ln 2; noise that is 0.06 there moves that by 0.12 (five times which is allowed)."""
+    system, given = CALLS[kind]
+    path = sx.evolve(system, TWO, **(given | AT_ONCE[kind]))
+    assert path.outcome.reached and path.outcome.name == "event"
+    assert abs(float(path.outcome.at) - np.log(2.0)) < error
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "plain"])

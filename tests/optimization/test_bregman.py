@@ -1,5 +1,6 @@
 """Accelerated flows: closed forms, time dilation, rates, and the equations that tell Nesterov from heavy ball."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +40,9 @@ def test_time_dilation_is_a_law_of_the_fields(slow, fast):
             optimization.BregmanFlow(optimization.Rosenbrock(), slow, 0.7, mirror), lambda t: t ** (fast / slow)
         )
         second = optimization.BregmanFlow(optimization.Rosenbrock(), fast, 0.7, mirror)
+        both = jax.jit(lambda t, flows=(first, second): [flow.velocity(t, POINT) for flow in flows])
         for t in (0.3, 1.7):
-            assert_states_close(first.velocity(t, POINT), second.velocity(t, POINT), rtol=1e-12)
+            assert_states_close(*both(t), rtol=1e-12)
 
 
 def test_dilation_of_curves():
@@ -52,6 +54,7 @@ def test_dilation_of_curves():
         optimization.dilate(optimization.GradientDescent(optimization.Quadratic(1.0), 0.1), jnp.exp)
 
 
+@eqx.filter_jit
 def second_order(flow, t, state):
     """x'' along a flow, by differentiation of its velocity along itself."""
     velocity = flow.velocity(t, state)
@@ -190,8 +193,9 @@ def test_the_equation_of_the_other_method_is_a_whole_order_off(name):
     _, other = PAIRS[{"heavy ball": "Nesterov", "Nesterov": "heavy ball"}[name]]
     assert order_of_gap(lambda h: (method(h), other(h))) == pytest.approx(1.0, abs=0.15)
     h = 1e-3
-    both = [PAIRS[key][1](h).velocity(0.0, STATE).velocity for key in ("heavy ball", "Nesterov")]
-    correction = jax.hessian(steep)(STATE.position) @ STATE.velocity
+    flows = [PAIRS[key][1](h) for key in ("heavy ball", "Nesterov")]
+    both = jax.jit(lambda t: [flow.velocity(t, STATE).velocity for flow in flows])(0.0)
+    correction = jax.jit(jax.hessian(steep))(STATE.position) @ STATE.velocity
     np.testing.assert_allclose((both[0] - both[1]) / h, correction, rtol=1e-9)
 
 

@@ -47,11 +47,11 @@ def test_edge_by_evolving_from_both_sides():
 def test_delayed_descent_is_its_recursion_and_without_delay_plain_descent():
     h, delay = 0.03, 2
     late = sx.optimization.DelayedDescent(CURVED, h, delay)
-    path = sx.evolve(late, late.init(START), steps=10, save=late.parameters).states
-    history = [np.asarray(START)] * (delay + 1)
+    path = np.asarray(sx.evolve(late, late.init(START), steps=10, save=late.parameters).states)
+    history, gradient = [np.asarray(START)] * (delay + 1), jax.jit(jax.grad(CURVED))
     for n in range(10):
         np.testing.assert_allclose(path[n], history[-1], rtol=1e-13)
-        history.append(history[-1] - h * np.asarray(jax.grad(CURVED)(jnp.asarray(history[-1 - delay]))))
+        history.append(history[-1] - h * np.asarray(gradient(history[-1 - delay])))
     none, descent = sx.optimization.DelayedDescent(CURVED, h, 0), sx.optimization.GradientDescent(CURVED, h)
     ends = [sx.evolve(m, m.init(START), steps=20, save="last").final for m in (none, descent)]
     np.testing.assert_allclose(ends[0][0], ends[1], rtol=1e-14)
@@ -240,7 +240,8 @@ def downpour_by_hand(slope, x0, h, workers, fetch, push, staggered, steps):
 
 @pytest.mark.parametrize(("fetch", "push", "staggered"), [(1, 1, True), (3, 2, True), (2, 4, False)])
 def test_downpour_is_the_clients_loop(fetch, push, staggered):
-    slope = lambda x: np.asarray(jax.grad(CURVED)(jnp.asarray(x)))
+    gradient = jax.jit(jax.grad(CURVED))
+    slope = lambda x: np.asarray(gradient(x))
     downpour = sx.optimization.Downpour(CURVED, 0.02, 3, fetch=fetch, push=push, staggered=staggered)
     found = sx.evolve(downpour, downpour.init(START), steps=11, save="last").final.center
     expected = downpour_by_hand(slope, np.asarray(START), 0.02, 3, fetch, push, staggered, 11)

@@ -110,12 +110,17 @@ def test_optax_loop_by_hand(transformation):
     start = jnp.array([-1.0, 1.5])
     final = sx.evolve(descent, descent.init(start), steps=15, save="last").final.parameters
     extended = optax.with_extra_args_support(transformation)
+
+    @jax.jit
+    def step(parameters, state):
+        value, slope = jax.value_and_grad(objective)(parameters)
+        updates, state = extended.update(slope, state, parameters, value=value, grad=slope, value_fn=objective)
+        return optax.apply_updates(parameters, updates), state
+
     parameters, state = start, transformation.init(start)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for _ in range(15):
-            value, slope = jax.value_and_grad(objective)(parameters)
-            updates, state = extended.update(slope, state, parameters, value=value, grad=slope, value_fn=objective)
-            parameters = optax.apply_updates(parameters, updates)
+            parameters, state = step(parameters, state)
     # Compiled whole or step by step, sums are rounded in another order; a line search may amplify that a little.
     np.testing.assert_allclose(final, parameters, rtol=1e-9)
 
