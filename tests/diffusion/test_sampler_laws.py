@@ -127,11 +127,13 @@ def test_schedules_in_closed_form():
 
 
 SAMPLERS = [
-    D.DDIM(), D.Ancestral(), D.ChurnedHeun(churn=0.2), D.DPMSolver(), D.DPMSolverSDE(), D.PredictorCorrector(),
+    D.DPMSolver(),
+    *(pytest.param(s, marks=pytest.mark.slow)
+      for s in (D.DDIM(), D.Ancestral(), D.ChurnedHeun(churn=0.2), D.DPMSolverSDE(), D.PredictorCorrector())),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=[type(s).__name__ for s in SAMPLERS])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=["2M", "DDIM", "ancestral", "Heun", "SDE-2M", "corrected"])
 def test_few_steps_end_at_the_data_and_not_beyond(sampler):
     """Of data at the point 1.5 every sampler gives that point, in one step or more; of a pair, numbers."""
     process = D.StraightPath()

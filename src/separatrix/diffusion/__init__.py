@@ -68,6 +68,7 @@ from separatrix.diffusion.samplers import (
 )
 from separatrix.diffusion.sampling import (
     DenoisingFlow as DenoisingFlow,
+    ddim_inversion as ddim_inversion,
     denoised as denoised,
     sample as sample,
 )
