@@ -16,6 +16,7 @@ RECIPES = {
     "regressor": "a number from the columns of a table",
     "language": "the next character of a text",
     "law": "an equation for a series",
+    "diffusion": "the law of pictures in a folder, or of the rows of a table",
 }
 _RUN = arg(metavar="RUN")
 _TOLD = "; ".join(f"{name}: {about}" for name, about in RECIPES.items())

@@ -10,6 +10,7 @@ from separatrix.diffusion.densities import (
     local_dimension as local_dimension,
     log_density as log_density,
 )
+from separatrix.diffusion.diffusion_model import DiffusionModel as DiffusionModel
 from separatrix.diffusion.edm import EDM as EDM
 from separatrix.diffusion.floors import (
     EmpiricalLaw as EmpiricalLaw,
@@ -55,6 +56,7 @@ from separatrix.diffusion.processes import (
     NoisingProcess as NoisingProcess,
     alpha_bar as alpha_bar,
 )
+from separatrix.diffusion.recipe import DiffusionRecipe as DiffusionRecipe
 from separatrix.diffusion.samplers import (
     DDIM as DDIM,
     Ancestral as Ancestral,

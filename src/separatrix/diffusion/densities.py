@@ -157,7 +157,7 @@ def bits_per_dimension(
     ranges.indices("bits_per_dimension: levels", jnp.asarray(levels), count, "Pass the levels of pixels.")
     ranges.positive("bits_per_dimension: spread", spread, "Pass the standard deviation by which data were divided.")
     noise_key, probe_key = jax.random.split(key)
-    dtype = jnp.asarray(spread, float).dtype
+    dtype = (1.0 * jnp.asarray(spread)).dtype
     continuous = (jnp.asarray(levels, dtype) + jax.random.uniform(noise_key, jnp.shape(levels), dtype)) / count
     found = log_density(prediction, (continuous - center) / spread, key=probe_key, **settings)
     size = int(np.prod(jnp.shape(levels)[1:]))

@@ -58,7 +58,7 @@ class Recipe(Protocol):
 
 _RECIPES: dict[str, type] = {}
 # Families register theirs when they are imported; these of the library are looked for at home.
-_HOMES = {"language": "separatrix.recurrent", "law": "separatrix.residual"}
+_HOMES = {"language": "separatrix.recurrent", "law": "separatrix.residual", "diffusion": "separatrix.diffusion"}
 
 
 def register_recipe(name: str) -> Callable[[type], type]:
