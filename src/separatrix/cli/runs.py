@@ -17,6 +17,7 @@ RECIPES = {
     "language": "the next character of a text",
     "law": "an equation for a series",
     "gan": "more pictures, or more rows, like those of a folder or a table",
+    "diffusion": "the law of pictures in a folder, or of the rows of a table",
 }
 _RUN = arg(metavar="RUN")
 _TOLD = "; ".join(f"{name}: {about}" for name, about in RECIPES.items())

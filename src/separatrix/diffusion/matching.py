@@ -11,10 +11,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from separatrix._errors import explain
 from separatrix._tree import is_traced
 from separatrix._types import Checked, Key, Scalar
+from separatrix.diffusion.conditions import classes_of, guessed
+from separatrix.diffusion.predictions import require_process
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter, require_key
@@ -61,7 +64,16 @@ class DenoisingScoreMatching(eqx.Module):
         check_earliest("DenoisingScoreMatching: earliest", self.earliest, self.process)
         ranges.share("DenoisingScoreMatching: drop", self.drop, "Leave it out for 0.1.")
 
+    @property
+    def guess(self) -> str:
+        """What the network gives."""
+        return "noise"
+
     def __call__(self, network: Any, batch: Any, *, key: Key | None = None) -> Scalar:
+        return jnp.mean(self.terms(network, batch, key=key))
+
+    def terms(self, network: Any, batch: Any, *, key: Key | None = None) -> Float[Array, "batch"]:
+        """The loss of each example."""
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
         times_key, noise_key, drop_key = jax.random.split(require_key(key, "DenoisingScoreMatching"), 3)
         count, dtype = x.shape[0], x.dtype
@@ -70,15 +82,18 @@ class DenoisingScoreMatching(eqx.Module):
         places = (jnp.arange(count, dtype=dtype) + jax.random.uniform(times_key, (count,), dtype)) / count
         times = low + (high - low) * places
         noised, noise = jax.vmap(self.process.perturb)(jax.random.split(noise_key, count), times, x)
-        if labels is None:
-            guessed = jax.vmap(network)(times, noised)
-        else:
-            gone = jax.random.uniform(drop_key, (count,)) < self.drop
-            none = classes_of("DenoisingScoreMatching: network", network)
-            known = (labels >= 0) & (labels <= none)
-            guessed = jax.vmap(network)(times, noised, jnp.where(gone & known, none, labels))
-            guessed = jnp.where(known.reshape(-1, *[1] * (guessed.ndim - 1)), guessed, jnp.nan)
-        return jnp.mean((guessed - noise) ** 2)
+        found = guessed("DenoisingScoreMatching: network", network, times, noised, labels, self.drop, drop_key)
+        return jnp.mean(((found - noise) ** 2).reshape(count, -1), axis=1)
+
+    def weight(self, t: Any) -> Array:
+        """What the mean square of D - x(0) counts for at time t."""
+        alpha, sigma = self.process.marginal(t)
+        return (alpha / sigma) ** 2
+
+    def nodes(self, count: int) -> tuple[Array, Array]:
+        """Times and masses of the law of times, for integrals over it: the midpoint rule."""
+        places = (jnp.arange(float(count)) + 0.5) / count
+        return self.earliest + (self.process.horizon - self.earliest) * places, jnp.full(count, 1 / count)
 
 
 class LearnedScore(eqx.Module):
@@ -137,28 +152,11 @@ def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None,
     return LearnedScore(process, as_pytree(network), labels, as_parameter(guidance))
 
 
-def require_process(what: str, process: Any) -> None:
-    """Refuse what is no noising process."""
-    if not isinstance(process, NoisingProcess):
-        raise TypeError(
-            explain(what, type(process).__name__, "a NoisingProcess", "Pass for example sx.diffusion.VP().")
-        )
-
-
 def check_earliest(what: str, earliest: Any, process: NoisingProcess) -> None:
     """Refuse an earliest time that is negative, or not before the horizon."""
     do = "Leave it out for 1e-3."
     ranges.nonnegative(what, earliest, do)
     ranges.ordered(f"{what} and the horizon", earliest, process.horizon, do, strictly=True)
-
-
-def classes_of(what: str, network: Any) -> int:
-    """The number of classes of a network that is given labels, which stands for none of them."""
-    classes = getattr(network, "classes", None)
-    if not isinstance(classes, int):
-        do = "Train one with classes=, or leave the labels out."
-        raise TypeError(explain(what, f"classes={classes}, and labels", "a network with classes", do))
-    return classes
 
 
 def _labels(network: Any, labels: Any) -> Any:

@@ -89,7 +89,22 @@ class GaussianMixture(eqx.Module):
 
     def score_under(self, process: NoisingProcess) -> Score:
         """The function (t, x) -> grad log p_t(x), for `reverse` and `probability_flow`."""
-        return _NoisedScore(self, process)
+        return NoisedScore(self, process)
+
+    def posterior_mean(self, process: NoisingProcess, t: Scalar, x: Array) -> Array:
+        r"""E[x(0) | x(t) = x] at points of shape (..., d), also where alpha or sigma is 0.
+
+        sum_k r_k(x) (sigma^2 m_k + alpha s_k^2 x)/(sigma^2 + alpha^2 s_k^2),   r_k the shares at x under p_t
+        """
+        alpha, sigma = (jnp.asarray(v, x.dtype) for v in process.marginal(jnp.asarray(t, x.dtype)))
+        noised, spreads, means = self.noised(process, t), self.scales.astype(x.dtype) ** 2, self.means.astype(x.dtype)
+
+        def at(point: Array) -> Array:
+            shares = jax.nn.softmax(noised._components(point))
+            pulled = sigma**2 * means + alpha * spreads[:, None] * point[None]
+            return (shares / (sigma**2 + alpha**2 * spreads)) @ pulled
+
+        return jnp.vectorize(at, signature="(d)->(d)")(x)
 
     def _components(self, x: Array) -> Array:
         """log w_k N(x; m_k, s_k^2 I), shape (K,), at one point."""
@@ -104,11 +119,15 @@ def _inexact(values: Any) -> Array:
     return array if is_inexact(array) else array.astype(float)
 
 
-class _NoisedScore(eqx.Module):
-    """(t, x) -> grad log p_t(x)."""
+class NoisedScore(eqx.Module):
+    """(t, x) -> grad log p_t(x), and the mean of the data behind x."""
 
     mixture: GaussianMixture
     process: NoisingProcess
 
     def __call__(self, t: Scalar, x: Any) -> Any:
         return self.mixture.noised(self.process, t).score(x)
+
+    def clean(self, t: Scalar, x: Any) -> Any:
+        """E[x(0) | x(t) = x]."""
+        return self.mixture.posterior_mean(self.process, t, x)

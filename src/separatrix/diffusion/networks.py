@@ -25,14 +25,15 @@ class Conditioning(eqx.Module):
     outer: eqx.nn.Linear
     labels: Array | None
 
-    def __init__(self, width: int, classes: int | None, *, key: Key, dtype: Any):
+    def __init__(self, width: int, classes: int | None, *, key: Key, dtype: Any, clocks: int = 1):
         keys = jax.random.split(key, 3)
-        self.inner = eqx.nn.Linear(_FEATURES, width, key=keys[0], dtype=dtype)
+        self.inner = eqx.nn.Linear(_FEATURES * clocks, width, key=keys[0], dtype=dtype)
         self.outer = eqx.nn.Linear(width, width, key=keys[1], dtype=dtype)
         self.labels = None if classes is None else jax.random.normal(keys[2], (classes + 1, width), dtype)
 
-    def __call__(self, t: Scalar, label: Any) -> Array:
-        angles = 2 * jnp.pi * t * jnp.geomspace(0.25, 16.0, _FEATURES // 2, dtype=self.inner.weight.dtype)
+    def __call__(self, t: Any, label: Any) -> Array:
+        frequencies = 2 * jnp.pi * jnp.geomspace(0.25, 16.0, _FEATURES // 2, dtype=self.inner.weight.dtype)
+        angles = (jnp.reshape(t, (-1, 1)) * frequencies[None]).ravel()
         hidden = jax.nn.silu(self.inner(jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])))
         hidden = self.outer(hidden)
         if label is None:
@@ -54,6 +55,7 @@ class ScoreMLP(eqx.Module):
     - `size`: dimension of x. `width`, `depth`: hidden units, and residual blocks of two layers.
     - `classes`: how many labels; None for none. The number `classes` itself stands for no label, any other that is not
       below it gives NaN.
+    - `clocks`: how many numbers t is; 2 for `MeanFlow`, whose t is [r, t].
     - `key`: of the initial weights. `dtype`: float32 by default.
 
     **Raises:** `ValueError` for sizes that are not whole numbers of at least 1.
@@ -74,22 +76,21 @@ class ScoreMLP(eqx.Module):
 
     def __init__(
         self, size: Checked[int], width: Checked[int] = 128, depth: Checked[int] = 2, classes: Checked[int | None] = None,
-        *, key: Key,
-        dtype: Any = jnp.float32,
+        clocks: Checked[int] = 1, *, key: Key, dtype: Any = jnp.float32,
     ):  # fmt: skip
-        _check_sizes("ScoreMLP", classes, size=size, width=width, depth=depth)
+        _check_sizes("ScoreMLP", classes, size=size, width=width, depth=depth, clocks=clocks)
         keys = jax.random.split(key, 3 + 2 * depth)
         pairs = [
             tuple(eqx.nn.Linear(width, width, key=keys[3 + 2 * i + j], dtype=dtype) for j in (0, 1))
             for i in range(depth)
         ]
         self.first = eqx.nn.Linear(size, width, key=keys[0], dtype=dtype)
-        self.condition = Conditioning(width, classes, key=keys[1], dtype=dtype)
+        self.condition = Conditioning(width, classes, key=keys[1], dtype=dtype, clocks=clocks)
         self.blocks = tuple((a, b) for a, b in pairs)
         self.last = eqx.nn.Linear(width, size, key=keys[2], dtype=dtype)
         self.classes = classes
 
-    def __call__(self, t: Scalar, x: Array, label: Any = None) -> Array:
+    def __call__(self, t: Any, x: Array, label: Any = None) -> Array:
         given = self.condition(t, label)
         hidden = self.first(x)
         for inner, outer in self.blocks:

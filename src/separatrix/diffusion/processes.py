@@ -53,6 +53,11 @@ class NoisingProcess(SDE):
     def rates(self, t: Any) -> tuple[Any, Any]:
         """Return (a, g) of dx = a x dt + g dW at time t."""
 
+    def slopes(self, t: Any) -> tuple[Any, Any]:
+        """Return (alpha', sigma') at time t; sigma' may be infinite where sigma is 0."""
+        t = jnp.asarray(t)
+        return jax.jvp(lambda time: self.marginal(time), (t,), (jnp.ones_like(t),))[1]
+
     def drift(self, t: Scalar, state: State) -> State:
         return scale(self.rates(_time(t, state))[0], state)
 

@@ -34,7 +34,7 @@ _SAME = 1e-3
 _LEADING = 6
 
 
-class Multipliers(NamedTuple):
+class CycleMultipliers(NamedTuple):
     """Of each orbit: multipliers, the largest first; |M f - f|/|f| of a flow, else NaN; what counts as neutral."""
 
     values: np.ndarray
@@ -150,7 +150,7 @@ def _distance(point: np.ndarray, orbit: np.ndarray) -> float:
     return float(np.min(np.linalg.norm(orbit + where[:, None] * along - point, axis=1)))
 
 
-def _of_maps(map: Any, orbits: np.ndarray, periods: np.ndarray, likes: State) -> Multipliers:
+def _of_maps(map: Any, orbits: np.ndarray, periods: np.ndarray, likes: State) -> CycleMultipliers:
     """Spectrum of DF(x_{m-1}) ... DF(x_0) over the least period m."""
     count, k, size = orbits.shape
     if size > DENSE:
@@ -160,7 +160,7 @@ def _of_maps(map: Any, orbits: np.ndarray, periods: np.ndarray, likes: State) ->
             for row, orbit in enumerate(closed)
         ]
         values, tolerances = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else _NOTHING
-        return Multipliers(values, np.full(count, np.nan), tolerances)
+        return CycleMultipliers(values, np.full(count, np.nan), tolerances)
     owners = Anchor(rows_of(likes, np.repeat(np.arange(count), k)))
     factors = jacobians(at_rest(map).image, orbits.reshape(-1, size), owners).astype(float)
     factors = factors.reshape(count, k, size, size)
@@ -171,7 +171,7 @@ def _of_maps(map: Any, orbits: np.ndarray, periods: np.ndarray, likes: State) ->
 _NOTHING = (np.zeros((0, _LEADING), complex), np.zeros(0))
 
 
-def _of_flows(orbit: ClosedOrbit, orbits: np.ndarray, periods: np.ndarray, likes: State) -> Multipliers:
+def _of_flows(orbit: ClosedOrbit, orbits: np.ndarray, periods: np.ndarray, likes: State) -> CycleMultipliers:
     """Spectrum of the monodromy matrix; where M f = f, of what it does across the flow."""
     noise = 1e-2 if is_single(orbits.dtype) else 1e-6
     if not len(orbits):
@@ -192,12 +192,12 @@ def _product(factors: np.ndarray) -> np.ndarray:
     return functools.reduce(lambda product, factor: factor @ product, factors)
 
 
-def _multipliers(whole: list[np.ndarray], reduced: list[np.ndarray], noise: float, size: int) -> Multipliers:
+def _multipliers(whole: list[np.ndarray], reduced: list[np.ndarray], noise: float, size: int) -> CycleMultipliers:
     """Spectra of products of the reduced factors, and how near |mu| = 1 is neutral by the norms of the whole ones."""
     values = [product_spectrum(row)[0] for row in reduced]
     norms = [np.linalg.norm(_product(row), 2) for row in whole]
     empty = np.zeros((0, size), complex)
-    return Multipliers(
+    return CycleMultipliers(
         np.stack(values) if values else empty,
         np.full(len(values), np.nan),
         noise * np.maximum(1.0, np.asarray(norms, float)),

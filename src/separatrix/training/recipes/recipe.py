@@ -58,7 +58,10 @@ class Recipe(Protocol):
 
 _RECIPES: dict[str, type] = {}
 # Families register theirs when they are imported; these of the library are looked for at home.
-_HOMES = {"gan": "separatrix.games", "language": "separatrix.recurrent", "law": "separatrix.residual"}
+_HOMES = {
+    "diffusion": "separatrix.diffusion", "gan": "separatrix.games", "language": "separatrix.recurrent",
+    "law": "separatrix.residual",
+}  # fmt: skip
 
 
 def register_recipe(name: str) -> Callable[[type], type]:

@@ -1,0 +1,141 @@
+r"""The sampler as a dynamical system: when classes part, and how fast neighbours do.
+
+Going down in noise, the middle between two classes is at first stable: all points are drawn to it. At the time of
+speciation the largest eigenvalue of the Jacobian of the score there crosses zero, and the middle becomes a separatrix. Of
+two normal laws +-m of spread s,
+
+    alpha^2 m^2 = alpha^2 s^2 + sigma^2:      VE  sigma^2 = m^2 - s^2,      VP  alpha^2 = 1/(m^2 - s^2 + 1).
+
+Along a path the flow in y = x/alpha against the clock u = -ln(sigma/alpha) is dy/du = D - y, whose Jacobian has the
+eigenvalues mu_i - 1, mu_i those of dD/dy. They are rates in the clock in which schedules are even:
+
+    -1    directions without data: contracted for ever, e-fold for e-fold of the noise
+     0    directions that are data already (mu = 1)
+    > 0   where classes part
+
+and (h u) times the largest size is the stiffness of a step.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Float
+
+from separatrix._errors import explain
+from separatrix.diagnostics.examination import examine
+from separatrix.diagnostics.finding import Finding
+from separatrix.diffusion.predictions import Prediction
+from separatrix.diffusion.samplers import SamplingMap
+from separatrix.systems import ranges
+
+# A step of an explicit method over more than two e-folds of the fastest rate is unstable.
+_STIFF = 2.0
+_LARGEST = 256  # components up to which a Jacobian is formed
+
+
+class Speciation(NamedTuple):
+    """The time at which the middle loses its stability, and sigma/alpha there; NaN where it does not between the levels."""
+
+    time: Array
+    level: Array
+
+
+def speciation(prediction: Prediction, middle: Array, *, low: Any = 1e-3, high: Any = 1e3) -> Speciation:
+    r"""Return when the middle between classes becomes unstable, on the way from noise to data.
+
+        the largest eigenvalue of D score(t, alpha x) at x = middle is 0
+
+    **Arguments:**
+
+    - `prediction`: a `Prediction`. `middle`: clean, one point without batch axis: the mean of two classes.
+    - `low`, `high`: sigma/alpha between which it is sought, by bisection in its logarithm.
+
+    **Returns:** a `Speciation`; NaN where the eigenvalue has the same sign at both.
+
+    **Raises:** `ValueError` for levels that are not positive, or cross.
+
+    **Example:** two normal laws at +-3 of spread 1 under dx = dW: sigma^2 = 8.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> pair = sx.diffusion.GaussianMixture([0.5, 0.5], [[-3.0], [3.0]], [1.0, 1.0])
+    >>> edm = sx.diffusion.EDM()
+    >>> prediction = sx.diffusion.Prediction(edm, pair.score_under(edm).clean, "clean")
+    >>> round(float(sx.diffusion.speciation(prediction, jnp.zeros(1)).level), 7)
+    2.8284271
+
+    **Reference:** Biroli et al., *Dynamical regimes of diffusion models* (2024), equation 4 and appendix A; Raya &
+    Ambrogioni, *Spontaneous symmetry breaking in generative diffusion models* (2023), section 4.
+    """
+    do = "Leave both out for 0.001 and 1000."
+    ranges.positive("speciation: low", low, do)
+    ranges.ordered("speciation: low and high", low, high, do, strictly=True)
+    process = prediction.process
+
+    def leading(logarithm: Array, _: Any) -> Array:
+        # sigma^2 times the Jacobian of the score is alpha dD/dy - 1 in y = x/alpha: of the same sign.
+        return separation_rates(prediction, process.time_of(jnp.exp(logarithm)), middle)[-1]
+
+    bottom, top = (jnp.log(jnp.asarray(end, middle.dtype)) for end in (low, high))
+    crosses = (leading(bottom, None) > 0) & (leading(top, None) < 0)
+    options = {"lower": bottom, "upper": top}
+    solver = optx.Bisection(rtol=1e-14, atol=1e-12, flip=False)
+    found = optx.root_find(
+        lambda x, a: -leading(x, a), solver, (bottom + top) / 2, options=options, max_steps=80, throw=False
+    )
+    level = jnp.where(crosses, jnp.exp(found.value), jnp.nan)
+    return Speciation(process.time_of(level), level)
+
+
+def separation_rates(prediction: Prediction, t: Any, middle: Array) -> Float[Array, "rates"]:
+    r"""Return the rates of the flow at a clean point in the clock -ln(sigma/alpha): the eigenvalues of dD/dy - 1, rising.
+
+    **Arguments:**
+
+    - `prediction`: of batches. `t`: a time with noise. `middle`: a clean point, without batch axis.
+
+    **Returns:** shape (d,). Zero and above where neighbours part.
+
+    **Raises:** `ValueError` for more than 256 components.
+
+    **Example:** normal data: mu = v/(v + s^2).
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> normal = sx.diffusion.Prediction(sx.diffusion.EDM(), lambda t, x: x / (1 + t**2), "clean")
+    >>> sx.diffusion.separation_rates(normal, 1.0, jnp.zeros(1)).tolist()
+    [-0.5]
+    """
+    if middle.size > _LARGEST:
+        do = "Look at principal components of the data instead."
+        raise ValueError(explain("separation_rates: middle", f"{middle.size} components", f"at most {_LARGEST}", do))
+    t = jnp.asarray(t, middle.dtype)
+    alpha = jnp.asarray(prediction.process.marginal(t)[0], middle.dtype)
+
+    def clean(y: Array) -> Array:
+        return prediction.clean(t, alpha * y.reshape(1, *middle.shape)).ravel()
+
+    jacobian = jax.jacfwd(clean)(middle.ravel())
+    return jnp.linalg.eigvalsh((jacobian + jacobian.T) / 2) - 1
+
+
+@examine.register(SamplingMap)
+def examine_sampler(system: SamplingMap, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
+    """How stiff the steps of a schedule are: at the first point of the state, and at each level with noise after."""
+    x = jnp.asarray(system.sampler.seen(state))[0]
+    if x.size > _LARGEST:
+        return []
+    prediction = system.prediction
+    alpha, sigma = (np.asarray(level) for level in prediction.process.marginal(system.times))
+    noisy = (sigma > 0) & (alpha > 0)
+    if noisy.sum() < 2:
+        return []
+    sizes, times = -np.diff(np.log(sigma[noisy] / alpha[noisy])), system.times[noisy][:-1]
+    found = np.asarray(jax.jit(jax.vmap(lambda t: jnp.max(jnp.abs(separation_rates(prediction, t, x)))))(times))
+    stiffness = sizes * found
+    worst = int(np.argmax(stiffness))
+    cause = f"at t = {float(times[worst]):.3g} {sizes[worst]:.3g} e-folds of noise meet a rate {found[worst]:.3g}"
+    do = "Take more steps, or a schedule that is even in log-SNR."
+    name = "stiffness of the stiffest step that leaves noise"
+    return [Finding(name, float(stiffness[worst]), "<=", _STIFF, cause, do)]

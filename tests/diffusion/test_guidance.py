@@ -1,0 +1,129 @@
+"""Guided fields on normal data, where guided, tilted and conditional laws are known."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import separatrix as sx
+
+D = sx.diffusion
+EDM = D.EDM(1e5)
+TAU = 1.5
+
+
+def centred(variance):
+    return D.Prediction(EDM, Linear(jnp.asarray(variance)), "clean")
+
+
+class Linear(eqx.Module):
+    """The mean of N(0, v) behind x."""
+
+    variance: jax.Array
+
+    def __call__(self, t, x):
+        return self.variance * x / (self.variance + t**2)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0, 3.5])
+def test_the_guided_law_is_not_the_tilted_one(scale):
+    """x | c ~ N(c, 1), c ~ N(0, tau^2): (1 + tau^2)^(1 - scale), tilted (1 + tau^2)/(1 + scale tau^2)."""
+    prediction = D.guided(centred(1 + TAU**2), centred(1.0), scale=scale)
+    times = jnp.append(jnp.geomspace(1e5, 1e-3, 1500), 0.0)
+    found = float(D.final_variance(D.sampling_map(D.ChurnedHeun(), prediction, times), 1e10))
+    truth, tilted = (1 + TAU**2) ** (1 - scale), (1 + TAU**2) / (1 + scale * TAU**2)
+    assert found == pytest.approx(truth, rel=1e-3)
+    assert (abs(found - tilted) < 2e-3) is (scale in (0.0, 1.0))
+
+
+def test_w_of_the_paper_and_the_interval():
+    x, plain, wanted = jnp.array([[1.0]]), centred(4.0), centred(1.0)
+    by_w, by_scale = (D.guided(plain, wanted, **kind).clean(2.0, x) for kind in ({"w": 0.5}, {"scale": 1.5}))
+    np.testing.assert_allclose(by_w, by_scale, rtol=1e-15)
+    noise = [p.noise(2.0, x) for p in (plain, wanted)]
+    np.testing.assert_allclose(
+        D.guided(plain, wanted, w=0.5).noise(2.0, x), 1.5 * noise[1] - 0.5 * noise[0], rtol=1e-12
+    )
+    inside = D.guided(plain, wanted, scale=3.0, interval=(1.0, 3.0))
+    for t in (4.0, 0.5):
+        np.testing.assert_allclose(inside.clean(t, x), wanted.clean(t, x), rtol=1e-12)
+    assert abs((inside.clean(2.0, x) - wanted.clean(2.0, x)).item()) > 0.1
+
+
+def test_one_doubled_batch_is_two_calls():
+    network = D.ScoreMLP(2, 8, 1, classes=3, key=jax.random.key(0), dtype=jnp.float64)
+    x, labels, process = jax.random.normal(jax.random.key(1), (4, 2)), jnp.array([0, 2, 1, 0]), D.VP()
+    plain, wanted = (D.network_prediction(process, network, "noise", c) for c in (jnp.full(4, 3), labels))
+    found = D.class_guided(process, network, labels, scale=2.5)
+    np.testing.assert_allclose(found.clean(0.4, x), D.guided(plain, wanted, scale=2.5).clean(0.4, x), rtol=1e-12)
+    old = D.score_of(process, network, labels, guidance=1.5)
+    np.testing.assert_allclose(found.score(0.4, x), old(0.4, x), rtol=1e-9)
+
+
+def test_a_classifier_is_bayes_rule():
+    """x ~ N(0, 4) and y = x + N(0, 1): the score of p(y | x(t)) by hand gives the posterior mean."""
+    y, prior, noise = 1.2, 4.0, 1.0
+
+    def log_probability(t, x):
+        mean, spread = prior * x[:, 0] / (prior + t**2), prior * t**2 / (prior + t**2) + noise
+        return -((y - mean) ** 2) / (2 * spread)
+
+    t, x = 1.7, jnp.array([[0.4], [-2.0]])
+    found = D.classifier_guided(centred(prior), log_probability).clean(t, x)
+    precision = 1 / prior + 1 / t**2 + 1 / noise
+    np.testing.assert_allclose(found, (x / t**2 + y / noise) / precision, rtol=1e-12)
+
+
+COVARIANCE = jnp.array([[2.0, 0.7, -0.3], [0.7, 1.0, 0.2], [-0.3, 0.2, 0.5]])
+OPERATOR = jnp.array([[1.0, -0.5, 0.0], [0.0, 0.3, 2.0]])
+
+
+@pytest.mark.parametrize("process", [D.VP()], ids=["VP"])
+def test_measured_normal_data(process):
+    """Moment matching gives the exact mean given x(t) and y = A x0 + N(0, s^2); DPS that of its own formula."""
+    y, s, t, x = jnp.array([0.8, -1.1]), 0.4, 0.6, jnp.array([[0.4, -1.0, 0.7]])
+    alpha, sigma = process.marginal(t)
+    gain = alpha * COVARIANCE @ jnp.linalg.inv(alpha**2 * COVARIANCE + sigma**2 * jnp.eye(3))
+    plain = D.Prediction(process, lambda t, x: x @ gain.T, "clean")
+    found = {
+        m: D.measured(plain, lambda x: OPERATOR @ x, y, noise=s, method=m).clean(t, x)[0] for m in ("moments", "dps")
+    }
+    precision = jnp.linalg.inv(COVARIANCE) + alpha**2 / sigma**2 * jnp.eye(3) + OPERATOR.T @ OPERATOR / s**2
+    exact = jnp.linalg.solve(precision, alpha * x[0] / sigma**2 + OPERATOR.T @ y / s**2)
+    np.testing.assert_allclose(found["moments"], exact, rtol=1e-10)
+    clean = gain @ x[0]
+    dps = clean + sigma**2 / alpha * gain.T @ OPERATOR.T @ (y - OPERATOR @ clean) / s**2
+    np.testing.assert_allclose(found["dps"], dps, rtol=1e-10)
+    assert float(jnp.abs(dps - exact).max()) > 0.05
+
+
+def test_inversion_of_ddim_is_undone_at_order_one():
+    law = D.GaussianMixture([0.3, 0.7], [[-2.0], [1.0]], [0.5, 1.0])
+    process = D.VP()
+    prediction, x = D.Prediction(process, law.score_under(process).clean, "clean"), jnp.array([[0.7], [-1.5]])
+
+    @jax.jit
+    def there_and_back(times):
+        up = D.ddim_inversion(prediction, x, schedule=D.GivenTimes(times))
+        return sx.evolve(D.sampling_map(D.DDIM(), prediction, times), up, save="last").final
+
+    with pytest.raises(ValueError, match="a last time above 0"):
+        D.ddim_inversion(prediction, x, schedule=D.UniformTimes())
+    errors = [float(jnp.abs(there_and_back(jnp.linspace(1.0, 1e-3, n + 1)) - x).max()) for n in (200, 400)]
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.15)
+
+
+def test_guidance_out_of_range_is_refused_in_words():
+    network = D.ScoreMLP(1, 4, 1, classes=2, key=jax.random.key(0))
+    for call, words in (
+        (lambda: D.guided(centred(1.0), centred(1.0)), "neither, expected one of"),
+        (lambda: D.guided(centred(1.0), centred(1.0), scale=1.0, w=0.0), "scale = 1.0 and w = 0.0"),
+        (lambda: D.guided(centred(1.0), centred(1.0), scale=float("inf")), "scale\n  got inf"),
+        (lambda: D.guided(centred(1.0), centred(1.0), scale=1.0, interval=(2.0, 1.0)), "2.0 and 1.0"),
+        (lambda: D.class_guided(D.VP(), network, jnp.array([3]), scale=1.0), r"got 3 at index \[0\]"),
+        (lambda: D.measured(centred(1.0), lambda x: x, jnp.ones(1), noise=0.0), "noise\n  got 0.0"),
+        (lambda: D.measured(centred(1.0), lambda x: x, jnp.ones(1), noise=1.0, method="dsp"), "Did you mean 'dps'"),
+    ):
+        with pytest.raises(ValueError, match=f"(?s){words}"):
+            call()

@@ -1,0 +1,43 @@
+"""When classes part, against closed forms; rates of the flow in the clock of the noise; the stiffness of a schedule."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import separatrix as sx
+
+D = sx.diffusion
+
+
+def pair(process, m, s, axis=1):
+    means = jnp.zeros((2, axis)).at[0, 0].set(-m).at[1, 0].set(m)
+    return D.Prediction(process, D.GaussianMixture([0.5, 0.5], means, [s, s]).score_under(process).clean, "clean")
+
+
+def test_speciation_of_two_normal_laws():
+    """VE sigma^2 = m^2 - s^2; VP alpha^2 = 1/(m^2 - s^2 + 1)."""
+    edm = D.speciation(pair(D.EDM(), 3.0, 1.0), jnp.zeros(1))
+    assert float(edm.level) == pytest.approx(2.8284271, abs=6e-8) and float(edm.time) == float(edm.level)
+    vp = D.speciation(pair(D.VP(), 3.0, 1.0), jnp.zeros(1))
+    assert float(vp.time) == pytest.approx(0.4649236, abs=6e-8)
+    assert float(D.VP().marginal(vp.time)[0] ** 2) == pytest.approx(1 / 9, rel=1e-9)
+    assert np.isnan(D.speciation(pair(D.EDM(), 0.9, 1.0), jnp.zeros(1)).time)  # one mode: nothing parts
+
+
+def test_rates_along_and_across_two_classes():
+    """At the middle of +-m on the first axis, y = 0: mu = (s^2 w + m^2 s_n^2)/w^2, w = s^2 + s_n^2, and s^2/w across."""
+    m, s, noise = 1.5, 0.4, 0.7
+    w = s**2 + noise**2
+    across, along = D.separation_rates(pair(D.EDM(), m, s, 2), noise, jnp.zeros(2))
+    assert float(across) == pytest.approx(s**2 / w - 1, rel=1e-12)
+    assert float(along) == pytest.approx(s**2 / w + m**2 * noise**2 / w**2 - 1, rel=1e-12)
+    assert float(along) > 0
+
+
+def test_stiffness_of_a_schedule():
+    """On data that are a point all rates are -1: the stiffness is the longest step in ln sigma."""
+    point = D.Prediction(D.EDM(), lambda t, x: jnp.zeros_like(x), "clean")
+    for times, longest in (([80.0, 20.0, 1.0, 0.0], np.log(20.0)), ([80.0, 40.0, 20.0, 0.0], np.log(2.0))):
+        map = D.sampling_map(D.DDIM(), point, jnp.array(times))
+        (found,) = sx.diagnostics.examine(map, jnp.ones((1, 3)))
+        assert found.evidence == pytest.approx(longest, rel=1e-12) and found.holds == (longest < 2)
