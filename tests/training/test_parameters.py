@@ -140,3 +140,35 @@ def test_such_a_model_is_monitored_and_diagnosed():
         findings = sx.diagnose(found.map, found.state, questions=["linear_stability"]).findings
         told = next(finding for finding in findings if "edge" in finding.name)
         assert told.evidence == pytest.approx(ratio, rel=1e-5)
+
+
+def test_one_loss_is_one_loss_whatever_the_map_calls_it():
+    """A loss that returns (loss, more) under maps that hold it one level down, in a tuple, or by another name."""
+    with_more = lambda model: ((model - 2.0) ** 2, {"seen": model})
+    for optimizer in (
+        lambda own: sx.optimization.RestartedNesterov(own, 0.05),
+        lambda own: sx.optimization.ElasticAveraging(own, 0.1, 1.0, 2),
+        lambda own: SayingDescent(CountingDescent(own)),
+    ):
+        plain = sx.fit(lambda model: with_more(model)[0], optimizer, initial=jnp.array(0.0), steps=20)
+        found = sx.fit(with_more, optimizer, initial=jnp.array(0.0), steps=20)
+        assert float(found.model) == float(plain.model) and float(found.losses[-1]) < 1.0
+
+
+class Batch(NamedTuple):
+    """Data of a user's own: what it holds beside inputs and targets is part of it."""
+
+    inputs: jax.Array
+    targets: jax.Array
+    weight: jax.Array
+
+
+def test_a_tree_of_data_keeps_all_that_it_holds():
+    """The weighted mean of 1 and 3 with weights 3 and 1 is 1.5; a pair alone stays a pair."""
+    data = Batch(jnp.zeros(2), jnp.array([1.0, 3.0]), jnp.array([3.0, 1.0]))
+    weighted = lambda m, b: jnp.mean(b.weight * (m + b.inputs - b.targets) ** 2)
+    found = sx.fit(weighted, optax.sgd(0.2), data, initial=jnp.array(0.0), steps=100)
+    assert float(found.model) == pytest.approx(1.5, rel=1e-12)
+    paired = lambda m, b: jnp.mean((m + b[0] - b[1]) ** 2)
+    found = sx.fit(paired, optax.sgd(0.2), tuple(data[:2]), initial=jnp.array(0.0), steps=100)
+    assert float(found.model) == pytest.approx(2.0, rel=1e-12)

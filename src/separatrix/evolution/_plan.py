@@ -1,7 +1,7 @@
 """What was asked of an evolution, as one typed record, made and checked here and nowhere else.
 
-`Asked` holds the options as they were given. From the system and from them follows the kind of evolution; the table says
-which options each kind uses, and every other one that was given is refused. `Plan` is what is left to run.
+`EvolveOptions` holds the options as they were given. From the system and from them follows the kind of evolution; the
+table says which options each kind uses, and every other one that was given is refused. `Plan` is what is left to run.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ DENSE_STEPS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class EvolveOptions:
     """The options of `evolve` as they were given; None where they were not."""
 
     steps: Any = None
@@ -129,7 +129,7 @@ class Plan:
     how: Solve | None = None
 
 
-def plan_of(system: Any, state: Any, asked: Asked, *, what: str = "evolve") -> Plan:
+def plan_of(system: Any, state: Any, asked: EvolveOptions, *, what: str = "evolve") -> Plan:
     """Check what was asked, and say what is to be run.
 
     **Raises:** `TypeError` or `ValueError` for a system, a state or an option that cannot be used.
@@ -144,7 +144,7 @@ def plan_of(system: Any, state: Any, asked: Asked, *, what: str = "evolve") -> P
     return _iterated(kind, system, state, asked, what)
 
 
-def _kind_of(system: Any, asked: Asked, what: str) -> Kind:
+def _kind_of(system: Any, asked: EvolveOptions, what: str) -> Kind:
     method, is_fixed = asked.method, asked.step_size is not None or asked.steps is not None
     if isinstance(method, type):
         got = f"the class {method.__name__}"
@@ -193,7 +193,7 @@ def _require_solver(system: Any, method: Any, what: str) -> None:
         )
 
 
-def _refuse_unused(kind: Kind, asked: Asked, what: str) -> None:
+def _refuse_unused(kind: Kind, asked: EvolveOptions, what: str) -> None:
     """Every option that was given is used, or refused with its name and the kind of evolution."""
     for field in dataclasses.fields(asked):
         value = getattr(asked, field.name)
@@ -222,7 +222,7 @@ def _shown(value: Any) -> str:
     return type(value).__name__ if len(repr(value)) > 60 else repr(value)
 
 
-def _check_values(kind: Kind, asked: Asked, what: str) -> None:
+def _check_values(kind: Kind, asked: EvolveOptions, what: str) -> None:
     check.check_key(asked.key, what)
     if kind in {Kind.FIXED_SDE, Kind.ADAPTIVE_SDE, Kind.SOLVER_SDE} and asked.key is None:
         raise ValueError(explain(f"{what}: an SDE is random", "key=None", "a PRNG key", "Pass key=jax.random.key(0)."))
@@ -248,7 +248,7 @@ def _check_values(kind: Kind, asked: Asked, what: str) -> None:
             raise ValueError(explain(f"{what}: gradient", got, "a flow by adaptive steps, without dense output", do))
 
 
-def _check_controller(kind: Kind, asked: Asked, what: str) -> None:
+def _check_controller(kind: Kind, asked: EvolveOptions, what: str) -> None:
     method, controller = asked.method, asked.controller
     if not isinstance(controller, diffrax.PIDController | diffrax.ConstantStepSize | None):
         expected = "a diffrax.PIDController, or ConstantStepSize() with step_size"
@@ -271,7 +271,7 @@ def _check_controller(kind: Kind, asked: Asked, what: str) -> None:
         raise ValueError(explain(f"{what}: method", f"{type(method).__name__} without a step", expected, do))
 
 
-def _iterated(kind: Kind, system: Any, state: State, asked: Asked, what: str) -> Plan:
+def _iterated(kind: Kind, system: Any, state: State, asked: EvolveOptions, what: str) -> Plan:
     """A map; or a flow or SDE with a fixed step, which is a map."""
     save, start = resolve(asked.save), check.check_steps(0 if asked.start is None else asked.start, "start", where=what)
     steps = None if asked.steps is None else check.check_steps(asked.steps, "steps", where=what)
@@ -321,7 +321,7 @@ def _steps_of(map: Map, steps: int | None, start: int, what: str) -> int:
     return left if steps is None else steps
 
 
-def _solved(kind: Kind, system: Any, state: State, asked: Asked, what: str) -> Plan:
+def _solved(kind: Kind, system: Any, state: State, asked: EvolveOptions, what: str) -> Plan:
     """A flow or an SDE by steps with an error estimate, or by the fixed steps of a solver of diffrax."""
     save, dtype = resolve(asked.save), float_dtype(state)
     fixed = kind in {Kind.SOLVER_FLOW, Kind.SOLVER_SDE}
@@ -345,7 +345,7 @@ def _solved(kind: Kind, system: Any, state: State, asked: Asked, what: str) -> P
                 how=how, event=event)  # fmt: skip
 
 
-def _first(asked: Asked, times: Any, fixed: bool, what: str) -> Any:
+def _first(asked: EvolveOptions, times: Any, fixed: bool, what: str) -> Any:
     """The size of the first step: of all of them, if it is fixed."""
     if asked.steps is None or not fixed:
         return asked.step_size

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from separatrix._types import Checked, Function, Key, State
 from separatrix.calculus.methods import Method
-from separatrix.evolution._plan import Asked, Plan, plan_of
+from separatrix.evolution._plan import EvolveOptions, Plan, plan_of
 from separatrix.evolution.flows import evolve_continuous, names_forward_mode
 from separatrix.evolution.grid import shift
 from separatrix.evolution.maps import Progress, evolve_map
@@ -92,7 +92,7 @@ def evolve(
     >>> path.states.shape, str(path.outcome)
     ((101, 2), 'completed')
     """
-    asked = Asked(
+    asked = EvolveOptions(
         steps, times, key, method, step_size, save, start, rtol, atol, controller, max_steps, dense, event, gradient,
         memory, progress, throw,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from separatrix.evolution._adaptive_loop import LoopPlan as Loop, Solved
 from separatrix.evolution._adaptive_step import Span
 from separatrix.evolution._form import form_of
 from separatrix.evolution._members import Batch, MemberField, solve_members, solve_members_by_replay
-from separatrix.evolution._plan import Asked, is_pair, plan_of
+from separatrix.evolution._plan import EvolveOptions, is_pair, plan_of
 from separatrix.evolution.any_system import Gradient, Memory, run
 from separatrix.evolution.checks import check_field, check_state, check_system
 from separatrix.evolution.flows import names_forward_mode, read_trajectory, room_for, stepper_of, without_gradient
@@ -87,7 +87,7 @@ def ensemble(
     check_system(system, "ensemble")
     states = check_state(states, differentiable=not isinstance(system, Map), what="ensemble: states")
     count = _check_count(system if batched_system else None, states)
-    asked = Asked(
+    asked = EvolveOptions(
         steps, times, key, method, step_size, save, start, rtol, atol, controller, max_steps, dense, event, gradient,
         memory, None, throw,
     )  # fmt: skip
@@ -102,7 +102,7 @@ def ensemble(
     return raise_unless_reached(trajectory, "ensemble") if throw else trajectory
 
 
-def _mapped(system: System, states: State, batched: bool, count: int, asked: Asked) -> Trajectory:
+def _mapped(system: System, states: State, batched: bool, count: int, asked: EvolveOptions) -> Trajectory:
     """Every member by itself, under `vmap`."""
 
     def one(system: System, state: State, member: Any) -> Trajectory:

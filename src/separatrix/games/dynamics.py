@@ -189,8 +189,7 @@ class ConsensusDescent(NearIdentityMap):
         return axpy(-step_size, consensus_slopes(self.game, state, self.strength, key), state)
 
 
-# Players, and the slopes of the step before.
-Remembering = MemoryForm("Remembering", ("players", "slopes"))
+Remembering = MemoryForm("Remembering", ("players", "slopes"), "Players, and the slopes of the step before.")
 
 
 class OptimisticDescent(Map):

@@ -24,6 +24,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from separatrix.systems.memory import Remembered
+
 _DEEPEST = 12
 # Where a function holds what was made of it: itself, if nothing was.
 _HELD = "__separatrix_by_content__"
@@ -153,7 +155,8 @@ def _of(value: Any, above: tuple[Any, ...]) -> Any:
     if isinstance(value, np.ndarray) and value.nbytes <= _SMALL_BYTES and value.dtype != object:
         return ("array", value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, tuple | list):
-        return (type(value), tuple(_of(part, above) for part in value))
+        kind = value.form if isinstance(value, Remembered) else type(value)
+        return (kind, tuple(_of(part, above) for part in value))
     if isinstance(value, set | frozenset):
         return (type(value), frozenset(_of(part, above) for part in value))
     if isinstance(value, dict):

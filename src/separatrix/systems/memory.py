@@ -7,6 +7,7 @@ names; x comes first, and is what `Map.parameters` gives.
 """
 
 import dataclasses
+import inspect
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from separatrix._errors import explain
 class MemoryForm:
     """The names of the parts of a state; called on the parts it makes one.
 
-    **Arguments:** `name`: what the form is called. `names`: of its parts, what is trained first.
+    **Arguments:** `name`: what the form is called. `names`: of its parts, what is trained first. `meaning`: of the parts.
 
     **Example:**
 
@@ -31,6 +32,12 @@ class MemoryForm:
 
     name: str
     names: tuple[str, ...]
+    meaning: str
+
+    def __post_init__(self) -> None:
+        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        object.__setattr__(self, "__doc__", self.meaning)
+        object.__setattr__(self, "__signature__", inspect.Signature([inspect.Parameter(n, either) for n in self.names]))
 
     def __call__(self, *parts: Any, **named: Any) -> "Remembered":
         """Return the state of these parts, in their order or by name."""
@@ -45,7 +52,7 @@ class MemoryForm:
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class Remembered(tuple):
+class Remembered(tuple[Any, ...]):
     """What is trained, and what a method remembers beside it: a tuple whose parts have names."""
 
     form: MemoryForm

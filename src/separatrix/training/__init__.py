@@ -2,5 +2,5 @@
 
 from separatrix.training.fitting import Fit as Fit, fit as fit
 from separatrix.training.run import Run as Run, load_model as load_model, save as save
-from separatrix.training.sampling import Sampled as Sampled, sampled as sampled
+from separatrix.training.sampling import ModelLoss as ModelLoss, sampled as sampled
 from separatrix.training.supervision import Supervised as Supervised, supervised as supervised

@@ -19,7 +19,7 @@ from separatrix.training._course import CourseState, with_layers
 from separatrix.training._examples import check_batch_size, examples_of
 from separatrix.training._forms import How, ModelForm
 from separatrix.training._losses import Losses
-from separatrix.training.sampling import OfModel, on_data
+from separatrix.training.sampling import ModelLoss, on_data
 from separatrix.training.supervision import Supervised
 
 # The metric of a sampled loss is taken on one batch that stays the same all along the run, drawn from its own stream.
@@ -44,11 +44,11 @@ def require_trainable(initial: Any, parameters: State) -> None:
 def bind(objective: Any, data: Any, batch_size: Any, form: ModelForm, key: Any) -> Objective:
     """The objective as a function of the parameters alone."""
     bound = _bind(objective, data, batch_size, form)
-    if form.layers is not None and not hasattr(bound, "form"):
+    if form.layers is not None and not isinstance(bound, ModelLoss):
         do = "Pass a loss l(model, batch) or L(model)."
         got = f"{type(bound).__name__}, for a model whose layers have state"
         raise TypeError(explain("fit: objective", got, "a function that is given the model", do))
-    size = getattr(bound, "batch_size", None)
+    size = bound.batch_size if isinstance(bound, ModelLoss | Supervised) else None
     if size is not None and key is None:
         do = "Pass key=jax.random.key(0), from which batches are drawn, or batch_size=None for all."
         raise ValueError(explain("fit: key", f"None with batch_size={size}", "a PRNG key", do))
@@ -72,7 +72,7 @@ def _bind(objective: Any, data: Any, batch_size: Any, form: ModelForm) -> Any:
         positional_count(objective, (1,), "L(model), or l(model, batch) with data")
     if isinstance(objective, Objective) or not callable(objective):
         return as_objective(objective)
-    return OfModel(as_pytree(objective), form, How(accepts_key(objective)))
+    return ModelLoss(as_pytree(objective), None, form, How(accepts_key(objective)))
 
 
 def map_of(objective: Any, optimizer: Any) -> Any:

@@ -24,6 +24,7 @@ from separatrix.systems.map import Map
 from separatrix.systems.optax_maps import OptaxMap, finite_part
 from separatrix.training._batches import Batches, Source
 from separatrix.training._guard import changed, objective_of, weighted
+from separatrix.training.sampling import ModelLoss
 
 # More steps than these in a row that are not finite are no bad luck.
 MOST_SKIPS = 10
@@ -105,7 +106,7 @@ class Course(Map):
 
 def barred(objective: Any) -> Any:
     """An objective whose batch is computed before it is used: its numbers are then those of a batch from elsewhere."""
-    names = ("data",) if hasattr(objective, "data") else ("inputs", "targets")
+    names = ("data",) if isinstance(objective, ModelLoss) else ("inputs", "targets")
     held = jax.lax.optimization_barrier(tuple(getattr(objective, name) for name in names))
     return dataclasses.replace(objective, **dict(zip(names, held, strict=True)))
 
@@ -148,9 +149,9 @@ def slowed(map: Map, before: State, after: State, factor: Any) -> State:
 
 def with_layers(objective: Any, layers: Any) -> Any:
     """The objective of a model whose layers carry this."""
-    if layers is None or not hasattr(objective, "form"):
+    if layers is None or not isinstance(objective, ModelLoss):
         return objective
-    return dataclasses.replace(objective, form=dataclasses.replace(objective.form, layers=layers))
+    return objective.carrying(layers)
 
 
 def _one_step(map: Any, n: Any, state: CourseState, key: Key | None) -> tuple[State, Any]:

@@ -16,8 +16,7 @@ def examples_of(data: Any, what: str) -> tuple[Any, int]:
 
     A data set with `inputs` and `targets` becomes their pair (the inputs alone where it has no targets).
     """
-    if hasattr(data, "inputs"):
-        data = data.inputs if getattr(data, "targets", None) is None else (data.inputs, data.targets)
+    data = pair_of(data)
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(data)]
     counts = {shape[0] if shape else 0 for shape in shapes}
     if len(counts) != 1 or 0 in counts:
@@ -30,6 +29,17 @@ def examples_of(data: Any, what: str) -> tuple[Any, int]:
             name, do = f"{what}{jax.tree_util.keystr(path)}{list(found[1])}", "Drop or fill missing values first."
             raise ValueError(explain(name, found[0], "a finite number", do))
     return jax.tree.map(jnp.asarray, data), counts.pop()
+
+
+def pair_of(data: Any) -> Any:
+    """(inputs, targets) of a data set, or its inputs alone; a tree that holds more than these stays as it is."""
+    if not hasattr(data, "inputs"):
+        return data
+    targets = getattr(data, "targets", None)
+    parts = jax.tree.leaves(data, is_leaf=lambda node: node is not data)
+    if not all(any(part is known for known in (data, data.inputs, targets)) for part in parts):
+        return data
+    return data.inputs if targets is None else (data.inputs, targets)
 
 
 def check_batch_size(batch_size: Checked[int | None], count: int, what: str) -> None:

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 
 from separatrix._tree import is_inexact
 from separatrix._types import Function, Key, State
+from separatrix.systems.base import System
 from separatrix.systems.map import Map
 from separatrix.systems.objective import Objective, require_scalar
+from separatrix.training.sampling import ModelLoss
 
 
 class Guarded(Objective):
@@ -62,8 +64,12 @@ def _inexact(tree: State) -> list[Any]:
 
 
 def of_one_loss(map: Map) -> bool:
-    """Whether a map descends on one loss. It calls that its objective; a map of several calls them its game."""
-    return isinstance(getattr(map, "objective", None), Objective)
+    """Whether a map descends on one loss: it holds it itself, or in a system. A game holds several, and is no system."""
+
+    def ends(node: Any) -> bool:
+        return isinstance(node, Objective) or (isinstance(node, eqx.Module) and not isinstance(node, System))
+
+    return any(isinstance(node, Objective) for node in jax.tree.leaves(map, is_leaf=ends))
 
 
 def changed(map: Any, change: Function) -> Any:
@@ -105,8 +111,6 @@ def alone(map: Map) -> Map:
         return map
 
     def of(objective: Any) -> Any:
-        if not hasattr(objective, "how"):
-            return objective
-        return dataclasses.replace(objective, how=dataclasses.replace(objective.how, alone=True))
+        return objective.called(alone=True) if isinstance(objective, ModelLoss) else objective
 
     return changed(map, of)

@@ -21,12 +21,13 @@ from separatrix.training._binding import (
     require_trainable,
 )
 from separatrix.training._course import Course
-from separatrix.training._examples import check_batch_size, drawn, examples_of
+from separatrix.training._examples import check_batch_size, drawn, examples_of, pair_of
 from separatrix.training._feeding import examples_at, is_on_disk, lengths_on_disk
 from separatrix.training._forms import ModelForm, split
 from separatrix.training._guard import alone, guarded, objective_of
 from separatrix.training._validation import Validation, held_out
 from separatrix.training.monitored import stride_of
+from separatrix.training.sampling import ModelLoss
 from separatrix.training.supervision import Supervised
 
 
@@ -111,7 +112,7 @@ def set_up(asked: Setting) -> Setting:
     own = objective_of(asked.map)
     asked.measure = measure_of(own, asked.key, asked.metrics, asked.form, asked.running)
     if asked.validation is not None:
-        if not hasattr(own, "on_batch"):
+        if not is_on_data(own):
             do = "Pass a loss l(model, batch) and data, or a supervised objective."
             raise ValueError(explain("fit: validation", type(own).__name__, "a loss on data", do))
         if "validation" in asked.measure.metrics:
@@ -170,12 +171,16 @@ def _data_and_validation(asked: Setting) -> Any:
 
 
 def _as_examples(data: Any, what: str = "fit: data") -> Any:
-    if hasattr(data, "inputs"):
-        data = data.inputs if getattr(data, "targets", None) is None else (data.inputs, data.targets)
+    data = pair_of(data)
     if is_on_disk(data):
         lengths_on_disk(data, what)
         return data
     return examples_of(data, what)[0]
+
+
+def is_on_data(objective: Any) -> bool:
+    """Whether a loss can be asked of one batch."""
+    return isinstance(objective, Supervised) or (isinstance(objective, ModelLoss) and objective.data is not None)
 
 
 def _count(data: Any) -> int:
@@ -210,7 +215,7 @@ def _course(asked: Setting, map: Any, form: ModelForm) -> Any:
     chooses = asked.batches is not None and (
         asked.on_disk is not None or (asked.draw == "epochs" and asked.batch_size is not None)
     )
-    if chooses and not hasattr(objective_of(map), "on_batch"):
+    if chooses and not is_on_data(objective_of(map)):
         do = "Say steps=, or pass a loss l(model, batch) and data."
         raise ValueError(explain("fit: draw", "an objective that draws its own batches", "data by batches", do))
     if not chooses and asked.average is None and form.layers is None and asked.divergence == "stop":

@@ -20,20 +20,22 @@ from separatrix.training._forms import How, ModelForm, PlainForm, loss_and_layer
 from separatrix.training._models import require_stateless
 
 
-class Sampled(Objective):
-    """l(model, batch) over data; see `sampled`."""
+class ModelLoss(Objective):
+    """l(model, batch) over data, or L(model) where there are none, as a function of the model's parameters alone."""
 
     function: Function
-    data: Any
+    data: Any  # None where there are none
     form: ModelForm
     how: How
-    batch_size: int | None = eqx.field(static=True)
+    batch_size: int | None = eqx.field(static=True, default=None)
 
     def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
         return self.with_layers(parameters, key=key)[0]
 
     def with_layers(self, parameters: State, *, key: Key | None = None) -> tuple[Any, Any]:
         """Return (the loss, what the model's layers carry on)."""
+        if self.data is None:
+            return loss_and_layers(self.form, self.function, parameters, (), key, self.how)
         batch_key, noise_key = (None, None) if key is None else jax.random.split(key)
         size = self.batch_size
         batch = self.data if batch_key is None or size is None else draw(batch_key, self.data, size)
@@ -43,31 +45,24 @@ class Sampled(Objective):
         """Return the model with these parameters."""
         return self.form.model(parameters)
 
-    def on_batch(self, batch: Any) -> "Sampled":
+    def on_batch(self, batch: Any) -> "ModelLoss":
         """Return the same loss on one batch, all of it."""
         return dataclasses.replace(self, data=batch, batch_size=None)
 
-    def at(self, places: Any) -> "Sampled":
+    def at(self, places: Any) -> "ModelLoss":
         """Return the same loss on the examples at some places of its data."""
         return self.on_batch(taken(self.data, places))
 
+    def called(self, **how: bool) -> "ModelLoss":
+        """Return the same loss, called in another way; see `How`."""
+        return dataclasses.replace(self, how=dataclasses.replace(self.how, **how))
 
-class OfModel(Objective):
-    """L(model) as a function of the parameters of the model alone."""
-
-    function: Function
-    form: ModelForm
-    how: How
-
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        return self.with_layers(parameters, key=key)[0]
-
-    def with_layers(self, parameters: State, *, key: Key | None = None) -> tuple[Any, Any]:
-        """Return (the loss, what the model's layers carry on)."""
-        return loss_and_layers(self.form, self.function, parameters, (), key, self.how)
+    def carrying(self, layers: Any) -> "ModelLoss":
+        """Return the same loss of a model whose layers carry this."""
+        return dataclasses.replace(self, form=dataclasses.replace(self.form, layers=layers))
 
 
-def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = None, model: Any = None) -> Sampled:
+def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = None, model: Any = None) -> ModelLoss:
     r"""Make an objective of a loss on a batch, and data.
 
     **Arguments:**
@@ -97,7 +92,7 @@ def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = 
     return on_data(function, data, batch_size, PlainForm(freeze(rest)))
 
 
-def on_data(function: Function, data: Any, batch_size: int | None, form: ModelForm) -> Sampled:
+def on_data(function: Function, data: Any, batch_size: int | None, form: ModelForm) -> ModelLoss:
     """A loss on data that was looked at, of a model of this form."""
     positional_count(function, (2,), "l(model, batch)")
-    return Sampled(as_pytree(function), data, form, How(accepts_key(function)), batch_size)
+    return ModelLoss(as_pytree(function), data, form, How(accepts_key(function)), batch_size)

@@ -21,7 +21,7 @@ from separatrix._types import Checked, Function, Key, Scalar, State
 from separatrix.systems import ranges
 from separatrix.systems.objective import Objective
 from separatrix.systems.signature import Frozen, as_pytree, freeze
-from separatrix.training._examples import check_batch_size, draw, examples_of, taken
+from separatrix.training._examples import check_batch_size, draw, examples_of, pair_of, taken
 from separatrix.training._models import require_stateless
 
 
@@ -182,8 +182,7 @@ def _check_sizes(output: Any, targets: Any) -> None:
 
 
 def _pair(data: Any) -> Any:
-    if hasattr(data, "inputs"):
-        data = (data.inputs, data.targets)
+    data = pair_of(data)
     if not isinstance(data, tuple | list) or len(data) != 2:
         got = type(data).__name__
         raise ValueError(explain("supervised: data", got, "a pair (inputs, targets)", "Pass both, examples first."))

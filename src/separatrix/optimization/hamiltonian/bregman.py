@@ -37,8 +37,10 @@ from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.ranges import positive
 from separatrix.systems.signature import as_pytree
 
-# Position x and dual variable grad h(z); with h = |x|^2/2 the latter is z = x + (t/p) x'.
-MirrorPoint = MemoryForm("MirrorPoint", ("position", "dual"))
+MirrorPoint = MemoryForm(
+    "MirrorPoint", ("position", "dual"),
+    "Position x and dual variable grad h(z); with h = |x|^2/2 the latter is z = x + (t/p) x'.",
+)  # fmt: skip
 
 
 class BregmanFlow(Flow):

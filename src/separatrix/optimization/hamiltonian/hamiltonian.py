@@ -33,8 +33,10 @@ from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.ranges import nonnegative, positive
 from separatrix.systems.signature import as_pytree
 
-# Position x and momentum p; the velocity is grad K(p).
-CanonicalPoint = MemoryForm("CanonicalPoint", ("position", "momentum"))
+CanonicalPoint = MemoryForm(
+    "CanonicalPoint", ("position", "momentum"),
+    "Position x and momentum p; the velocity is grad K(p).",
+)  # fmt: skip
 
 
 class ConformalHamiltonian(FromParameters, Flow):

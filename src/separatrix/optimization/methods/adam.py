@@ -37,8 +37,10 @@ from separatrix.systems.memory import MemoryForm
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.ranges import nonnegative, positive
 
-# Position x, average gradient m and average square v, both before their biases are corrected.
-Moments = MemoryForm("Moments", ("position", "mean", "square"))
+Moments = MemoryForm(
+    "Moments", ("position", "mean", "square"),
+    "Position x, average gradient m and average square v, both before their biases are corrected.",
+)  # fmt: skip
 
 
 class Adam(FromParameters, NearIdentityMap):

@@ -45,11 +45,12 @@ from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.ranges import positive, require, share
 
-# Position x and average gradient m.
-Averaged = MemoryForm("Averaged", ("position", "mean"))
+Averaged = MemoryForm("Averaged", ("position", "mean"), "Position x and average gradient m.")
 
-# Position x and the K velocities w_k, a leading axis of each leaf.
-Velocities = MemoryForm("Velocities", ("position", "velocities"))
+Velocities = MemoryForm(
+    "Velocities", ("position", "velocities"),
+    "Position x and the K velocities w_k, a leading axis of each leaf.",
+)  # fmt: skip
 
 
 class QHM(FromParameters, NearIdentityMap):

@@ -27,8 +27,10 @@ from separatrix.systems.memory import MemoryForm
 from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.ranges import positive, share
 
-# Position x and velocity w = dx/dt in the time t = n sqrt(learning rate).
-PhasePoint = MemoryForm("PhasePoint", ("position", "velocity"))
+PhasePoint = MemoryForm(
+    "PhasePoint", ("position", "velocity"),
+    "Position x and velocity w = dx/dt in the time t = n sqrt(learning rate).",
+)  # fmt: skip
 
 
 class HeavyBall(FromParameters, NearIdentityMap):

@@ -31,11 +31,12 @@ from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.ranges import nonnegative, positive, whole
 
-# The centre, and the workers along a leading axis.
-ElasticState = MemoryForm("ElasticState", ("center", "workers"))
+ElasticState = MemoryForm("ElasticState", ("center", "workers"), "The centre, and the workers along a leading axis.")
 
-# The centre, the workers, and the gradients each has not pushed yet, both along a leading axis.
-DownpourState = MemoryForm("DownpourState", ("center", "workers", "accrued"))
+DownpourState = MemoryForm(
+    "DownpourState", ("center", "workers", "accrued"),
+    "The centre, the workers, and the gradients each has not pushed yet, both along a leading axis.",
+)  # fmt: skip
 
 
 class ElasticAveraging(NearIdentityMap):

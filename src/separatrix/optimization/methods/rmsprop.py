@@ -34,11 +34,15 @@ from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.ranges import nonnegative, positive
 
-# Position x, and what is gathered of the squared gradient: its average (RMSprop) or its sum (Adagrad).
-Squares = MemoryForm("Squares", ("position", "square"))
+Squares = MemoryForm(
+    "Squares", ("position", "square"),
+    "Position x, and what is gathered of the squared gradient: its average (RMSprop) or its sum (Adagrad).",
+)  # fmt: skip
 
-# Position x, average squared gradient v, and average squared step z in units of the learning rate.
-SquaresAndSteps = MemoryForm("SquaresAndSteps", ("position", "square", "moved"))
+SquaresAndSteps = MemoryForm(
+    "SquaresAndSteps", ("position", "square", "moved"),
+    "Position x, average squared gradient v, and average squared step z in units of the learning rate.",
+)  # fmt: skip
 
 
 class RMSprop(NearIdentityMap):

@@ -50,8 +50,10 @@ class Noisy(Objective):
         return value + jnp.asarray(self.amplitude, value.dtype) * tilt.astype(value.dtype)
 
 
-# Position x and velocity w of Nesterov's method, and the steps since its last restart.
-Restarting = MemoryForm("Restarting", ("position", "velocity", "age"))
+Restarting = MemoryForm(
+    "Restarting", ("position", "velocity", "age"),
+    "Position x and velocity w of Nesterov's method, and the steps since its last restart.",
+)  # fmt: skip
 
 
 class RestartedNesterov(Map):

@@ -26,8 +26,10 @@ from separatrix.systems.objective import Objective, as_objective
 from separatrix.systems.optax_maps import require_trainable
 from separatrix.systems.ranges import positive, require
 
-# Where the flow is, the top eigenvector it starts its next search from, and sigma^2 of its last step.
-CentralPoint = MemoryForm("CentralPoint", ("position", "direction", "variance"))
+CentralPoint = MemoryForm(
+    "CentralPoint", ("position", "direction", "variance"),
+    "Where the flow is, the top eigenvector it starts its next search from, and sigma^2 of its last step.",
+)  # fmt: skip
 
 
 class CentralFlow(Map):
