@@ -191,7 +191,7 @@ def results_of(run: Run) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and {"test", "notes", "pictures"} <= set(found) else None
+    return found if isinstance(found, dict) and {"test", "notes"} <= set(found) else None
 
 
 def recipe_of(run: Run) -> Any:

@@ -102,8 +102,6 @@ def sync_folder(folder: Path, files: Files = DISK) -> None:
     try:
         files.sync(handle)
     except OSError as error:
-        import errno
-
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
