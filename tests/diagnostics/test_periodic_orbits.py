@@ -240,7 +240,7 @@ def test_misuse_is_told_and_the_figure_shows_each_orbit():
     with pytest.raises(ValueError, match="a whole number >= 1"):
         sx.periodic_orbits(doubling, jnp.ones(1))
     for given, expected in (
-        ({"horizon": 3.0}, "horizon of a map"),
+        ({"search_time": 3.0}, "search_time of a map"),
         ({"driven": True}, "driven of a map"),
         ({"segments": 3}, "expected a divisor of 2"),
     ):
