@@ -11,6 +11,8 @@ only turns, they spiral out, stay on ellipses, and spiral in. The optimistic ste
 not stay what it was when h goes to zero: as a map on (x, v_before) it is not near the identity and has no limit.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
