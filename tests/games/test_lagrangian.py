@@ -17,7 +17,7 @@ def scalar(c):
 
 @pytest.mark.parametrize("c", [0.0, 1.0])
 def test_edges_of_the_constrained_parabola(c):
-    point = (jnp.array(1.0), games.Multipliers(jnp.array([-1.0])))
+    point = (jnp.array(1.0), games.ConstraintMultipliers(jnp.array([-1.0])))
     found = games.joint_jacobian(scalar(c), point)
     np.testing.assert_allclose(found.matrix, [[1 + c, 1.0], [-1.0, 0.0]], atol=1e-14)
     linear = games.linear_game(found.matrix, found.sizes)
@@ -80,7 +80,7 @@ def test_a_proportional_term_damps_what_ascent_alone_does_not():
 
     for ki, kp in ((0.3, 0.0), (0.3, 1.0)):
         play = games.Players(optax.sgd(h), games.pi_control(ki, kp))(scalar(0.0))
-        start = play.init((jnp.array(0.0), games.Multipliers(jnp.zeros(1))))
+        start = play.init((jnp.array(0.0), games.ConstraintMultipliers(jnp.zeros(1))))
         far = sx.evolve(play, start, steps=60, save=lambda state: state.parameters[0])
         off = np.abs(np.asarray(far.states) - 1.0)
         # The envelope over a window as long as a turn falls by the radius a step.
@@ -138,7 +138,7 @@ REFUSED = {
         r"loss\n  got shape \(2,\)",
     ),
     "multipliers of another shape": (
-        lambda: scalar(0.0)((jnp.array(1.0), games.Multipliers(jnp.zeros(2)))),
+        lambda: scalar(0.0)((jnp.array(1.0), games.ConstraintMultipliers(jnp.zeros(2)))),
         r"multipliers.equal\n  got shape \(2,\)",
     ),
     "no gain": (lambda: games.pi_control(0.0, 1.0), "integral\n  got 0.0"),
@@ -153,7 +153,7 @@ def test_misuse_is_refused_in_words(name):
 
 
 def test_other_players_than_multipliers_are_refused():
-    with pytest.raises(TypeError, match="expected Multipliers"):
+    with pytest.raises(TypeError, match="expected ConstraintMultipliers"):
         scalar(0.0)((jnp.array(1.0), jnp.array(1.0)))
     with pytest.raises(TypeError, match="optax"):
         games.nonnegative(3.0)

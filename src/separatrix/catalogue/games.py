@@ -10,12 +10,12 @@ from separatrix.games import (
     AlternatingDescent,
     Bilinear,
     CompetitiveDescent,
+    ConstraintMultipliers,
     DiracGAN,
     Extragradient,
     Lagrangian,
     LearnedVarianceGAN,
     Lookahead,
-    Multipliers,
     OptimisticDescent,
     PastExtragradient,
     Players,
@@ -48,7 +48,7 @@ def _parabola() -> Any:
 
 
 def _constrained() -> Any:
-    return jnp.asarray(0.5), Multipliers(jnp.asarray([0.2]))
+    return jnp.asarray(0.5), ConstraintMultipliers(jnp.asarray([0.2]))
 
 
 def _players() -> Any:

@@ -45,8 +45,8 @@ from separatrix.games.instruments import (
     sample_quality as sample_quality,
 )
 from separatrix.games.lagrangian import (
+    ConstraintMultipliers as ConstraintMultipliers,
     Lagrangian as Lagrangian,
-    Multipliers as Multipliers,
     Optimality as Optimality,
     nonnegative as nonnegative,
     pi_control as pi_control,

@@ -31,6 +31,7 @@ from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.iteration import iterate
 from separatrix.systems.map import Map, NearIdentityMap
+from separatrix.systems.memory import Remembered
 from separatrix.systems.optax_maps import OptimizerState, require_trainable
 
 
@@ -230,7 +231,7 @@ class PastExtragradient(Map):
     def __check_init__(self) -> None:
         ranges.positive("PastExtragradient: step_size", self.step_size, "Pass for example 0.1.")
 
-    def init(self, players: State) -> Remembering:
+    def init(self, players: State) -> Remembered:
         """Return the state at which play starts: the players, and no slopes before."""
         require_players(require_trainable(players))
         return Remembering(players, scale(0, jax.tree.map(jnp.asarray, players)))
@@ -285,7 +286,7 @@ class Lookahead(Map):
         ahead = iterate(self.map, self.count).step(n, asarrays(state), key=key)
         if isinstance(state, OptimizerState):
             return OptimizerState(self._part_way(state.parameters, ahead.parameters), ahead.optimizer_state)
-        if isinstance(state, Remembering):
+        if isinstance(state, Remembered):
             return Remembering(self._part_way(state.players, ahead.players), ahead.slopes)
         return self._part_way(state, ahead)
 

@@ -40,7 +40,7 @@ from separatrix.systems.base import as_parameter
 from separatrix.systems.signature import accepts_key, as_pytree
 
 
-class Multipliers(NamedTuple):
+class ConstraintMultipliers(NamedTuple):
     """The second player: multipliers of equalities g = 0 and of inequalities h <= 0, each a vector; None for none."""
 
     equal: Any = None
@@ -115,13 +115,15 @@ class Lagrangian(Game):
         held = equal @ g + jnp.sum(weighed)
         return value + held + c / 2 * (g @ g), -held
 
-    def constraints(self, model: Any, batch: Any = None, *, key: Key | None = None) -> Multipliers:
+    def constraints(self, model: Any, batch: Any = None, *, key: Key | None = None) -> ConstraintMultipliers:
         """Return (g, h) as vectors, None for what there is none of."""
         parts = self._values(model, batch, key)[1:]
         given = (self.equal, self.below)
-        return Multipliers(*(None if function is None else part for function, part in zip(given, parts, strict=True)))
+        return ConstraintMultipliers(
+            *(None if function is None else part for function, part in zip(given, parts, strict=True))
+        )
 
-    def multipliers(self, model: Any, batch: Any = None, *, key: Key | None = None) -> Multipliers:
+    def multipliers(self, model: Any, batch: Any = None, *, key: Key | None = None) -> ConstraintMultipliers:
         """Return the second player to start from: a multiplier of 0 for each constraint."""
         shapes = eqx.filter_eval_shape(lambda x: self.constraints(x, batch, key=key), model)
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -221,7 +223,7 @@ class Optimality(Result):
 
 
 def nonnegative(optimizer: Any) -> optax.GradientTransformation:
-    """Return an optimiser of `Multipliers` that keeps those of inequalities at 0 or above.
+    """Return an optimiser of `ConstraintMultipliers` that keeps those of inequalities at 0 or above.
 
     **Arguments:** `optimizer`: an optax transformation.
 
@@ -230,8 +232,8 @@ def nonnegative(optimizer: Any) -> optax.GradientTransformation:
     **Example:**
 
     >>> import jax.numpy as jnp, optax, separatrix as sx
-    >>> ascent, held = sx.games.nonnegative(optax.sgd(1.0)), sx.games.Multipliers(jnp.zeros(1), jnp.zeros(1))
-    >>> slopes = sx.games.Multipliers(jnp.ones(1), jnp.ones(1))
+    >>> ascent, held = sx.games.nonnegative(optax.sgd(1.0)), sx.games.ConstraintMultipliers(jnp.zeros(1), jnp.zeros(1))
+    >>> slopes = sx.games.ConstraintMultipliers(jnp.ones(1), jnp.ones(1))
     >>> update, _ = ascent.update(slopes, ascent.init(held), held)
     >>> (update.equal + 0).tolist(), (update.below + 0).tolist()
     ([-1.0], [0.0])
@@ -239,7 +241,7 @@ def nonnegative(optimizer: Any) -> optax.GradientTransformation:
     _require_optimizer("nonnegative", optimizer)
     held = optax.masked(
         optax.keep_params_nonnegative(),
-        lambda tree: Multipliers(*(None if part is None else i == 1 for i, part in enumerate(tree))),
+        lambda tree: ConstraintMultipliers(*(None if part is None else i == 1 for i, part in enumerate(tree))),
     )
     return optax.chain(optimizer, held)
 
@@ -288,7 +290,7 @@ def _require_optimizer(what: str, optimizer: Any) -> None:
         raise TypeError(explain(f"{what}: optimizer", type(optimizer).__name__, "an optax transformation", do))
 
 
-def _vectors(multipliers: Multipliers, dtype: Any) -> tuple[Any, Any]:
+def _vectors(multipliers: ConstraintMultipliers, dtype: Any) -> tuple[Any, Any]:
     """Both kinds as vectors, of no length for none."""
     known = next(part for part in multipliers if part is not None)
     dtype = jnp.result_type(known) if dtype is None else dtype
@@ -299,9 +301,9 @@ def _vectors(multipliers: Multipliers, dtype: Any) -> tuple[Any, Any]:
 
 
 def _require_fit(multipliers: Any, g: Any, h: Any) -> None:
-    if not isinstance(multipliers, Multipliers):
+    if not isinstance(multipliers, ConstraintMultipliers):
         do = "Start from (model, lagrangian.multipliers(model))."
-        raise TypeError(explain("Lagrangian: players[1]", type(multipliers).__name__, "Multipliers", do))
+        raise TypeError(explain("Lagrangian: players[1]", type(multipliers).__name__, "ConstraintMultipliers", do))
     for name, own, part in (("equal", multipliers.equal, g), ("below", multipliers.below, h)):
         shape = (0,) if own is None else jnp.shape(own)
         if shape != part.shape:
