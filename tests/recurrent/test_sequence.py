@@ -100,3 +100,19 @@ def test_training_learns_a_grammar_to_its_entropy():
     bits = float(sx.recurrent.bits_per_symbol(run.model, windows))
     # The first symbols of a window are without their past: about 1/40 bit; and a sampling error below 0.01.
     assert 2 / 3 - 0.01 < bits < 2 / 3 + 0.06
+
+
+def test_the_likeliest_symbols_alone_are_drawn_and_as_often_as_they_are_likely():
+    """A model of one state: each symbol is an independent draw from softmax(b) over the best three."""
+    model = jax.tree.map(jnp.zeros_like, language_model())
+    bias = jnp.array([0.3, 2.0, 1.0, -1.0, 1.5])
+    model = eqx.tree_at(lambda m: m.readout.bias, model, bias)
+    drawn = np.asarray(sx.recurrent.generate(model, jnp.array([0]), 4000, key=KEY, top=3))
+    shares = np.bincount(drawn, minlength=5) / 4000
+    truth = np.where(np.isin(np.arange(5), [1, 2, 4]), np.exp(bias), 0.0)
+    np.testing.assert_allclose(shares, truth / truth.sum(), atol=4 * 0.5 / 4000**0.5)
+    assert shares[0] == shares[3] == 0.0
+    best = sx.recurrent.generate(model, jnp.array([0]), 5, key=KEY, top=1)
+    assert best.tolist() == [1] * 5
+    with pytest.raises(ValueError, match="top\n  got 6, expected 1 to 5"):
+        sx.recurrent.generate(model, jnp.array([0]), 5, key=KEY, top=6)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Inexact, Int
 
 from separatrix._types import Function
 
@@ -71,7 +71,7 @@ def points(start: Any, vectors: Any, rest: Any) -> tuple[Any, Any]:
     return jax.tree.map(lambda x, rows: jnp.concatenate([jnp.asarray(x)[None], rows[:-1]]), start, (vectors, rest))
 
 
-def affine_scan(slopes: Array, shifts: Float[Array, "count dim"]) -> Float[Array, "count dim"]:
+def affine_scan(slopes: Array, shifts: Inexact[Array, "count dim"]) -> Inexact[Array, "count dim"]:
     """d[n+1] = A[n] d[n] + b[n] from d[0] = 0: all d[1], ..., d[N]. A: (N, d, d) matrices or (N, d) diagonals."""
 
     def then(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 r"""Recurrent cells, and the size of their recurrent weights.
 
-    Elman   x[n+1] = tanh(W x[n] + V u[n] + b)
+    Elman        x[n+1] = phi(W x[n] + V u[n] + b),     phi = tanh, ReLU or the identity
+    Orthogonal   the same with W = g (1 - A)^-1 (1 + A), A = S - S^T: a rotation times a gain, whatever S is trained to
 
 GRU and LSTM are equinox's own; `from_cell` makes a driven map of any of them. Under the names of equinox W is
 `weight_hh`, with one block of size x size for each gate, and V is `weight_ih`.
@@ -9,6 +10,7 @@ With W = g Q, Q orthogonal, every direction is stretched by g before the nonline
 spectral radius max |eigenvalue| is the rate of growth of W^n as n -> infinity, and no bound on any finite power.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,23 +18,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from separatrix._errors import explain
+from separatrix._errors import explain, unknown
 from separatrix._tree import is_inexact
 from separatrix._types import Checked, Key, Scalar
 from separatrix.systems import ranges
+from separatrix.systems.base import as_parameter
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {"tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda x: x}
 
 
 class Elman(eqx.Module):
-    r"""x' = tanh(W x + V u + b).
+    r"""x' = phi(W x + V u + b).
 
     **Arguments:**
 
     - `input_size`, `hidden_size`: lengths of u and x, at least 1.
     - `key`: the entries of W and V are drawn uniformly from (-1, 1)/sqrt(hidden_size), as those of equinox's cells; b
       starts at zero.
+    - `activation`: phi: "tanh", "relu" or "identity".
     - `dtype`: of the weights; JAX's default float if None.
 
-    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1.
+    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1, or another activation.
 
     **Example:**
 
@@ -49,21 +55,106 @@ class Elman(eqx.Module):
     bias: Array
     input_size: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
 
-    def __init__(self, input_size: Checked[int], hidden_size: Checked[int], *, key: Key, dtype: Any = None):
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            ranges.whole(f"Elman: {name}", size, "Pass how many.")
+    def __init__(
+        self,
+        input_size: Checked[int],
+        hidden_size: Checked[int],
+        *,
+        key: Key,
+        activation: Checked[str] = "tanh",
+        dtype: Any = None,
+    ):
+        check_cell("Elman", input_size, hidden_size, activation)
         of_input, of_state = jax.random.split(key)
         dtype = jnp.zeros(()).dtype if dtype is None else dtype
         bound = hidden_size**-0.5
         self.weight_ih = jax.random.uniform(of_input, (hidden_size, input_size), dtype, -bound, bound)
         self.weight_hh = jax.random.uniform(of_state, (hidden_size, hidden_size), dtype, -bound, bound)
         self.bias = jnp.zeros(hidden_size, dtype)
-        self.input_size, self.hidden_size = input_size, hidden_size
+        self.input_size, self.hidden_size, self.activation = input_size, hidden_size, activation
 
     def __call__(self, inputs: Float[ArrayLike, " inputs"], state: Float[ArrayLike, " hidden"]) -> Array:
         """Return x' from u and x: equinox's order of arguments."""
-        return jnp.tanh(self.weight_hh @ state + self.weight_ih @ inputs + self.bias)
+        return ACTIVATIONS[self.activation](self.weight_hh @ state + self.weight_ih @ inputs + self.bias)
+
+
+class Orthogonal(eqx.Module):
+    r"""x' = phi(g Q x + V u + b) with Q = (1 - A)^-1 (1 + A) and A = S - S^T: Q is a rotation for every S (Cayley).
+
+    **Arguments:**
+
+    - `input_size`, `hidden_size`, `key`, `activation`, `dtype`: as of `Elman`; S is drawn from N(0, 1).
+    - `gain`: g, a leaf; 1 keeps lengths where phi does.
+
+    Each step solves for Q: for many steps over one weight take `frozen()`, the `Elman` cell of the same map.
+
+    **Raises:** as `Elman`; `ValueError` for a negative gain.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> cell = sx.recurrent.Orthogonal(2, 4, key=jax.random.key(0), gain=0.5, activation="identity")
+    >>> bool(jnp.allclose(cell.matrix @ cell.matrix.T, 0.25 * jnp.eye(4), atol=1e-6))
+    True
+
+    **Reference:** Helfrich, Willmott & Ye, *Orthogonal recurrent neural networks with scaled Cayley transform* (2018),
+    section 3, without the scaling by signs: determinant 1.
+    """
+
+    generator: Array
+    gain: Scalar
+    weight_ih: Array
+    bias: Array
+    input_size: int = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        input_size: Checked[int],
+        hidden_size: Checked[int],
+        *,
+        key: Key,
+        gain: Any = 1.0,
+        activation: Checked[str] = "tanh",
+        dtype: Any = None,
+    ):
+        check_cell("Orthogonal", input_size, hidden_size, activation)
+        ranges.nonnegative("Orthogonal: gain", gain, "Take 1 to keep lengths.")
+        of_state, of_rest = jax.random.split(key)
+        like = Elman(input_size, hidden_size, key=of_rest, dtype=dtype)
+        self.generator = jax.random.normal(of_state, (hidden_size, hidden_size), like.bias.dtype)
+        self.gain = as_parameter(gain)
+        self.weight_ih, self.bias = like.weight_ih, like.bias
+        self.input_size, self.hidden_size, self.activation = input_size, hidden_size, activation
+
+    @property
+    def matrix(self) -> Float[Array, "hidden hidden"]:
+        """W = g (1 - A)^-1 (1 + A)."""
+        skew, one = self.generator - self.generator.T, jnp.eye(self.hidden_size, dtype=self.generator.dtype)
+        return jnp.asarray(self.gain, skew.dtype) * jnp.linalg.solve(one - skew, one + skew)
+
+    def frozen(self) -> Elman:
+        """The `Elman` cell of the same map, its matrix worked out once."""
+        blank = Elman(
+            self.input_size, self.hidden_size, key=jax.random.key(0), activation=self.activation, dtype=self.bias.dtype
+        )
+        parts = lambda cell: (cell.weight_hh, cell.weight_ih, cell.bias)  # noqa: E731
+        return eqx.tree_at(parts, blank, (self.matrix, self.weight_ih, self.bias))
+
+    def __call__(self, inputs: Float[ArrayLike, " inputs"], state: Float[ArrayLike, " hidden"]) -> Array:
+        """Return x' from u and x: equinox's order of arguments."""
+        return ACTIVATIONS[self.activation](self.matrix @ state + self.weight_ih @ inputs + self.bias)
+
+
+def check_cell(what: str, input_size: Any, hidden_size: Any, activation: Any) -> None:
+    """Refuse sizes that are no counts, and an activation that is not known."""
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+        ranges.whole(f"{what}: {name}", size, "Pass how many.")
+    if activation not in ACTIVATIONS:
+        raise ValueError(unknown(f"{what}: activation", activation, ACTIVATIONS, "Choose one of them."))
 
 
 def with_recurrent_gain(cell: Any, gain: Any, *, key: Key) -> Any:
@@ -131,7 +222,8 @@ def with_spectral_radius(matrix: Any, radius: Any) -> Array:
 
     **Returns:** radius / max |eigenvalue| times the matrix.
 
-    **Raises:** `ValueError` for a negative radius, or a matrix of spectral radius 0, none of whose multiples has another.
+    **Raises:** `ValueError` for a negative radius, or a matrix of spectral radius 0, none of whose multiples has
+    another.
 
     **Example:**
 

@@ -21,6 +21,7 @@ from separatrix._errors import DataError, explain
 from separatrix.data import load, names, read_text
 from separatrix.data.dataset import digest
 from separatrix.recurrent.cells import Elman
+from separatrix.recurrent.ngrams import kneser_ney_bits
 from separatrix.recurrent.sequence import LanguageModel, bits_per_symbol, generate
 from separatrix.systems.cells import from_cell
 from separatrix.training.recipes import Task, Training, register_recipe
@@ -82,21 +83,32 @@ class Language(Training):
         return LanguageModel(cell, key=keys[1])
 
     def results(self, model: Any) -> dict[str, Any]:
-        """Bits per character on the last part of the text, beside those of the frequencies of its characters."""
+        """Bits per character on the last part of the text, beside those of frequencies and of the best known n-grams."""
         train, _, test = self._rows()
         found: dict[str, Any] = {}
         if len(test):
             each = eqx.filter_jit(jax.vmap(lambda row: bits_per_symbol(model, row[None])))
             pieces = [np.asarray(each(jnp.asarray(test[at : at + 256]))) for at in range(0, len(test), 256)]
             bits = mean(np.concatenate(pieces), "the error over rows")
-            found = {"bits_per_character": bits, "bits_of_frequencies": _frequencies(train, test, len(self.vocabulary))}
+            found = {
+                "bits_per_character": bits,
+                "bits_of_frequencies": _frequencies(train, test, len(self.vocabulary)),
+                "bits_of_n_grams": _n_grams(train, test, len(self.vocabulary)),
+            }
         text = self.sample(model, length=400, seed=self.seed)
         return {"test": found, "pictures": [{"kind": "text", "text": text}]}
 
     def sample(
-        self, model: Any, *, length: int = 200, prompt: str | None = None, temperature: float = 1.0, seed: int = 0
+        self,
+        model: Any,
+        *,
+        length: int = 200,
+        prompt: str | None = None,
+        temperature: float = 1.0,
+        top: int | None = None,
+        seed: int = 0,
     ) -> str:
-        """A text that the model writes.
+        """A text that the model writes, with `top` drawn among the so many likeliest characters alone.
 
         **Raises:** `ValueError` for a prompt with a character that the model does not know.
         """
@@ -107,7 +119,7 @@ class Language(Training):
             got = repr(strange) if start else "an empty text"
             raise ValueError(explain("sample: prompt", got, "characters of the training text", "Begin otherwise."))
         codes = jnp.asarray([place[character] for character in start], jnp.int32)
-        drawn = generate(model, codes, length, key=jax.random.key(seed), temperature=temperature)
+        drawn = generate(model, codes, length, key=jax.random.key(seed), temperature=temperature, top=top)
         return (prompt or "") + "".join(self.vocabulary[int(code)] for code in drawn)
 
     def diagnose(self, model: Any) -> tuple[Any, Any]:
@@ -177,3 +189,14 @@ def _frequencies(train: Any, test: Any, count: int) -> dict[str, Any]:
     seen = np.bincount(train.ravel(), minlength=count) + 1.0
     bits = -np.log2(seen / seen.sum())[test[:, 1:]]
     return number(float(bits.mean()), None, bits.size, "what a model must beat")
+
+
+def _n_grams(train: Any, test: Any, count: int) -> dict[str, Any]:
+    """Bits of the test by n-grams with Kneser and Ney's smoothing, of the order that has fewest on the end of training."""
+    text, rest = (np.append(rows[:, :-1].ravel(), rows[-1, -1]) for rows in (train, test))
+    cut = max(len(text) * 9 // 10, 1)
+    orders = [n for n in (2, 3, 4, 5, 6, 8) if len(text) - cut >= n] or [1]
+    tried = {n: kneser_ney_bits(text[:cut], text[cut:], n, symbols=count).mean() for n in orders}
+    order = min(tried, key=tried.__getitem__)
+    bits = kneser_ney_bits(text, rest, order, symbols=count)[1:]
+    return number(float(bits.mean()), None, bits.size, f"n = {order}, Kneser-Ney: what a good model beats")

@@ -19,6 +19,7 @@ from separatrix._errors import explain
 from separatrix._tree import float_dtype, poison
 from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
+from separatrix.recurrent.nets import Bidirectional, cell_size, checked_mask, exposed, masked_drive, rest, states_of
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.cells import from_cell
@@ -34,11 +35,11 @@ class SequenceClassifier(eqx.Module):
     - `classes`: length of y, at least 1.
     - `key`: R. The initial state starts at zero, and is trained with the rest.
 
-    Called with inputs of shape (T, input_size), it returns shape (classes,): NaN where the state stops being finite on the
-    way.
+    Called with inputs of shape (T, input_size), and a mask of shape (T,) if the sequence is padded, it returns shape
+    (classes,): NaN where the state stops being finite on the way.
 
     **Raises:** `TypeError` for a cell without `hidden_size`; `ValueError` for classes that are not a whole
-    number of at least 1.
+    number of at least 1, or a mask that hides all.
 
     **Example:**
 
@@ -56,9 +57,51 @@ class SequenceClassifier(eqx.Module):
         classes = ranges.whole("SequenceClassifier: classes", classes, "Say how many classes there are.")
         self.cell, self.readout, self.initial = cell, *_ends(cell, classes, key)
 
-    def __call__(self, inputs: Float[Array, "time inputs"]) -> Float[Array, " classes"]:
+    def __call__(self, inputs: Float[Array, "time inputs"], mask: Any = None) -> Float[Array, " classes"]:
         """Return the scores of one sequence."""
-        return self.readout(exposed(evolve(from_cell(self.cell, inputs), self.initial, save="last").final))
+        if mask is None:
+            driven = from_cell(self.cell, inputs)
+        else:
+            driven = masked_drive(self.cell, inputs, checked_mask("SequenceClassifier", mask, len(inputs)))
+        return self.readout(exposed(evolve(driven, self.initial, save="last").final))
+
+
+class SequenceLabeler(eqx.Module):
+    r"""y[n] = R x[n+1] with x[n+1] = cell(u[n], x[n]): as many outputs as inputs.
+
+    **Arguments:**
+
+    - `cell`: as in `SequenceClassifier`, or a `Bidirectional`, which reads from both ends.
+    - `outputs`: length of each y, at least 1. `key`: R.
+
+    Called with inputs of shape (T, input_size), and a mask of shape (T,) if padded, it returns shape (T, outputs).
+
+    **Raises:** as `SequenceClassifier`.
+
+    **Example:**
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> model = sx.recurrent.SequenceLabeler(sx.recurrent.Elman(2, 4, key=jax.random.key(0)), 3, key=jax.random.key(1))
+    >>> model(jnp.ones((5, 2))).shape
+    (5, 3)
+    """
+
+    cell: Any
+    readout: eqx.nn.Linear
+
+    def __init__(self, cell: Any, outputs: Checked[int], *, key: Key):
+        outputs = ranges.whole("SequenceLabeler: outputs", outputs, "Say how long each output is.")
+        ends = (cell.forth, cell.back) if isinstance(cell, Bidirectional) else (cell,)
+        size = sum(cell_size(end, "hidden_size") for end in ends)
+        dtype = float_dtype(eqx.filter(cell, eqx.is_inexact_array))
+        self.cell, self.readout = cell, eqx.nn.Linear(size, outputs, key=key, dtype=dtype)
+
+    def __call__(self, inputs: Float[Array, "time inputs"], mask: Any = None) -> Float[Array, "time outputs"]:
+        """Return one output a step."""
+        if isinstance(self.cell, Bidirectional):
+            return jax.vmap(self.readout)(self.cell(inputs, mask))
+        there = jnp.ones(len(inputs), bool) if mask is None else checked_mask("SequenceLabeler", mask, len(inputs))
+        return jax.vmap(self.readout)(states_of(self.cell, inputs, there))
 
 
 class LanguageModel(eqx.Module):
@@ -72,8 +115,8 @@ class LanguageModel(eqx.Module):
     Called with symbols s, shape (T,), integers in [0, K), it returns logits of shape (T, K): row n is for symbol n + 1.
     Rows past a state that is not finite are NaN, and so are those past a symbol outside [0, K) if symbols are traced.
 
-    **Raises:** `TypeError` for a cell without `input_size` and `hidden_size`; where it is called, `TypeError` for symbols
-    that are no integers, `ValueError` for known symbols outside [0, K).
+    **Raises:** `TypeError` for a cell without `input_size` and `hidden_size`; where it is called, `TypeError` for
+    symbols that are no integers, `ValueError` for known symbols outside [0, K).
 
     **Example:**
 
@@ -88,7 +131,7 @@ class LanguageModel(eqx.Module):
     initial: Any
 
     def __init__(self, cell: Any, *, key: Key):
-        self.cell, self.readout, self.initial = cell, *_ends(cell, _size(cell, "input_size"), key)
+        self.cell, self.readout, self.initial = cell, *_ends(cell, cell_size(cell, "input_size"), key)
 
     def __call__(self, symbols: Int[Array, " time"]) -> Float[Array, "time symbols"]:
         """Return the logits of each next symbol."""
@@ -108,19 +151,27 @@ class LanguageModel(eqx.Module):
 
 
 class Writing(Map):
-    """(x, s) -> (x', s'): x' = cell(e_s, x), s' ~ softmax(R x' / temperature); without a key the likeliest symbol."""
+    """(x, s) -> (x', s'): x' = cell(e_s, x), s' ~ softmax(R x' / temperature); without a key the likeliest symbol.
+
+    With `top`, s' is drawn among the so many likeliest symbols alone.
+    """
 
     model: LanguageModel
     temperature: Scalar
+    top: int | None = eqx.field(static=True, default=None)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
         hidden, symbol = state
         hidden = self.model.cell(self.model.encode(symbol), hidden)
         logits = self.model.readout(exposed(hidden))
         logits = logits / jnp.asarray(self.temperature, logits.dtype)
+        sound = jnp.all(jnp.isfinite(logits))
+        if self.top is not None:
+            least = jax.lax.top_k(logits, self.top)[0][-1]
+            logits = jnp.where(logits >= least, logits, -jnp.inf)
         drawn = jnp.argmax(logits) if key is None else jax.random.categorical(key, logits)
         # A symbol cannot be NaN: where there is no law to draw from, the state says so for it.
-        hidden = poison(jnp.all(jnp.isfinite(logits)), hidden)
+        hidden = poison(sound, hidden)
         return hidden, drawn.astype(jnp.result_type(symbol))
 
 
@@ -131,10 +182,11 @@ def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
 
     - `model`: a `LanguageModel`. `batch`: integers in [0, K), shape (B, T + 1), T >= 1: T predictions a row.
 
-    **Returns:** a scalar in bits; log2 K for the uniform distribution. NaN for a traced batch with a symbol outside [0, K).
+    **Returns:** a scalar in bits; log2 K for the uniform distribution. NaN for a traced batch with a symbol outside
+    [0, K).
 
-    **Raises:** `ValueError` for a batch of another shape, or a known symbol outside [0, K); `TypeError` for symbols that
-    are no integers.
+    **Raises:** `ValueError` for a batch of another shape, or a known symbol outside [0, K); `TypeError` for symbols
+    that are no integers.
 
     **Example:** a model that has seen nothing.
 
@@ -157,7 +209,13 @@ def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
 
 
 def generate(
-    model: LanguageModel, prompt: Any, steps: Checked[int], *, key: Key | None = None, temperature: Any = 1.0
+    model: LanguageModel,
+    prompt: Any,
+    steps: Checked[int],
+    *,
+    key: Key | None = None,
+    temperature: Any = 1.0,
+    top: Checked[int | None] = None,
 ) -> Int[Array, " steps"]:
     r"""Let a language model write on: evolve the closed loop.
 
@@ -166,11 +224,13 @@ def generate(
     - `model`: a `LanguageModel`. `prompt`: symbols to start from, shape (P,), P >= 1.
     - `steps`: how many symbols to write, at least 1. `key`: the draws; None for the likeliest symbol each time.
     - `temperature`: > 0; 1 for the model's own distribution, less for likelier symbols.
+    - `top`: draw among the so many likeliest symbols alone, from 1 (the likeliest) to K; all if None.
 
     **Returns:** the symbols written, shape (steps,), without the prompt.
 
-    **Raises:** `ValueError` for an empty prompt, a known symbol outside [0, K), no steps, or a temperature that is not
-    positive; `Diverged` where a state or a logit stops being finite, for there is no symbol that could say so.
+    **Raises:** `ValueError` for an empty prompt, a known symbol outside [0, K), no steps, a temperature that is not
+    positive, or a top outside 1 to K; `Diverged` where a state or a logit stops being finite, for there is no symbol
+    that could say so.
 
     **Example:** the same key writes the same text.
 
@@ -189,23 +249,14 @@ def generate(
     _check_symbols("generate: prompt", prompt, model.symbols)
     ranges.whole("generate: steps", steps, "Say how many symbols to write.")
     ranges.positive("generate: temperature", temperature, "Leave it out for the model's own distribution.")
+    if top is not None:
+        ranges.whole("generate: top", top, "Leave it out for all symbols.", most=model.symbols)
     hidden = model.initial
     if prompt.size > 1:
         hidden = evolve(from_cell(model.cell, model.encode(prompt[:-1])), hidden, save="last").final
-    loop = Writing(model, as_parameter(temperature))
+    loop = Writing(model, as_parameter(temperature), top)
     # There is no symbol that could say that the state or a logit is not finite.
     return evolve(loop, (hidden, prompt[-1]), steps=steps, key=key, save=_symbol, throw=True).states[1:]
-
-
-def exposed(state: State) -> Any:
-    """The part of a cell's state that is read: h of an LSTM's (h, c), else all of it."""
-    return state[0] if isinstance(state, tuple) else state
-
-
-def rest(cell: Any) -> State:
-    """Return the zero state of a cell: a pair (h, c) for an LSTM."""
-    zeros = jnp.zeros(_size(cell, "hidden_size"), float_dtype(eqx.filter(cell, eqx.is_inexact_array)))
-    return (zeros, zeros) if isinstance(cell, eqx.nn.LSTMCell) else zeros
 
 
 def _symbol(state: State) -> Any:
@@ -223,12 +274,4 @@ def _known(symbols: Any, count: int) -> Any:
 def _ends(cell: Any, outputs: int, key: Key) -> tuple[eqx.nn.Linear, State]:
     """A readout and an initial state for a cell."""
     initial = rest(cell)
-    return eqx.nn.Linear(_size(cell, "hidden_size"), outputs, key=key, dtype=float_dtype(initial)), initial
-
-
-def _size(cell: Any, name: str) -> int:
-    size = getattr(cell, name, None)
-    if not isinstance(size, int):
-        do = "Pass Elman, eqx.nn.GRUCell, eqx.nn.LSTMCell, or a module with that field."
-        raise TypeError(explain("sequence model: cell", type(cell).__name__, f"a cell that says its {name}", do))
-    return size
+    return eqx.nn.Linear(cell_size(cell, "hidden_size"), outputs, key=key, dtype=float_dtype(initial)), initial
