@@ -36,6 +36,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 lighter.share_contexts()
 lighter.check_leaves_by_isinstance()
+lighter.move_without_compiling()
 install_import_hook("separatrix", "strict_types.checked")
 
 # Linux gives a process 65,530 mappings of memory, and each compiled program takes a few: past them LLVM ends the worker.

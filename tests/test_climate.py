@@ -1,6 +1,7 @@
 """The strict climate is strict, and the record of durations does what it says."""
 
 import durations
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,3 +40,38 @@ def test_a_run_replaces_what_it_ran_and_keeps_what_it_left_out():
         old, {"a.py::ran", "a.py::left_out", "a.py::cheap"}, {"a.py::ran": 4.04, "a.py::cheap": 0.2}
     )
     assert new == {"a.py::left_out": 6.0, "a.py::ran": 4.0, "b.py::other_file": 8.0}
+
+
+def test_what_numpy_moves_is_what_jax_compiles():
+    """Outside jit NumPy moves numbers (`lighter.move_without_compiling`): to the same values, types and weak types."""
+
+    def moved(x, row):
+        return [
+            jnp.asarray(np.arange(3, dtype=np.int32)),
+            x[1],
+            x[-1, 2],
+            jax.lax.dynamic_slice(x, (row, -1), (2, 2)),
+            x[:, None],
+            x.reshape(4, 3),
+            jnp.squeeze(x[:, None], 1),
+            jnp.concatenate([x, x + 1.0], 1),
+            jnp.broadcast_to(x[:, 1:2], (3, 5)),
+            jnp.ones((2, 3), jnp.float32).astype(float),
+            (x * 1e300).astype(jnp.float32),
+            x.astype(int),
+            x.astype(jnp.bfloat16),
+            jnp.asarray(2.0),
+            jnp.zeros((0, 3)),
+        ]
+
+    x = jnp.linspace(-3.6, 8.1, 12).reshape(3, 4)
+    for ours, theirs in zip(moved(x, 2), jax.jit(moved)(x, 2), strict=True):
+        assert (ours.dtype, ours.weak_type) == (theirs.dtype, theirs.weak_type)
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_numpy_writes_later_is_not_shared():
+    mine = np.ones(64)
+    theirs = jnp.asarray(mine)
+    mine[0] = 2.0
+    assert theirs[0] == 1.0

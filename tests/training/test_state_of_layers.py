@@ -52,12 +52,16 @@ def fitted(model, loss=loss, optimizer=None, **changes):
     return sx.fit(loss, optimizer or optax.sgd(RATE), DATA, **({"initial": model, "steps": 5, "every": 1} | changes))
 
 
+@nnx.jit
+def flax_step(net, optimizer):
+    optimizer.update(net, nnx.grad(loss)(net, DATA))
+
+
 def flax_loop(net, steps, wrt=nnx.Param):
     """The plain loop of Flax."""
     optimizer = nnx.Optimizer(net, optax.sgd(RATE), wrt=wrt)
     for _ in range(steps):
-        slopes = nnx.grad(loss)(net, DATA)
-        optimizer.update(net, slopes)
+        flax_step(net, optimizer)
     return net
 
 

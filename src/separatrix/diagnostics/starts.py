@@ -93,5 +93,12 @@ def around(state: State) -> tuple[State, State]:
 
 
 def rows_of(tree: State, rows: Any) -> State:
-    """Rows of a batch of states."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tree)
+    """Rows of a batch of states; of what the host can see, on the host, where no number of rows is a program of its own."""
+
+    def cut(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        if is_traced(leaf, rows) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+            return leaf[rows]
+        return jax.device_put(np.asarray(leaf)[np.asarray(rows)])
+
+    return jax.tree.map(cut, tree)

@@ -11,6 +11,7 @@ the finest one; the order is the slope of the least squares line through it.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 # An error of 30 floors is known to 3 %, which is 0.05 of a slope over one halving.
@@ -35,6 +36,7 @@ def local_slopes(step_sizes: Any, errors: Any) -> Any:
     return (y[:-1] - y[1:]) / (x[:-1] - x[1:])
 
 
+@jax.jit
 def fit(step_sizes: Any, errors: Any, floor: Any, slope_errors: Any) -> FittedLine:
     """Find the window and the line; step sizes fall, `floor` (K,) and `slope_errors` (K - 1,) as measured."""
     slopes = local_slopes(step_sizes, errors)

@@ -17,6 +17,7 @@ contributions c_j(h) of sample j (|x_h - x|^2, or f(x_h) - f(x)) and w(h) the we
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -235,20 +236,26 @@ def fit_order(
         raise ValueError(
             explain("fit_order: step_sizes", np.asarray(sizes).tolist(), "different ones", "Drop doubles.")
         )
-    sizes = sizes.astype(errors.dtype)
-    order = jnp.argsort(-sizes)
-    sizes, errors = sizes[order], errors[order]
-    floor = jnp.broadcast_to(jnp.asarray(floor, errors.dtype), errors.shape)[order]
     known = errors_error is not None
-    spread = jnp.asarray(errors_error, errors.dtype)[order] if known else jnp.zeros_like(errors)
-    relative = spread / errors
-    slopes_error = jnp.hypot(relative[:-1], relative[1:]) / jnp.abs(jnp.diff(jnp.log(sizes)))
-    line = fit(sizes, errors, floor, slopes_error)
-    error = jnp.sqrt(jnp.nansum((line.weights * relative) ** 2)) if known else line.residual_error
+    given = sizes, errors, jnp.asarray(floor, errors.dtype), jnp.asarray(errors_error if known else 0, errors.dtype)
+    sizes, errors, floor, spread, slopes_error, line, propagated = _fitted(*given)
+    error = propagated if known else line.residual_error
     return MeasuredOrder(
         sizes, errors, spread, line.slopes, slopes_error, line.window, floor, line.order, error,
         jnp.asarray(stated, errors.dtype), "flow", 0, bool(jnp.finfo(errors.dtype).eps > 1e-10),
     )  # fmt: skip
+
+
+@jax.jit
+def _fitted(sizes: Any, errors: Any, floor: Any, spread: Any) -> tuple[Any, ...]:
+    """All from the largest step to the smallest; the errors of the slopes, the line, and its error from theirs."""
+    sizes = sizes.astype(errors.dtype)
+    order = jnp.argsort(-sizes)
+    sizes, errors, floor, spread = (jnp.broadcast_to(x, errors.shape)[order] for x in (sizes, errors, floor, spread))
+    relative = spread / errors
+    slopes_error = jnp.hypot(relative[:-1], relative[1:]) / jnp.abs(jnp.diff(jnp.log(sizes)))
+    line = fit(sizes, errors, floor, slopes_error)
+    return sizes, errors, floor, spread, slopes_error, line, jnp.sqrt(jnp.nansum((line.weights * relative) ** 2))
 
 
 def _default_ladder(discretization: Any, end: float) -> tuple[int, int]:
