@@ -160,7 +160,7 @@ class RidgeDescent(NearIdentityMap):
     >>> import jax.numpy as jnp, separatrix as sx
     >>> descent = sx.games.RidgeDescent(sx.games.minimax_pair()[0], 0.5)
     >>> [x.tolist() for x in descent.step(0, (jnp.array([1.0]), jnp.array([2.0])))]
-    [[0.0], [4.0]]
+    [[0.0], [0.0]]
 
     **Reference:** Wang, Zhang & Ba, *On solving minimax optimization locally: a follow-the-ridge approach* (2020),
     algorithm 1 and theorem 1.

@@ -48,7 +48,7 @@ class MatrixGame(Game):
     >>> import jax.numpy as jnp, separatrix as sx
     >>> pennies = sx.games.MatrixGame([[1.0, -1.0], [-1.0, 1.0]])
     >>> [float(loss) for loss in pennies((jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])))]
-    [-0.0, 0.0]
+    [-0.0, -0.0]
     """
 
     payoff: Any

@@ -71,7 +71,8 @@ class SpectralLinear(eqx.Module):
             right = weight.T @ (weight @ right)
             right = right / jnp.linalg.norm(right)
         values = weight @ x / jnp.linalg.norm(weight @ right)
-        return values if self.layer.bias is None else values + self.layer.bias
+        values = values if self.layer.bias is None else values + self.layer.bias
+        return jnp.squeeze(values) if self.layer.out_features == "scalar" else values
 
 
 def spectral_normalised(network: Any, iterations: Checked[int] = 8) -> Any:
