@@ -160,7 +160,7 @@ class DiffusionModel(eqx.Module):
         form = {"shape": tuple(int(n) for n in form["shape"]), "classes": int(form["classes"]),
                 "width": int(form["width"]), "depth": int(form["depth"])}  # fmt: skip
         numbers, known = dict(form), dict(form) | {"classes": None if form["classes"] < 0 else form["classes"]}
-        scale = jnp.zeros(known["shape"] if len(known["shape"]) == 1 else (), jnp.float32)
+        scale = jnp.zeros(numbers["shape"] if len(numbers["shape"]) == 1 else (), jnp.float32)
         template = {"arrays": (_untrained(known, jax.random.key(0)), scale, scale), "form": numbers}
         model, center, spread = load_model(Path(path), template)["arrays"]
         return DiffusionModel(model, center, spread, known)

@@ -22,6 +22,7 @@ from separatrix.calculus.own_grid import GridMap
 from separatrix.diffusion.samplers import SamplingMap
 from separatrix.evolution import evolve
 from separatrix.systems.functions import as_map
+from separatrix.systems.sde import SDE
 
 
 def final_variance(map: Any, variance: Any) -> Array:
@@ -74,7 +75,7 @@ def _advance(map: Any, n: Any, state: Any, noise: Array) -> Any:
         return map.advance(n, state, noise)
     if isinstance(map, GridMap) and isinstance(map.method, FlowMethod):
         return map.step(n, state)
-    if isinstance(map, GridMap) and isinstance(map.method, EulerMaruyama):
+    if isinstance(map, GridMap) and isinstance(map.method, EulerMaruyama) and isinstance(map.system, SDE):
         size = map.grid[n + 1] - map.grid[n]
         return map.method.advance_with(map.system, map.grid[n], state, size, jnp.sqrt(size) * noise[0])
     got, do = type(map).__name__, "Pass sampling_map(...), or on_grid(...) with a method for flows or EulerMaruyama()."

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._tree import is_inexact, is_traced
-from separatrix._types import Key, Scalar, Score
+from separatrix._types import Key, Scalar
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.systems import ranges
 
@@ -87,7 +87,7 @@ class GaussianMixture(eqx.Module):
         alpha, sigma = (jnp.asarray(v, self.means.dtype) for v in process.marginal(jnp.asarray(t, self.means.dtype)))
         return GaussianMixture(self.weights, alpha * self.means, jnp.sqrt((alpha * self.scales) ** 2 + sigma**2))
 
-    def score_under(self, process: NoisingProcess) -> Score:
+    def score_under(self, process: NoisingProcess) -> "NoisedScore":
         """The function (t, x) -> grad log p_t(x), for `reverse` and `probability_flow`."""
         return NoisedScore(self, process)
 

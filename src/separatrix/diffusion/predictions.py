@@ -143,7 +143,7 @@ def convert(process: NoisingProcess, t: Scalar, x: Array, value: Array, source: 
     return rise * clean + growth * noise
 
 
-def split(process: NoisingProcess, t: Array, x: Array, value: Array, kind: str) -> tuple[Array, Array]:
+def split(process: NoisingProcess, t: Scalar, x: Array, value: Array, kind: str) -> tuple[Array, Array]:
     """D and e from one guess of the dtype of x."""
     alpha, sigma, rise, growth, steep = _levels(process, t)
     match kind:
@@ -162,7 +162,7 @@ def split(process: NoisingProcess, t: Array, x: Array, value: Array, kind: str) 
     return clean, jnp.where(steep, 0, (alpha * value - rise * x) / wronskian)
 
 
-def _levels(process: NoisingProcess, t: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _levels(process: NoisingProcess, t: Scalar) -> tuple[Array, Array, Array, Array, Array]:
     """alpha, sigma, alpha', sigma' (0 where it is infinite), and whether it is, in the dtype of t."""
     (alpha, sigma), (rise, growth) = process.marginal(t), process.slopes(t)
     steep = ~jnp.isfinite(growth)

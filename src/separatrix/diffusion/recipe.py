@@ -118,7 +118,7 @@ class DiffusionRecipe(Training):
         if len(self.shape) > 1:
             network: Any = SmallUNet(self.shape, self.width or 24, self.depth or 1, classes, key=key)
         else:
-            network = ScoreMLP(self.shape[0], self.width or 128, self.depth or 3, classes, key=key)
+            network = ScoreMLP(math.prod(self.shape), self.width or 128, self.depth or 3, classes, key=key)
         return Preconditioned(network, EDM(), 1.0)
 
     def results(self, model: Any) -> dict[str, Any]:
@@ -301,7 +301,7 @@ class DiffusionRecipe(Training):
         parts = split(table, self.fractions, key=self.seed)
         columns = self.columns or settle(table, parts.train, kept)
         matrix, _ = matrix_of(columns, table)
-        words, codes = (), None
+        words, codes, known = (), None, []
         if self.labels is not None:
             known = [_word(value) for value in _values(table, self.labels)]
             words = self.classes or tuple(dict.fromkeys(sorted(known)))

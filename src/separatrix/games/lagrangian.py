@@ -241,7 +241,7 @@ def nonnegative(optimizer: Any) -> optax.GradientTransformation:
     _require_optimizer("nonnegative", optimizer)
     held = optax.masked(
         optax.keep_params_nonnegative(),
-        lambda tree: ConstraintMultipliers(*(None if part is None else i == 1 for i, part in enumerate(tree))),
+        _below_alone,
     )
     return optax.chain(optimizer, held)
 
@@ -269,19 +269,23 @@ def pi_control(integral: Checked[float], proportional: Checked[float]) -> optax.
     ranges.positive("pi_control: integral", integral, "Pass for example 0.1.")
     ranges.nonnegative("pi_control: proportional", proportional, "Pass 0 for plain ascent.")
 
-    def init(parameters: Any) -> Any:
-        return jax.tree.map(jnp.zeros_like, parameters), jnp.asarray(True)
+    def init(params: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, params), jnp.asarray(True)
 
-    def update(slopes: Any, state: Any, parameters: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         before, first = state
 
         def leaf(slope: Any, old: Any) -> Any:
             change = jnp.where(first, jnp.zeros_like(slope), slope - old)
             return -(jnp.asarray(integral, slope.dtype) * slope + jnp.asarray(proportional, slope.dtype) * change)
 
-        return jax.tree.map(leaf, slopes, before), (slopes, jnp.asarray(False))
+        return jax.tree.map(leaf, updates, before), (updates, jnp.asarray(False))
 
     return optax.GradientTransformation(init, update)
+
+
+def _below_alone(tree: Any) -> ConstraintMultipliers:
+    return ConstraintMultipliers(*(None if part is None else i == 1 for i, part in enumerate(tree)))
 
 
 def _require_optimizer(what: str, optimizer: Any) -> None:

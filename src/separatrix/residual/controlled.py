@@ -127,7 +127,7 @@ class DrivenPieces(FiniteMap):
     length: int = eqx.field(static=True)
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
-        increment = self.increments[n // self.substeps].astype(state.dtype)
+        increment = self.increments[jnp.asarray(n) // self.substeps].astype(state.dtype)
         flow = as_flow(lambda z: self.field(z).reshape(*z.shape, -1) @ increment)
         return RK4().advance(flow, jnp.zeros((), state.dtype), state, jnp.asarray(1 / self.substeps, state.dtype))
 

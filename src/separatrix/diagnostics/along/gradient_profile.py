@@ -239,7 +239,7 @@ def _with_all_rows(system: Any, trajectory: Trajectory) -> Trajectory:
 class _Block(NamedTuple):
     """How many singular values are given, how many rows are carried, whether they span the space, and what does."""
 
-    count: int
+    given: int
     rows: int
     whole: bool
     space: int
@@ -260,18 +260,18 @@ def _profile(
     size = jnp.zeros_like(size) if cotangent is None else size
     rows = jnp.linalg.qr(drawn[:, :-1])[0].T
     values, squares, square_error, norms = _back(back, steps, start_of(rows[: block.rows], alone, size), block.whole)
-    changes = jnp.zeros(block.count, point.dtype)
+    changes = jnp.zeros(block.given, point.dtype)
     if not block.whole:
-        found = leading((forth, back), steps, rows, block.rows, (block.count, _TOL, sweeps))
+        found = leading((forth, back), steps, rows, block.rows, (block.given, _TOL, sweeps))
         values, *_ = _back(back, steps, start_of(found.vectors, alone, size), block.whole)
-        changes = found.errors[: block.count]
+        changes = found.errors[: block.given]
     rate, error = _growth(norms, times)
     values = jnp.where(values < NEVER / 2, -jnp.inf, values)[::-1]
     norms = jnp.where(norms < NEVER / 2, -jnp.inf, norms)[::-1]
     found = GradientProfile(
         times=times.astype(point.dtype),
         log_norms=squares[::-1] / 2 if cotangent is None else norms,
-        log_singular_values=values[:, : block.count],
+        log_singular_values=values[:, : block.given],
         log_smallest=values[:, -1] if block.whole else jnp.full(steps + 1, jnp.nan, point.dtype),
         changes=changes,
         log_mean_square=squares[::-1],

@@ -68,7 +68,7 @@ class Rest(eqx.Module):
 
     def linearized(self, z: np.ndarray, phase: Any = None) -> "Dense":
         """G and DG at a point."""
-        found = self.derivatives(np.asarray(z, float_dtype(self.like)))
+        found = self.derivatives(jnp.asarray(np.asarray(z, float_dtype(self.like))))
         residual, jacobian, matrix = (np.asarray(part, float) for part in found)
         if not (np.isfinite(residual).all() and np.isfinite(jacobian).all()):
             raise ArithmeticError

@@ -184,7 +184,7 @@ def periodic_orbits(
             default_tolerance(dtype),
             region,
         )
-    if search_time is not None:
+    if search_time is not None and isinstance(system, Flow):
         likes, period = close_returns(system, likes, float(search_time))
         returned = np.flatnonzero(np.isfinite(period))
         likes, period = rows_of(likes, returned), period[returned]
