@@ -164,6 +164,7 @@ def split(process: NoisingProcess, t: Scalar, x: Array, value: Array, kind: str)
 
 def _levels(process: NoisingProcess, t: Scalar) -> tuple[Array, Array, Array, Array, Array]:
     """alpha, sigma, alpha', sigma' (0 where it is infinite), and whether it is, in the dtype of t."""
+    t = jnp.asarray(t)
     (alpha, sigma), (rise, growth) = process.marginal(t), process.slopes(t)
     steep = ~jnp.isfinite(growth)
     alpha, sigma, rise = (jnp.asarray(v, t.dtype) for v in (alpha, sigma, rise))
