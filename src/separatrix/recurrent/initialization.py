@@ -98,7 +98,7 @@ def _in_depth(net: eqx.nn.MLP, inputs: Any, key: Key, bias_variance: Any) -> eqx
     weights, biases = [], []
     for number, layer in enumerate(net.layers):
         last = number == len(net.layers) - 1
-        variance = first if number == 0 else (1 if last else s_w) / layer.in_features
+        variance = first if number == 0 else (1 if last else s_w) / int(layer.in_features)
         weights.append(_gaussian(keys[2 * number], layer.weight.shape, variance, layer.weight.dtype))
         shape, spread = layer.weight.shape[:1], 0.0 if last else s_b
         biases.append(_gaussian(keys[2 * number + 1], shape, spread, layer.weight.dtype))

@@ -26,12 +26,12 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 import scipy.special
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain, unknown
 from separatrix.diagnostics.result import Result, Row
+from separatrix.recurrent._roots import bracketed_root
 from separatrix.systems import ranges
 
 # SELU's constants, for which a standard normal input keeps its mean and variance (Klambauer et al., equation 14).
@@ -45,7 +45,7 @@ _LEAST, _MOST, _NOTHING = 1e-14, 1e12, 1e-18
 _ROUNDING = 1e-12
 
 
-def _selu(x: Any) -> np.ndarray:
+def _selu(x: np.ndarray) -> np.ndarray:
     return _SCALE * np.where(x > 0, x, _ALPHA * np.expm1(np.minimum(x, 0)))
 
 
@@ -179,7 +179,7 @@ def critical_weight_variance(activation: Any, bias_variance: Any = 0.0, *, slope
         if most > 1e4:
             do = "Take less of it, or another activation."
             raise ValueError(_no_line("critical_weight_variance", f"{activation} with variance {s_b:g}", do))
-    return float(weights(scipy.optimize.brentq(missing, s_b / 2, most, xtol=1e-15, rtol=1e-14)))
+    return float(weights(bracketed_root(missing, s_b / 2, most, atol=1e-15, rtol=1e-14)))
 
 
 def critical_bias_variance(activation: Any, weight_variance: Any) -> float:
@@ -212,7 +212,7 @@ def critical_bias_variance(activation: Any, weight_variance: Any) -> float:
             ", of variance below 2." if activation == "sine" else "."
         )
         raise ValueError(_no_line("critical_bias_variance", f"{activation} with weights of variance {s_w:g}", do))
-    q = scipy.optimize.brentq(gain, _NOTHING, 1e6, xtol=1e-15, rtol=1e-14)
+    q = bracketed_root(gain, _NOTHING, 1e6, atol=1e-15, rtol=1e-14)
     return float(q - s_w * _mean(lambda x: phi(x) ** 2, np.sqrt(q)))
 
 
@@ -272,7 +272,7 @@ def _fixed_size(phi: Any, derivative: Any, s_w: float, s_b: float, homogeneous: 
         if abs(kept) < 1e-14:
             return 1.0 if s_b == 0 else np.inf
         return s_b / kept if kept > 0 else np.inf
-    if s_b == 0 and phi(0.0) == 0 and s_w * derivative(np.zeros(1))[0] ** 2 <= 1 and phi is not _selu:
+    if s_b == 0 and phi(np.zeros(1))[0] == 0 and s_w * derivative(np.zeros(1))[0] ** 2 <= 1 and phi is not _selu:
         return 0.0  # phi^2 <= phi'(0)^2 x^2
     growth = lambda q: s_w * _mean(lambda x: phi(x) ** 2, np.sqrt(q)) + s_b - q  # noqa: E731
     low = high = 1.0
@@ -282,7 +282,7 @@ def _fixed_size(phi: Any, derivative: Any, s_w: float, s_b: float, homogeneous: 
         high *= 2
     if low <= _LEAST:
         return 0.0 if s_b == 0 else s_b
-    return np.inf if high >= _MOST else float(scipy.optimize.brentq(growth, low, high, xtol=1e-16, rtol=1e-14))
+    return np.inf if high >= _MOST else bracketed_root(growth, low, high, atol=1e-16, rtol=1e-14)
 
 
 def _fixed_likeness(phi: Any, root: float, s_w: float, s_b: float, q: float) -> float:
@@ -295,7 +295,7 @@ def _fixed_likeness(phi: Any, root: float, s_w: float, s_b: float, q: float) -> 
         far /= 2
         if far < 1e-9:
             return 1.0
-    return float(scipy.optimize.brentq(excess, 0.0, 1 - far, xtol=1e-12, rtol=1e-12))
+    return bracketed_root(excess, 0.0, 1 - far, atol=1e-12, rtol=1e-12)
 
 
 def _depth(slope: float) -> float:

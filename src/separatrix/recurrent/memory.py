@@ -151,9 +151,9 @@ def memory_capacity(
     in_parts = lambda rows: np.asarray(rows)[: _PARTS * length].reshape(_PARTS, length, -1).mean(axis=1)  # noqa: E731
     parts = 1 - in_parts(errors) / in_parts(targets[half:] ** 2)
     bars = parts.std(axis=0, ddof=1) / _PARTS**0.5
-    sums = [block.sum(axis=1).std(ddof=1) / _PARTS**0.5 for block in (parts, parts[:, 1:])]
+    total, jaeger = (float(block.sum(axis=1).std(ddof=1)) / _PARTS**0.5 for block in (parts, parts[:, 1:]))
     whole = 1 - errors.mean(axis=0) / np.asarray(targets[half:] ** 2).mean(axis=0)
-    return _of(whole, bars, *sums, size)
+    return _of(whole, bars, total, jaeger, size)
 
 
 def _of(held: Any, errors: Any, total: float, jaeger: float, size: int) -> MemoryCapacity:

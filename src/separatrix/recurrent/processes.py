@@ -64,7 +64,7 @@ class HiddenMarkovProcess(Map):
         """pi, the part of time in each state."""
         matrix = np.asarray(self.transitions, float).sum(axis=0)
         values, vectors = np.linalg.eig(matrix.T)
-        leading = vectors[:, np.argmin(np.abs(values - 1))].real
+        leading = np.real(vectors[:, np.argmin(np.abs(values - 1))])
         return leading / leading.sum()
 
     @property
@@ -86,7 +86,7 @@ class HiddenMarkovProcess(Map):
         """
         length = ranges.whole("best_of_ngrams: length", length, "Take 3.", most=_LONGEST)
         table = np.asarray(self.transitions, float)
-        rows, previous = self.stationary[None, :], 0.0
+        rows, previous, block = self.stationary[None, :], 0.0, 0.0
         for _ in range(length):
             rows = np.einsum("wi,sij->wsj", rows, table).reshape(-1, rows.shape[1])
             whole = float(_entropies(rows.sum(axis=1)[None, :])[0])

@@ -232,7 +232,7 @@ def echo_state(cell: Any, inputs: Any, *, initial: Any = None, transient: Any = 
                               transient=transient)  # fmt: skip
     matrix = getattr(cell, "matrix", getattr(cell, "weight_hh", None))
     square = matrix is not None and matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-    radius = radius_of(matrix) if square else jnp.asarray(jnp.nan, found.exponents.dtype)
+    radius = jnp.asarray(radius_of(matrix) if square else jnp.nan, found.exponents.dtype)
     return EchoState(jnp.asarray(found.exponents[0]), jnp.asarray(found.standard_errors[0]), radius)
 
 

@@ -22,12 +22,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 import scipy.special
 from jaxtyping import Array, Float, Int
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Key, State, StepIndex
+from separatrix.recurrent._roots import bracketed_root
 from separatrix.recurrent._wiring import distinct
 from separatrix.systems import ranges
 from separatrix.systems.open import OpenMap
@@ -187,4 +187,4 @@ def critical_variance(inputs: Checked[int], *, mean: Any = 0.0, share: Any = 0.5
             return 0.0
     while excess(high) < 0:
         high += 5
-    return float(np.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-14, rtol=1e-14)))
+    return float(np.exp(bracketed_root(excess, low, high, atol=1e-14, rtol=1e-14)))
