@@ -220,3 +220,17 @@ def test_what_cannot_be_is_refused_in_words(name):
     with pytest.raises(ValueError, match=words) as told:
         call()
     assert len(str(told.value).splitlines()) <= 3
+
+
+def test_rest_has_the_dtype_of_the_weights_whatever_that_of_a_leak_or_step():
+    key, narrow = jax.random.key(0), jnp.float32
+    cells = [
+        recurrent.reservoir(2, 6, key=key, dtype=narrow, leak=0.5),
+        recurrent.cycle_reservoir(2, 6, 0.9, key=key, dtype=narrow, leak=0.5),
+        recurrent.Antisymmetric(2, 6, key=key, dtype=narrow, step_size=0.1, friction=0.2),
+        recurrent.Elman(2, 6, key=key, dtype=narrow),
+    ]
+    for cell in cells:
+        state = recurrent.rest(cell)
+        after = jax.eval_shape(cell, jax.ShapeDtypeStruct((2,), narrow), state)
+        assert (state.dtype, after.dtype) == (narrow, narrow), type(cell).__name__

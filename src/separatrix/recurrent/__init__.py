@@ -34,6 +34,7 @@ from separatrix.recurrent.forecasting import (
     train_reservoir as train_reservoir,
     with_residual as with_residual,
 )
+from separatrix.recurrent.forecasting_recipe import ForecasterRecipe as ForecasterRecipe
 from separatrix.recurrent.initialization import critical_initialization as critical_initialization
 from separatrix.recurrent.linear_recurrence import DiagonalRecurrence as DiagonalRecurrence
 from separatrix.recurrent.mean_fields import (

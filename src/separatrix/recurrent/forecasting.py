@@ -169,11 +169,15 @@ def forecaster(cell: Any, series: Any, *, key: Key) -> Forecaster:
     (50, 1)
     """
     series = checked_columns("forecaster: series", series, cell)
+    return unlearned(cell, jnp.mean(series, axis=0), jnp.std(series, axis=0), key=key)
+
+
+def unlearned(cell: Any, mean: Any, scale: Any, *, key: Key) -> Forecaster:
+    """A forecaster whose readout is drawn at random, for a series of this mean and scale."""
     hidden = rest(cell)
-    size = exposed(hidden).shape[0]
-    dtype = exposed(hidden).dtype
-    readout = jax.random.normal(key, (series.shape[1], 1 + size), dtype) * size**-0.5
-    mean, scale = jnp.mean(series, axis=0).astype(dtype), jnp.std(series, axis=0).astype(dtype)
+    size, dtype = exposed(hidden).shape[0], exposed(hidden).dtype
+    mean, scale = jnp.asarray(mean, dtype), jnp.asarray(scale, dtype)
+    readout = jax.random.normal(key, (mean.shape[0], 1 + size), dtype) * size**-0.5
     return Forecaster(cell, readout.at[:, 0].set(0), mean, scale, jnp.zeros_like(mean), hidden)
 
 

@@ -265,7 +265,9 @@ def rest(cell: Any) -> State:
         return [rest(part) for part in cell.cells]
     if isinstance(cell, Masked):
         return rest(cell.cell)
-    zeros = jnp.zeros(cell_size(cell, "hidden_size"), float_dtype(eqx.filter(cell, eqx.is_inexact_array)))
+    # In the dtype of the weights: a number such as a leak, which a cell casts as it steps, does not decide.
+    weights = eqx.filter(cell, lambda leaf: eqx.is_inexact_array(leaf) and leaf.ndim > 0)
+    zeros = jnp.zeros(cell_size(cell, "hidden_size"), float_dtype(weights))
     return (zeros, zeros) if isinstance(cell, eqx.nn.LSTMCell) else zeros
 
 

@@ -33,7 +33,7 @@ from separatrix.training.recipes.training import (
     validated_by,
 )
 
-_CELLS = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell, "elman": Elman}
+CELLS = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell, "elman": Elman}
 _SUFFIXES = (".txt", ".text", ".md", ".gz")
 _PROBED = 64  # characters whose gradients `diagnose` follows
 
@@ -79,7 +79,7 @@ class Language(Training):
     def model(self, key: Any) -> LanguageModel:
         """A new model."""
         keys, count = jax.random.split(key), len(self.vocabulary)
-        cell = _CELLS[self.cell](count, self.width, dtype=jnp.float32, key=keys[0])
+        cell = CELLS[self.cell](count, self.width, dtype=jnp.float32, key=keys[0])
         return LanguageModel(cell, key=keys[1])
 
     def results(self, model: Any) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class Recipe(Protocol):
 _RECIPES: dict[str, type] = {}
 # Families register theirs when they are imported; these of the library are looked for at home.
 _HOMES = {
-    "diffusion": "separatrix.diffusion", "gan": "separatrix.games", "language": "separatrix.recurrent",
-    "law": "separatrix.residual",
+    "diffusion": "separatrix.diffusion", "forecaster": "separatrix.recurrent", "gan": "separatrix.games",
+    "language": "separatrix.recurrent", "law": "separatrix.residual",
 }  # fmt: skip
 
 
