@@ -105,11 +105,12 @@ def test_readings_are_judged_once_each_and_the_newest_are_kept():
 
 
 def test_a_jump_seen_by_the_loop_is_told():
-    optimizer = sx.watch(optax.sgd(0.2), every=2)
-    (_, state), losses = scanned(optimizer, 5, True)
-    kinds = [event.kind for event in judged(state).events]
-    assert losses[1] > 3 * losses[0] or losses[2] > 3 * losses[0]
-    assert "jump" in kinds
+    # The first step multiplies the third coordinate by 1 - 0.2 * 50, the others shrink it.
+    optimizer = sx.watch(optax.sgd(lambda n: jnp.where(n < 1, 0.2, 0.01)), every=20)
+    (_, state), losses = scanned(optimizer, 41, True, start=(1.0, 1.0, 0.1))
+    (jump,) = [event for event in judged(state).events if event.kind == "jump"]
+    assert losses[1] > 3 * losses[0] and "by step 1:" in jump.finding.cause
+    assert jump.finding.evidence == pytest.approx(float(losses[1] / losses[0]), rel=1e-12)
 
 
 def test_what_cannot_be_asked_is_said_while_tracing_and_trains_all_the_same():

@@ -28,6 +28,8 @@ from separatrix._types import State
 EXACT_BELOW = 0.01
 # A first search takes at least so many products: from a random start the bound means little before.
 _COLD = 6
+# Residuals are orthogonal to the basis; what has less than this part outside of it is rounding.
+_LEFT = 1e-3
 
 
 class Top(NamedTuple):
@@ -51,6 +53,7 @@ class _Followed(NamedTuple):
     residual: State
     error: Array
     products: Array
+    exhausted: Array
 
 
 def hessian_product(
@@ -85,7 +88,8 @@ def sharpest(
     none = jax.tree.map(jnp.zeros_like, vector)
     nan = jnp.full((), jnp.nan, float_dtype(vector))
     least = jnp.maximum(jnp.where(jnp.asarray(cold), _COLD, 0), 1 + wide)
-    start = _Followed(nan, none, none, none, none, nan, none, jnp.full_like(nan, jnp.inf), jnp.zeros((), jnp.int32))
+    start = _Followed(nan, none, none, none, none, nan, none, jnp.full_like(nan, jnp.inf), jnp.zeros((), jnp.int32),
+                      jnp.asarray(False))  # fmt: skip
 
     def go_on(space: _Followed) -> Any:
         size = jnp.abs(space.value)
@@ -93,7 +97,7 @@ def sharpest(
         done = (space.error <= jnp.maximum(tol * size, floor)) | ~(norm(space.residual) > floor)
         begins = space.products < 1 + wide
         searches = (~done | (space.products < least)) & (space.products < limit) & (norm(space.residual) > 0)
-        return begins | (searches & jnp.isfinite(space.value))
+        return begins | (searches & jnp.isfinite(space.value) & ~space.exhausted)
 
     def step(space: _Followed) -> _Followed:
         # One place where a product is taken: a program that holds the gradient once compiles in a third of the time.
@@ -102,8 +106,10 @@ def sharpest(
             vector, beside, space.residual,
         )  # fmt: skip
         units = [space.vector, space.beside]
-        d = _unit(_without(_without(_unit(ahead), units), units))
-        return _judged(_ritz(space._replace(products=space.products + 1), d, product(d)), gap, wide)
+        d = _orthonormal(ahead, units)
+        exhausted = (space.products > wide) & ~(norm(d) > 0)
+        space = space._replace(products=space.products + 1, exhausted=exhausted)
+        return _judged(_ritz(space, d, product(d)), gap, wide)
 
     space = jax.lax.while_loop(go_on, step, start)
     seen = (space.value - space.second) / jnp.abs(space.value)
@@ -148,6 +154,14 @@ def _judged(space: _Followed, gap: Array, wide: bool) -> _Followed:
     seen = jnp.fmin(space.value - space.second, gap * jnp.abs(space.value)) if wide else gap * jnp.abs(space.value)
     close = size**2 / jnp.where(seen > 0, seen, jnp.nan)
     return space._replace(residual=residual, error=jnp.where(close < size, close, size))
+
+
+def _orthonormal(x: State, units: list[State]) -> State:
+    """The unit vector of what x has beside `units`; 0 where that is rounding, as where they span the whole space."""
+    once = _without(_unit(x), units)
+    twice = _without(_unit(once), units)
+    there = (norm(once) > _LEFT) & (norm(twice) > 0.5)
+    return jax.tree.map(lambda leaf: jnp.where(there, leaf, 0), _unit(twice))
 
 
 def _unit(x: State) -> State:

@@ -81,8 +81,8 @@ class StabilityMonitor:
       costs three times as much.
     - `notify`: called with each `Event` as it is noticed, as `print`.
 
-    **Raises:** `ValueError` for an interval that leaves no room to watch, or an optimiser without an edge (signs). Once a
-    run is under way nothing is raised: the monitor warns and is off.
+    **Raises:** `ValueError` for an interval that leaves no room to watch, or an optimiser without an edge (steps along
+    signs, or of a given length). Once a run is under way nothing is raised: the monitor warns and is off.
 
     **Example:** gradient descent past its edge.
 
@@ -132,6 +132,7 @@ class StabilityMonitor:
         self.off: str | None = None
         self._batch: Any = None
         self._map: Any = None
+        self._divides: bool | None = None
         self._strikes = 0
         self._cold = True
         if optimizer is not None:
@@ -240,7 +241,7 @@ class StabilityMonitor:
         self.history.names = names_of(parameters)
         self.history.classes = classes_of(batch)
         same = self._same(objective.batch)
-        halves, size = (None, 0) if same else (objective.first(_NOISE_EXAMPLES).parts(), objective.size)
+        halves, size = (None, 0) if same else (self._halves(objective, wide), objective.size)
         self._take(step, objective, wide, inner, parts=halves, batch_size=size)
 
     def _watch(self, n: int, state: Any, key: Any) -> None:
@@ -309,6 +310,17 @@ class StabilityMonitor:
         """Whether the run may alternate along the last direction."""
         return self.off is None and self.direction is not None and not self.history.ratios[-1] < _ALTERNATES
 
+    def _halves(self, objective: OnBatch, parameters: Any) -> Any:
+        """The loss on both halves of a batch; None if it does not take them: a batch need not have an axis of examples."""
+        halves = objective.first(_NOISE_EXAMPLES).parts()
+        if halves is not None and self._divides is None:
+            try:
+                jax.eval_shape(halves[0], parameters)
+                self._divides = True
+            except (TypeError, ValueError):
+                self._divides = False
+        return halves if self._divides else None
+
     def _same(self, batch: Any) -> bool:
         """Whether the batch is that of the reading before: a run on all its data has no noise."""
         before, self._batch = self._batch, batch
@@ -334,7 +346,10 @@ def _require_edge(optimizer: Any) -> None:
         return
     if signs:
         got = "no linear response to a small gradient"
-        do = "Signs have no edge: lower the learning rate in time instead. Of a wrapper, pass what it wraps."
+        do = (
+            "Steps along signs, or of a given length, have no edge: lower the learning rate in time instead. "
+            "Of a wrapper, pass what it wraps."
+        )
         raise ValueError(explain("StabilityMonitor: optimizer", got, "an optimiser with an edge", do))
 
 

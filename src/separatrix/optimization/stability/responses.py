@@ -43,6 +43,8 @@ _WARM = 64
 _MOST, _DEVIATES = 0.5, 0.1
 # A gradient that is small against those before it.
 _SMALL = 1.7e-4
+# Of a difference of two updates, so many roundings of one are not seen.
+_ROUNDINGS = 8
 
 
 class Checks(eqx.Module):
@@ -50,7 +52,7 @@ class Checks(eqx.Module):
 
     - `unknown`: share of entries whose response is not finite: second moments that have no scale yet.
     - `mixing`, `bending`: share of the moving entries that answer to the gradient of others, or not in proportion.
-    - `signs`: whether entries move for a small gradient, or without one, and none has a response.
+    - `signs`: whether in some array entries move for a small gradient, or without one, and none has a response.
     """
 
     unknown: Float[Array, ""]
@@ -234,7 +236,7 @@ def _slots(inner: Any, paths: list[Any], x: list[Any]) -> list[dict[int, int]]:
 def _solved(i: int, columns: list[Any], slots: list[dict[int, int]], moving: list[int]) -> tuple[Any, ...]:
     """(R, M, turning, G(1)) of parameter i: the transfer functions of its few moments, all entries at once."""
     own = [(j, moving.index(slot[i])) for j, slot in enumerate(slots) if i in slot]
-    dtype = jnp.result_type(columns[0][0][i].dtype, jnp.float32)
+    dtype = jnp.result_type(jnp.real(columns[0][0][i]).dtype, jnp.float32)
     read = lambda leaf: jnp.real(leaf).astype(dtype)  # noqa: E731
     first, decay = read(columns[0][0][i]), read(columns[1][0][i])
     forced, tied = ([read(columns[c][1][place]) for _, place in own] for c in (0, 1))
@@ -285,22 +287,28 @@ def _checks(
         _share_off(push(z, quiet, still)[0], [r * s for r, s in zip(raw, z, strict=True)]) for z in (chance, own)
     ))  # fmt: skip
     count = max(sum(leaf.size for leaf in raw), 1)
-    length = sum((jnp.sum(jnp.abs(g).astype(jnp.float32) ** 2) for g in gradient), start=jnp.zeros(()))
-    size = _SMALL * jnp.sqrt(length / count)
+    # In units of the largest entry, whose square may be no number of this precision.
+    peak = jnp.max(jnp.stack([jnp.max(jnp.abs(g), initial=0.0) for g in gradient]))
+    parts = [jnp.abs(g) / jnp.where(peak > 0, peak, 1).astype(jnp.real(g).dtype) for g in gradient]
+    size = _SMALL * peak * jnp.sqrt(sum(jnp.sum(part**2) for part in parts) / count)
     small = [size.astype(z.dtype) * z for z in chance]
     gap = [after - before for after, before in zip(update(small), rest, strict=True)]
-    bending = _share_off(gap, [r * s for r, s in zip(raw, small, strict=True)])
+    floor = [_ROUNDINGS * jnp.finfo(u.dtype).eps * jnp.abs(u) for u in rest]
+    bending = _share_off(gap, [r * s for r, s in zip(raw, small, strict=True)], floor)
     unknown = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in raw) / count
-    moves = jnp.stack([jnp.any((g != 0) | (u != 0)) for g, u in zip(gap, rest, strict=True)]).any()
-    answers = jnp.stack([jnp.any(leaf != 0) for leaf in raw]).any()
+    # Array by array: the signs of one part are not made good by the answer of another.
+    moves = jnp.stack([jnp.any((g != 0) | (u != 0)) for g, u in zip(gap, rest, strict=True)])
+    answers = jnp.stack([jnp.any(leaf != 0) for leaf in raw])
     number = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
-    return Checks(number(unknown), number(mixing), number(bending), moves & ~answers)
+    return Checks(number(unknown), number(mixing), number(bending), jnp.any(moves & ~answers))
 
 
-def _share_off(found: list[Any], expected: list[Any]) -> Any:
-    """The share of entries that differ from what is expected, of those of which either is not 0."""
-    off = sum(jnp.sum(jnp.abs(f - e) > _DEVIATES * jnp.abs(e)) for f, e in zip(found, expected, strict=True))
-    there = sum(jnp.sum((f != 0) | (e != 0)) for f, e in zip(found, expected, strict=True))
+def _share_off(found: list[Any], expected: list[Any], floor: list[Any] | None = None) -> Any:
+    """The share of entries that differ from what is expected by more than a floor, of those of which either is not 0."""
+    floor = [jnp.zeros_like(jnp.abs(e)) for e in expected] if floor is None else floor
+    triples = list(zip(found, expected, floor, strict=True))
+    off = sum(jnp.sum(jnp.abs(f - e) > _DEVIATES * jnp.abs(e) + least) for f, e, least in triples)
+    there = sum(jnp.sum((f != 0) | (e != 0)) for f, e, _ in triples)
     return off / jnp.maximum(there, 1)
 
 
