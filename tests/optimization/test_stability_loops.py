@@ -71,12 +71,14 @@ CASES = {
         lambda: optax.MultiSteps(optax.sgd(0.005), 4, use_grad_mean=False).gradient_transformation(),
         [0.02 * 25] * 2,
     ),
+    # Where nothing moves the ratio is 0, and the search of the next reading begins anew.
+    "warm-up from nothing": (lambda: optax.sgd(optax.linear_schedule(0.0, 0.04, 40)), [0.0, 25 * 0.02]),
     "rate in the state": (lambda: optax.inject_hyperparams(optax.sgd)(learning_rate=0.03), [25 * 0.03] * 2),
     "finite steps alone": (lambda: optax.apply_if_finite(optax.sgd(0.03), 3), [25 * 0.03] * 2),
 }  # fmt: skip
 
 
-QUICK = {"schedule", "weight decay", "frozen part", "accumulated mean"}
+QUICK = {"schedule", "warm-up from nothing", "weight decay", "frozen part", "accumulated mean"}
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
 

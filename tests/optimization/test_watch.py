@@ -129,6 +129,21 @@ def test_a_state_without_readings_is_refused_in_words():
         monitor.read(optax.adam(1e-3).init(jnp.ones(2)))
 
 
+def test_it_takes_the_arguments_of_optax_by_name_as_wrappers_pass_them():
+    gathered = optax.MultiSteps(sx.watch(optax.sgd(0.02), every=1), 2)
+    x = jnp.array([1.0, -2.0, 0.3])
+    state, before = gathered.init(x), []
+    for _ in range(6):
+        updates, state = gathered.update(jax.grad(bowl)(x), state, params=x)
+        before.append(x)
+        x = optax.apply_updates(x, updates)
+    # Each step is taken twice: the last update is that between the points before steps 2 and 4.
+    # optax takes the mean of the two in single precision.
+    s = np.asarray(before[4] - before[2])
+    expected = s @ (np.asarray(CURVATURES) * s) / (s @ s) * 0.02 / 2
+    assert judged(state).report().ratios[-1] == pytest.approx(expected, rel=4 * 1.2e-7)
+
+
 def test_misuse_is_told():
     with pytest.raises(ValueError, match="watch: every"):
         sx.watch(optax.sgd(0.1), every=0)

@@ -137,7 +137,7 @@ def _ritz(space: _Followed, d: State, pushed: State) -> _Followed:
     change = jnp.where(length > 1e-6, change / jnp.where(length > 0, length, 1), mix[:, 1] * (there.sum() > 1))
     one, two = (lambda trees, c=c: jax.tree.map(lambda *leaves: _sum(c, leaves), *trees) for c in (best, change))
     second = jnp.where(there.sum() > 1, values[1].astype(form.dtype), jnp.nan)
-    value = jnp.where(finite, values[2].astype(form.dtype), jnp.nan)
+    value = jnp.where(finite & jnp.any(there), values[2].astype(form.dtype), jnp.nan)
     return space._replace(
         value=value, vector=one(basis), image=one(images), beside=two(basis), beside_image=two(images), second=second
     )

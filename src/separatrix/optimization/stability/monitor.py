@@ -122,7 +122,7 @@ class StabilityMonitor:
         if examples is not None:
             ranges.whole("StabilityMonitor: examples", examples, "Leave it out for all.")
         ranges.positive("StabilityMonitor: tol", tol, "Leave it out for 3 %.")
-        self.loss = None if loss is None else by_content(loss)
+        self.loss: Any = None if loss is None else by_content(loss)
         self.every, self.wide_every, self.examples, self.tol = every, wide_every, examples, tol
         self.notify, self.burst, self.history = notify, BURST, History(every)
         self.optimizer: Any = None

@@ -160,9 +160,13 @@ def against_edge(
         keep(covector, before.covector), top.gap if wide else before.gap, before.cold & ~sound,
     )  # fmt: skip
     nan, count = jnp.full((), jnp.nan, dtype), len(jax.tree.leaves(gradient))
+    # Where nothing moves, as at a learning rate of 0, the ratio is 0 and no search; of what is not known it is none.
+    moves = jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(root)]).any()
+    rest = jnp.where(answer.checks.unknown > 0, nan, 0)
+    ratio, error = (jnp.where(moves, number, rest) for number in (top.value, top.error))
     own = {name: number.astype(dtype) for name, number in shares(answer, gradient).items()}
     reading = Reading(
-        top.value, top.error, nan, nan, nan, own["response"], nan, nan, nan, own["climbing"], own["idle"], nan, nan,
+        ratio, error, nan, nan, nan, own["response"], nan, nan, nan, own["climbing"], own["idle"], nan, nan,
         top.products, jnp.zeros(count, bool),
     )  # fmt: skip
     return reading, found

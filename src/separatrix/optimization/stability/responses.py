@@ -209,10 +209,10 @@ def response_at(transformation: Any, inner: Any, parameters: State, gradient: St
                    for place, leaf in zip(moving, frozen, strict=True)]  # fmt: skip
         columns.append(push(still, stirred, still))
     solved = [_solved(i, columns, slots, moving) for i in range(len(x))]
-    parts = [jax.tree.unflatten(structure, list(part)) for part in zip(*solved, strict=True)]
+    first, inverse, turning, drift = (jax.tree.unflatten(structure, list(part)) for part in zip(*solved, strict=True))
     raw = columns[0][0]
     checks = _checks(lambda g: update(g, frozen, x)[0], push, quiet, still, raw, rest, jax.tree.leaves(gradient))
-    return Response(*parts, checks)
+    return Response(first, inverse, turning, drift, checks)
 
 
 def _slots(inner: Any, paths: list[Any], x: list[Any]) -> list[dict[int, int]]:

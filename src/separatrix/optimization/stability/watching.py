@@ -93,9 +93,9 @@ class Watcher:
     # By which it is known to whoever looks for what it wraps.
     leaves_updates: ClassVar[bool] = True
 
-    def init(self, parameters: State) -> WatchState:
+    def init(self, params: Any) -> Any:
         """The optimiser's state, and no readings."""
-        wide = widened(_floating(parameters))
+        wide = widened(_floating(params))
         dtype = float_dtype(wide)
         blank = jax.tree.map(jnp.zeros_like, wide)
         readings = {name: jnp.full(self.keep, jnp.nan, dtype) for name in NUMBERS} | {
@@ -105,23 +105,21 @@ class Watcher:
         still = jnp.zeros(len(jax.tree.leaves(wide)), bool)
         count = jnp.zeros((), jnp.int32)
         direction = nowhere(wide).steep
-        return WatchState(self.transformation.init(parameters), count, blank, blank, direction, losses, readings, still)
+        return WatchState(self.transformation.init(params), count, blank, blank, direction, losses, readings, still)
 
-    def update(
-        self, gradient: State, state: WatchState, parameters: State | None = None, **extra: Any
-    ) -> tuple[State, WatchState]:
-        """The optimiser's own update; at every k-th step a reading."""
-        updates, inner = self.transformation.update(gradient, state.inner, parameters, **extra)
+    def update(self, updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        """The optimiser's own update; at every k-th step a reading. Names are optax's: wrappers pass them by keyword."""
+        changes, inner = self.transformation.update(updates, state.inner, params, **extra_args)
         try:
             with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                noted = self._noted(gradient, updates, state, parameters, extra)
+                noted = self._noted(updates, changes, state, params, extra_args)
         except Exception as error:  # whatever it is: the run goes on
             reason = str(error).splitlines()
             warnings.warn(
                 f"watch: this optimiser is not watched: {' '.join(reason)[:300]}", RuntimeWarning, stacklevel=2
             )
             noted = state
-        return updates, noted._replace(inner=inner, count=state.count + 1)
+        return changes, noted._replace(inner=inner, count=state.count + 1)
 
     def _noted(self, gradient: State, updates: State, state: WatchState, parameters: Any, extra: Any) -> WatchState:
         g, u = (widened(_floating(tree)) for tree in (gradient, updates))
@@ -146,7 +144,7 @@ class Watcher:
         numbers |= {"step": state.count, "loss": jnp.nan if value is None else value}
         direction = state.direction
         if slope is not None:
-            first = jnp.all(jnp.isnan(state.readings["ratio"]))
+            first = ~jnp.any(jnp.nan_to_num(state.readings["ratio"]) != 0)
             before = dataclasses.replace(nowhere(x), steep=direction, cold=first)
             reading, found = against_edge(
                 hessian_product(slope, x, g, False), answer, g, before, jnp.asarray(_TOL, float_dtype(x)), wide=False
