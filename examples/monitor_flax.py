@@ -1,6 +1,7 @@
-"""A plain optax + Flax NNX loop with one line added: where does this run stand against its own stability edge?
+"""The standard Flax NNX loop, watched in two ways: where does this run stand against its own stability edge?
 
-The instrument wants parameters as a tree of arrays: `nnx.split` parts them from the module, `nnx.merge` puts them back.
+From within: `sx.watch(...)` around the optimiser, and `monitor.read(optimizer)` whenever somebody wants to know. From
+without: one line in the loop, `monitor(step, model, optimizer, inputs, labels)`.
 """
 
 import jax
@@ -30,26 +31,23 @@ def loss(model, inputs, labels):
     return jnp.mean(jnp.sum((outputs - jax.nn.one_hot(labels, 10, dtype=outputs.dtype)) ** 2, axis=1)) / 2
 
 
-graph, parameters = nnx.split(Network(nnx.Rngs(0)), nnx.Param)
-transformation = optax.sgd(0.1, momentum=0.9)
-state = transformation.init(parameters)
+model = Network(nnx.Rngs(0))
+optimizer = nnx.Optimizer(model, sx.watch(optax.sgd(0.1, momentum=0.9)), wrt=nnx.Param)  # from within
 
 
-def loss_of_parameters(parameters, inputs, labels):
-    return loss(nnx.merge(graph, parameters), inputs, labels)
+@nnx.jit
+def train(model, optimizer, inputs, labels):
+    slope = nnx.grad(loss)(model, inputs, labels)
+    optimizer.update(model, slope)
 
 
-@jax.jit
-def train(parameters, state, inputs, labels):
-    slope = jax.grad(loss_of_parameters)(parameters, inputs, labels)
-    updates, state = transformation.update(slope, state, parameters)
-    return optax.apply_updates(parameters, updates), state
-
-
-monitor = sx.StabilityMonitor(loss_of_parameters, transformation, every=20)
+monitor = sx.StabilityMonitor(loss, optimizer, every=20)
 for step in range(401):
-    monitor(step, parameters, state, inputs, labels)  # the one line
-    parameters, state = train(parameters, state, inputs, labels)
+    monitor(step, model, optimizer, inputs, labels)  # from without: the one line
+    train(model, optimizer, inputs, labels)
+
+within = sx.StabilityMonitor()
+within.read(optimizer)
 
 report = monitor.report()
 print(report)

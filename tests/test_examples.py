@@ -24,7 +24,7 @@ def run():
 
 
 def test_every_example_is_tested_here():
-    tested = {"monitor_equinox.py", "monitor_flax.py"}
+    tested = {"monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -43,4 +43,21 @@ def test_momentum_on_digits_stays_below_its_edge(run):
     assert report.state == "stable" and report.ratios.max() < 1 and report.losses[-1] < 0.2 * report.losses[0]
     # The ratio of momentum 0.9 is learning rate times plain sharpness over 3.8.
     seen = np.isfinite(report.sharpness)
-    np.testing.assert_allclose(report.ratios[seen], 0.1 * report.sharpness[seen] / 3.8, rtol=0.05)
+    np.testing.assert_allclose(report.ratios[seen], 0.1 * report.sharpness[seen] / 3.8, rtol=0.06)
+    # Along the updates alone it is a bound from below, to the accuracy of both.
+    within = names["within"].report()
+    assert within.steps.tolist() == report.steps[1:].tolist() and np.all(within.ratios < 1.06 * report.ratios[1:])
+
+
+def test_momentum_by_fit_is_read_at_each_border(run):
+    names = run("monitor_fit.py")
+    report = names["report"]
+    assert report.steps.tolist() == list(range(0, 401, 20)) and report.losses[-1] < 0.3 * report.losses[0]
+    seen = np.isfinite(report.sharpness)
+    np.testing.assert_allclose(report.ratios[seen], 0.05 * report.sharpness[seen] / 3.8, rtol=0.06)
+
+
+def test_adam_in_a_scan_comes_to_its_own_edge_too(run):
+    report = run("watch_scan.py")["report"]
+    assert report.steps.tolist() == list(range(20, 401, 20))
+    assert 0.85 < report.ratios.max() < 1.3 and report.ratios[0] < 0.3

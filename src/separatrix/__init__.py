@@ -36,7 +36,7 @@ _FLAT = {
         "spectral_density", "switch_branch", "symplecticity", "uncertainty_exponent", "volume_drift",
     ),
     "separatrix.optimization": (
-        "StabilityMonitor",
+        "StabilityMonitor", "watch",
     ),
     "separatrix.training": (
         "Run", "fit", "load_model", "sampled", "save", "supervised",

@@ -95,6 +95,7 @@ from separatrix.optimization.stability import (
     StabilityMonitor as StabilityMonitor,
     StabilityReport as StabilityReport,
     edge_ratio as edge_ratio,
+    watch as watch,
 )
 from separatrix.optimization.stability.edges import (
     preconditioner as preconditioner,

@@ -1,13 +1,15 @@
 r"""What an optimiser is asked beside the general questions: where it stands against its own stability edge.
 
-    ratio = (largest l with H v = l d v) / edge,      stable where it is below 1
+    ratio = largest eigenvalue of M^{1/2} H M^{1/2},      stable where it is below 1
 
-with the edge of `stability_edge` and the metric d of `preconditioner` for a method of this family, and both measured from
-the update itself for a map of optax.
+with M the reciprocal edges, entry by entry: in closed form for a method of this family, measured from the update itself for
+a map of optax.
 """
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from separatrix.diagnostics.examination import examine
@@ -19,6 +21,7 @@ from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
 from separatrix.optimization.methods.descent import GradientDescent
 from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
 from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop
+from separatrix.optimization.stability.responses import refusal
 from separatrix.optimization.stability.watched import watched
 from separatrix.systems.optax_maps import OptaxMap, OptimizerState
 
@@ -26,6 +29,7 @@ _METHODS = (
     GradientDescent, HeavyBall, Nesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, Nadam, QHAdam, OptaxMap,
 )  # fmt: skip
 _TOL = 1e-3
+_LEAST = 1e-12
 
 
 def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
@@ -47,11 +51,17 @@ def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -
     optimizer = watched(system)
     inner = state.optimizer_state if isinstance(state, OptimizerState) else state
     parameters = system.parameters(state)
-    if not np.isfinite(optimizer.edge) or not bool(optimizer.ready(inner, parameters)):
+    value, gradient = jax.value_and_grad(lambda x: system.objective(x, key=key))(parameters)
+    found = optimizer.response(inner, parameters, gradient, value)
+    if float(found.checks.unknown) == 1 or refusal(found.checks) is not None:
         return []
-    metric = optimizer.metric(inner, parameters)
-    found = curvature(system.objective, parameters, key=key, preconditioner=metric, tol=_TOL)
-    ratio = float(found.sharpness) / float(optimizer.edge)
+    sizes = [jnp.abs(leaf) for leaf in jax.tree.leaves(found.inverse_edge)]
+    largest = jnp.stack([jnp.max(leaf) for leaf in sizes if leaf.size]).max()
+    if not float(largest) > 0:
+        return []
+    # What hardly moves adds nothing to the curvature; its metric must stay finite.
+    metric = jax.tree.map(lambda m: 1 / jnp.maximum(jnp.abs(m), (_LEAST * largest).astype(m.dtype)), found.inverse_edge)
+    ratio = float(curvature(system.objective, parameters, key=key, preconditioner=metric, tol=_TOL).sharpness)
     cause, remedy = "the curvature here is not finite", "Ask at a state where the objective is smooth."
     if not np.isnan(ratio):
         cause = "steps along the sharpest direction overshoot and grow, with period two"

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 
 from separatrix._types import Key, State
-from separatrix.training.monitored import inner_of
+from separatrix.training.monitored import burst_of, coordinate_of, inner_of
 
 
 class Watching:
@@ -17,16 +17,16 @@ class Watching:
 
     def border(self, n: int) -> int:
         """Where the piece from step n must end: at the next reading, where noting before it begins, or after one step."""
-        every, burst = self._monitor.every, self._monitor.burst
-        reading = (n // every + 1) * every
-        if self._monitor.coordinate is None or n < reading - burst:
-            return reading - (burst if self._monitor.coordinate is not None else 0)
+        every, burst = self._monitor.every, burst_of(self._monitor)
+        reading, quiet = (n // every + 1) * every, coordinate_of(self._monitor) is None
+        if quiet or n < reading - burst:
+            return reading - (0 if quiet else burst)
         return n + 1
 
     def step(self, n: int, state: State) -> None:
         """Note the coordinate, if step n is one of the last before a reading."""
-        coordinate = self._monitor.coordinate
-        if coordinate is not None and -n % self._monitor.every <= self._monitor.burst:
+        coordinate = coordinate_of(self._monitor)
+        if coordinate is not None and -n % self._monitor.every <= burst_of(self._monitor):
             self._monitor.note([_noted(coordinate, inner_of(state))])
 
     def is_due(self, n: int, end: int) -> bool:

@@ -1,8 +1,22 @@
 """Evolution in pieces, for someone who looks on: a monitor reads the state at every border.
 
-A monitor is anything with `every`, how many steps lie between borders; `attach(map)`, called once; `watch(n, state, key)`,
-at each border; `coordinate`, a function of the state noted at each of the last `burst` steps before a border (None for
-nothing to note), and `note(values)`, which is given those values.
+What `fit(..., monitor=)` expects. Needed:
+
+| name | what |
+|---|---|
+| `every` | steps between two looks |
+| `attach(map)` | called once, before the first step, with the map that runs: `map.objective` is the loss |
+| `watch(n, state, key)` | called at step 0, at each multiple of `every`, and at the end, with the state before step n |
+
+`state` is that of the map: `OptimizerState(parameters, optimizer_state)` of an optax transformation. `key` is that of the
+run, the same each time. A monitor changes no number of the run. What it raises goes to the caller of `fit`, so it should
+raise nothing: `StabilityMonitor` warns, and is off.
+
+If it wants single steps too, it has all of: `burst`, how many steps before each look are noted; `coordinate`, a function of
+the state that is noted at them, compiled (None for nothing to note now); `note(values)`, which is given its values.
+
+For the records of a run on disk: `latest(n)`, a dictionary of numbers read at step n (empty for none), which are logged as
+metrics; `events`, a growing list of (step, kind, finding), each finding a `Finding`, which are logged as events.
 """
 
 from typing import Any, Protocol
@@ -23,16 +37,12 @@ from separatrix.training._running import blank_unless, measured, schedule
 
 
 class Monitor(Protocol):
-    """What `fit` tells of a run; see the head of this page."""
+    """What a monitor needs; what it may have besides is at the head of this page."""
 
     every: int
-    burst: int
 
-    @property
-    def coordinate(self) -> Function | None: ...
     def attach(self, map: Map) -> None: ...
     def watch(self, n: int, state: State, key: Key | None) -> None: ...
-    def note(self, values: Any) -> None: ...
 
 
 def run_monitored(
@@ -67,19 +77,30 @@ def run_monitored(
 
 def stride_of(monitor: Any, every: int) -> int:
     """Steps between measurements: as many of the monitor's own intervals as make `every` or just more."""
+    needed = ("every", "attach", "watch") + (("coordinate", "note") if hasattr(monitor, "burst") else ())
     lacking = [name for name in ("every", "burst", "attach", "watch", "note") if not hasattr(monitor, name)]
-    if lacking:
+    if any(not hasattr(monitor, name) for name in needed):
         got, do = f"{type(monitor).__name__} without {', '.join(lacking)}", "Pass sx.StabilityMonitor()."
         raise TypeError(explain("fit: monitor", got, "a monitor, see separatrix.training.monitored", do))
     own = ranges.whole("fit: monitor.every", monitor.every, "Say how many steps lie between looks.")
     return -(-every // own) * own
 
 
+def burst_of(monitor: Any) -> int:
+    """How many single steps before a look a monitor wants to note."""
+    return int(getattr(monitor, "burst", 0))
+
+
+def coordinate_of(monitor: Any) -> Function | None:
+    """What it notes at them now; None for nothing."""
+    return getattr(monitor, "coordinate", None)
+
+
 def _piece(map: Map, state: State, monitor: Any, first: int, end: int, key: Key | None) -> tuple[State, Outcome, int]:
     """To the next border: quietly, then noting each of the last steps."""
-    quiet = max(0, end - first - monitor.burst)
+    quiet = max(0, end - first - burst_of(monitor))
     path = evolve(map, state, steps=quiet, start=first, key=key, save="last")
-    coordinate = monitor.coordinate
+    coordinate = coordinate_of(monitor)
     if not bool(path.outcome.completed):
         return path.last, path.outcome, first + int(path.stats["steps"])
     save = "last" if coordinate is None else Save(1, OfInner(coordinate))

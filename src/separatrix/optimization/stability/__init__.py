@@ -3,3 +3,4 @@
 from separatrix.optimization.stability.monitor import StabilityMonitor as StabilityMonitor
 from separatrix.optimization.stability.report import Event as Event, StabilityReport as StabilityReport
 from separatrix.optimization.stability.responses import edge_ratio as edge_ratio, response as response
+from separatrix.optimization.stability.watching import watch as watch

@@ -19,8 +19,10 @@ _QUIET = 5
 class History:
     """Numbers of all readings, on the host, in the order of steps."""
 
-    def __init__(self, every: int, edge: float = float("nan"), growth: float = float("nan")):
-        self.every, self.edge, self.growth, self.batch_size, self.products = every, edge, growth, 0, 0
+    def __init__(self, every: int):
+        self.every, self.growth, self.batch_size, self.products = every, float("nan"), 0, 0
+        self.names: list[str] = []
+        self.classes: int | None = None
         self.flattening, self.sharpening = float("nan"), 0.0
         self.steps: list[int] = []
         self.ratios: list[float] = []
@@ -34,7 +36,12 @@ class History:
         self.swings: list[Oscillation] = []
         self.events: list[Event] = []
         self.active: dict[str, int] = {}
-        self.least, self.rise, self.peak = np.inf, 1.0, 0
+        self.knows_losses = True
+        self.climbing: list[float] = []
+        self.idle: list[float] = []
+        self.still: list[int] = []
+        self._still: set[int] = set()
+        self.first, self.least, self.rise, self.peak, self.before_rise = np.nan, np.inf, 1.0, 0, np.nan
         self._noted: deque[tuple[int, Any]] = deque(maxlen=2 * every)
         self._seen = 0
         self._signal, self._noise = np.nan, np.nan
@@ -50,7 +57,10 @@ class History:
         self._average(float(reading.signal), float(reading.noise))
         self.products += int(reading.products)
         if np.isfinite(float(reading.flattening)):
-            self.flattening = float(reading.flattening)
+            self.flattening, self.growth = float(reading.flattening), float(reading.growth)
+        self._see_still(np.asarray(reading.still))
+        self.climbing.append(float(reading.climbing))
+        self.idle.append(float(reading.idle))
         self._append(
             step,
             float(reading.ratio),
@@ -69,10 +79,26 @@ class History:
         noted = [(n, float(value)) for n, value in self._noted if n >= self._seen]
         self._seen = step
         for n, value in [*noted, (step, loss)]:
+            self.first = value if np.isnan(self.first) else self.first
             # Of a loss that may be negative no ratio says anything.
             if self.least > 0 and value / self.least > self.rise:
-                self.rise, self.peak = value / self.least, n
+                self.rise, self.peak, self.before_rise = value / self.least, n, self.least
             self.least = min(self.least, value)
+
+    def see(self, losses: tuple[float, float, float, float]) -> None:
+        """Take over what a loop itself has seen of its losses: first, least, largest rise, and its step."""
+        if np.isfinite(losses[0]) and losses[2] > self.rise:
+            self.first, self.least, self.rise, self.peak = losses[0], losses[1], losses[2], int(losses[3])
+            self.before_rise = self.first
+
+    def early(self) -> list[tuple[int, float]]:
+        """Losses noted so far in the first interval."""
+        return [(n, float(value)) for n, value in self._noted if n < self.every]
+
+    def _see_still(self, still: np.ndarray) -> None:
+        """Which arrays the step left as they were, while it moved others."""
+        now = set(np.flatnonzero(still).tolist()) if still.any() and not still.all() else set()
+        self.still, self._still = sorted(now & self._still), now
 
     def amplitude(self) -> float:
         """c of the alternation at the newest reading, 0 where there is none."""
@@ -100,11 +126,13 @@ class History:
         for _ in range(3):  # the logarithm changes little
             rest = 4 * self.sharpening * np.log(max(1.0, np.sqrt(square) / now)) / self.flattening
             square = now**2 + 2 * self.growth * r**2 / self.flattening + rest
-        return self.edge * square / 2
+        return square / 2
 
     def broke(self, step: int) -> None:
         """Add a reading of parameters that are not finite."""
         nan = float("nan")
+        self.climbing.append(nan)
+        self.idle.append(nan)
         self._append(step, nan, nan, nan, nan, nan, nan, nan, Oscillation(nan, nan, nan))
 
     def _append(self, step: int, *numbers: Any) -> None:
@@ -161,16 +189,16 @@ class History:
 
     def new(self, events: list[Event]) -> list[Event]:
         """Keep those of a kind that has been quiet for some readings."""
-        now = len(self.steps)
+        now = max(len(self.steps), 1)
         fresh = [event for event in events if now - self.active.get(event.kind, -_QUIET) >= _QUIET]
         self.active |= {event.kind: now for event in events}
         self.events += fresh
         return fresh
 
-    def report(self) -> StabilityReport:
-        """Everything, as a result."""
+    def report(self, off: str | None = None) -> StabilityReport:
+        """Everything, as a result; `off` says why there is no more of it."""
         going_on = [kind for kind, at in self.active.items() if len(self.steps) - at < _QUIET]
-        state = max(going_on, key=SEVERITY.index, default="stable")
+        state = max(going_on, key=SEVERITY.index, default="not watched" if off and not self.steps else "stable")
         last = {event.kind: event.finding for event in self.events if event.kind in going_on}
         return StabilityReport(
             np.array(self.steps, int),
@@ -184,4 +212,5 @@ class History:
             tuple(self.events),
             tuple(last.values()),
             state,
+            off,
         )

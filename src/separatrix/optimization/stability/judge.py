@@ -1,5 +1,11 @@
 r"""What the readings mean: rules, each with its threshold and where the number comes from.
 
+- climbing: for a gradient like the run's own the optimiser's first response goes uphill: a minus is missing. It is said
+  alone, since below an edge turned round nothing else means what it says.
+- dead network: three readings long the loss has not changed by a hundredth, and nine tenths of the entries have a gradient
+  of exactly 0; or for four it has stayed within a hundredth of ln(classes), which is what saying nothing costs.
+- jump: within the first interval the loss rose to three times that of the start.
+- without updates: two readings long the step has left whole arrays as they were, while it moved others.
 - edge of stability: the median of the last five ratios is within 15 % of 1, where training hovers (Cohen et al. 2021).
 - oscillation: the ratio is past 1, where the linearised run grows, and the run alternates along the top direction.
 - spike ahead: within two intervals the alternation will have raised the loss by a fifth, and it will not turn before: past
@@ -38,17 +44,100 @@ _DEVIATIONS = 12.0
 _BEFORE = 8
 _NOISY = 10.0
 _RISE = np.log(2.0)
+_JUMPED = 3.0
+_IDLE = 0.9
+_SAME = 0.01
 
 
 def judge(history: Any) -> list[Event]:
     """Return what the newest reading of a history shows; `history` is the monitor's own record."""
-    rules = (_non_finite, _grown, _past_the_edge, _edge, _catapult, _bad_batch, _noise, _denominators)
+    uphill = _climbing(history)
+    if uphill:
+        return uphill + _non_finite(history)
+    rules = (
+        _non_finite, _dead, _jump, _grown, _past_the_edge, _edge, _catapult, _bad_batch, _noise, _denominators, _still,
+    )  # fmt: skip
     return [event for rule in rules for event in rule(history)]
+
+
+def judge_losses(history: Any) -> list[Event]:
+    """Return what the losses of the first steps show, before there may be a reading."""
+    early = history.early()
+    start = history.first if np.isfinite(history.first) else next((v for _, v in early), np.nan)
+    step, worst = max(early, key=lambda pair: np.inf if np.isnan(pair[1]) else pair[1], default=(0, np.nan))
+    if not start > 0:
+        return []
+    return _jumped(early[-1][0], step, np.inf if np.isnan(worst) else worst / start)
+
+
+def _climbing(history: Any) -> list[Event]:
+    share = history.climbing[-1]
+    if not share > 0:
+        return []
+    cause = "the optimiser moves along the gradient and not against it, so that the loss is climbed"
+    do = "End the chain by optax.scale(-learning_rate), or optax.scale_by_learning_rate."
+    finding = Finding(
+        "share of the steps for a gradient that goes uphill, less downhill", float(share), "<", 0.0, cause, do
+    )
+    return [Event(history.steps[-1], "climbing", finding)]
+
+
+def _dead(history: Any) -> list[Event]:
+    losses, idle = np.asarray(history.losses), history.idle[-1]
+    flat = lambda count: len(losses) >= count and np.ptp(losses[-count:]) <= _SAME * abs(losses[-1])  # noqa: E731
+    step, do = history.steps[-1], "Start again with a lower learning rate, another initialisation, or leaky units."
+    if flat(3) and idle >= _IDLE:
+        cause = (
+            f"of {100 * idle:.3g} % of the entries the gradient is exactly 0, and the loss stays at {losses[-1]:.4g}"
+        )
+        return [
+            Event(step, "dead network", Finding("share of entries without a gradient", idle, "<", _IDLE, cause, do))
+        ]
+    level = np.log(history.classes) if history.classes and history.classes > 1 else np.nan
+    if flat(4) and abs(losses[-1] - level) <= _SAME * level:
+        gap = float(abs(losses[-1] / level - 1))
+        cause = f"the loss stays at ln({history.classes}), which is that of outputs that do not depend on the input"
+        do = f"{do[:-1]}; if it has only just begun, a higher one."
+        return [
+            Event(step, "dead network", Finding("distance of the loss from ln(classes)", gap, ">", _SAME, cause, do))
+        ]
+    return []
+
+
+def _jump(history: Any) -> list[Event]:
+    # Between two readings, or before there could be one; a rise from reading to reading is the curvature's to explain.
+    within = history.peak < history.every or len(history.steps) == 1
+    if len(history.steps) > 2 or not 0 < history.peak <= history.every or not within or not history.first > 0:
+        return []
+    return _jumped(history.steps[-1], history.peak, history.rise * min(1.0, history.before_rise / history.first))
+
+
+def _jumped(now: int, step: int, rise: float) -> list[Event]:
+    if not rise > _JUMPED:
+        return []
+    cause = f"the loss rose to {rise:.3g} times that of the start by step {step}: the first steps are too long"
+    do = "Lower the learning rate, or warm it up over the first hundred steps."
+    return [
+        Event(now, "jump", Finding("loss in the first steps over that of the start", rise, "<", _JUMPED, cause, do))
+    ]
+
+
+def _still(history: Any) -> list[Event]:
+    if not history.still:
+        return []
+    names = [history.names[i] if i < len(history.names) else str(i) for i in history.still]
+    count = len(names)
+    shown = ", ".join(name or "the parameters" for name in names[:3]) + (", ..." if count > 3 else "")
+    cause = f"the optimiser leaves {count} arrays of the parameters as they are: {shown}"
+    do = "If that is meant (frozen parts), nothing; else look at masks, labels, and whether the loss depends on them."
+    finding = Finding("arrays without updates", float(count), "<", 1.0, cause, do)
+    return [Event(history.steps[-1], "without updates", finding)]
 
 
 def _non_finite(history: Any) -> list[Event]:
     loss = history.losses[-1]
-    if np.isfinite(loss):
+    known = history.knows_losses or not np.isfinite(history.climbing[-1])
+    if np.isfinite(loss) or not known:
         return []
     cause, do = "the loss stopped being finite", "Go back to the last good checkpoint with a lower learning rate."
     # That it is no number is the evidence, and not that nothing is known.
@@ -97,7 +186,7 @@ def _past_the_edge(history: Any) -> list[Event]:
 
 def _forecast(history: Any, swing: Oscillation, cause: str, do: str) -> list[Event]:
     """The alternation's own loss against that of the run: when it will have raised it by a fifth, if it gets there."""
-    energy = history.ratios[-1] * history.edge * swing.amplitude**2 / 2
+    energy = history.ratios[-1] * swing.amplitude**2 / 2
     level, horizon = (_RISEN - 1) * abs(history.losses[-1]), float(_HORIZON * history.every)
     left, height = steps_until(level, energy, swing.growth), history.height()
     gets_there = height > level if np.isfinite(height) else energy > _BEGUN * level or _bursts(history)

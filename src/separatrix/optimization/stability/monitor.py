@@ -1,13 +1,17 @@
 r"""`StabilityMonitor`: one line in a training loop.
 
-Every k steps it takes the preconditioned sharpness, warm-started, beside the optimiser's own edge; just before, it watches
-the coordinate along the last top direction for a few steps, to see whether the run alternates there. Where batches differ
-it also takes the gradients of both halves of one, for the noise scale. Every tenth reading takes the plain sharpness, the
-departure from gradient flow, the length of the update, and how fast an alternation would flatten the loss, which says how
-high a burst will rise. What it notices it keeps as events; `report` says what they mean.
+Every k steps it takes the largest curvature over the optimiser's own edge, followed from reading to reading. Just before,
+it watches the coordinate along the last top direction for a few steps, to see whether the run alternates there. If batches
+differ it also takes the gradients of both halves of one, for the noise scale. Every tenth reading takes the plain
+sharpness, the departure from gradient flow, the length of the update, and how fast an alternation would flatten the loss,
+which says how high a burst will rise. It looks at the loss in the first steps too, where a run jumps if it does. What it
+notices it keeps as events; `report` says what they mean.
+
+It never ends a run: what goes wrong in it is said once, as a warning, and then it is off.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,20 +23,43 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._tree import all_finite
 from separatrix._types import Function
+from separatrix.linear.following import EXACT_BELOW
+from separatrix.optimization.stability.binding import (
+    fitting_state,
+    in_single_precision,
+    optimizer_state_of,
+    pure,
+    split_model,
+)
 from separatrix.optimization.stability.history import History
-from separatrix.optimization.stability.judge import judge
+from separatrix.optimization.stability.judge import judge, judge_losses
+from separatrix.optimization.stability.kept import kept_readings
 from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import along, nowhere, take
 from separatrix.optimization.stability.report import Event, StabilityReport
-from separatrix.optimization.stability.watched import Along, OnBatch, OnKey, watched
+from separatrix.optimization.stability.responses import Checks, probed, refusal
+from separatrix.optimization.stability.watched import (
+    Along,
+    OfTransformation,
+    OnBatch,
+    OnKey,
+    classes_of,
+    loss_at,
+    watched,
+)
 from separatrix.systems import ranges
-from separatrix.systems.objective import Objective, without_objectives
+from separatrix.systems.content import by_content
+from separatrix.systems.objective import without_objectives
 from separatrix.systems.optax_maps import OptimizerState
 
 # Steps just before a reading at which the coordinate along the top direction is noted.
 BURST = 8
+# First steps at which the loss is looked at.
+EARLY = (1, 2, 3, 5, 8, 13)
 # Along a direction of ratio r descent multiplies by 1 - 2r, which alternates past a half alone.
 _ALTERNATES = 0.5
+# Readings without a linear response after which there is none. Examples of a batch that the noise scale is taken of.
+_PATIENCE, _NOISE_EXAMPLES = 2, 512
 
 
 class StabilityMonitor:
@@ -40,18 +67,22 @@ class StabilityMonitor:
 
     **Arguments:**
 
-    - `loss`, `optimizer`: left out where the monitor goes to `fit(..., monitor=)`, which knows both.
+    - `loss`, `optimizer`: left out where the monitor goes to `fit(..., monitor=)`, which knows both, or reads what `watch`
+      keeps.
     - `loss`: l(model, batch), l(model, *parts of a batch), or l(model), as the loop has it; a pair (loss, extras) is taken
-      by its first. A model of equinox or a tree of arrays; of Flax, a function that puts `nnx.merge` first.
-    - `optimizer`: the optax transformation of the loop, or a map of `separatrix.optimization`. Its edge is measured, not
-      asked for: learning rates and momenta are not needed.
+      by its first. A model of equinox or of Flax, or a tree of arrays; of `nnx.state(model, nnx.Param)` a function that
+      puts `nnx.merge` first.
+    - `optimizer`: the optax transformation of the loop, `nnx.Optimizer`, or a map of `separatrix.optimization`. Its edge is
+      measured at its own state: learning rates, momenta, schedules and weight decay are not needed.
     - `every`: steps between readings. `wide_every`: readings between those that also take plain sharpness and departure
       from gradient flow.
     - `examples`: of a batch, so many are used for a reading; all by default. Sharpness of fewer is noisier.
-    - `tol`: relative accuracy of the sharpness.
+    - `tol`: relative accuracy of the sharpness. Below 1 % products are derivatives and not differences of gradients, which
+      costs three times as much.
     - `notify`: called with each `Event` as it is noticed, as `print`.
 
-    **Raises:** `ValueError` for an interval that leaves no room to watch, or an optimiser without an edge (signs).
+    **Raises:** `ValueError` for an interval that leaves no room to watch, or an optimiser without an edge (steps along
+    signs, or of a given length). Once a run is under way nothing is raised: the monitor warns and is off.
 
     **Example:** gradient descent past its edge.
 
@@ -91,24 +122,22 @@ class StabilityMonitor:
         if examples is not None:
             ranges.whole("StabilityMonitor: examples", examples, "Leave it out for all.")
         ranges.positive("StabilityMonitor: tol", tol, "Leave it out for 3 %.")
-        self.loss, self.every, self.wide_every, self.examples, self.tol = loss, every, wide_every, examples, tol
+        self.loss: Any = None if loss is None else by_content(loss)
+        self.every, self.wide_every, self.examples, self.tol = every, wide_every, examples, tol
         self.notify, self.burst, self.history = notify, BURST, History(every)
         self.optimizer: Any = None
         self.objective: Any = None
         self.direction: Any = None
         self.coordinates: list[Any] = []
+        self.off: str | None = None
         self._batch: Any = None
         self._map: Any = None
+        self._divides: bool | None = None
+        self._strikes = 0
+        self._cold = True
         if optimizer is not None:
-            self._measure_edge(optimizer)
-
-    def _measure_edge(self, optimizer: Any) -> None:
-        self.optimizer = watched(optimizer)
-        if not np.isfinite(self.optimizer.edge):
-            got = "no linear response to a small gradient"
-            do = "Signs have no edge: lower the learning rate in time instead. Of a wrapper, pass what it wraps."
-            raise ValueError(explain("StabilityMonitor: optimizer", got, "an optimiser with an edge", do))
-        self.history.edge, self.history.growth = float(self.optimizer.edge), float(self.optimizer.linear.growth)
+            self.optimizer = watched(optimizer)
+            _require_edge(self.optimizer)
 
     @property
     def events(self) -> list[Event]:
@@ -124,38 +153,14 @@ class StabilityMonitor:
         if self.optimizer is None or self.loss is None:
             do = "Pass both to StabilityMonitor(loss, optimizer), or the monitor to fit(..., monitor=)."
             raise ValueError(explain("StabilityMonitor", "no loss or no optimiser", "both, in a loop of one's own", do))
-        if loss is not None:
-            self.history.note_loss(step, loss)
-        phase = step % self.every
-        if self._watching and (phase == 0 or phase >= self.every - BURST):
-            self.coordinates.append(along(self.direction.covector, eqx.filter(model, eqx.is_inexact_array)))
-        if phase == 0:
-            parameters, rest = eqx.partition(model, eqx.is_inexact_array)
-            objective = OnBatch(self.loss, batch or None, rest).first(self.examples)
-            parts, size = (None, 0) if self._same(objective.batch) else (objective.parts(), objective.size)
-            self.read(step, objective, parameters, optimizer_state, parts=parts, batch_size=size)
+        self._safely(step, self._note_step, model, optimizer_state, batch, loss)
 
-    def read(
-        self, step: int, objective: Objective, parameters: Any, inner: Any, *, key: Any = None, parts: Any = None,
-        batch_size: int = 0,
-    ) -> None:  # fmt: skip
-        """Take a reading of an objective at parameters and an optimiser's state, and judge it.
+    def read(self, optimizer_state: Any) -> None:
+        """Judge what `watch` keeps in an optimiser's state, as far as it is new.
 
-        `batch_size`: examples a step of the run, 0 where all are taken.
+        **Arguments:** the state of the optimiser, or what holds it: `nnx.Optimizer`, a train state, a tree of them.
         """
-        swing, self.coordinates = oscillation([float(c) for c in self.coordinates]), []
-        if not bool(all_finite(parameters)):
-            self.history.broke(step)
-            return self._tell(judge(self.history))
-        if not (self.direction is not None or bool(self.optimizer.ready(inner, parameters))):
-            return None
-        wide = self.direction is None or len(self.history.steps) % self.wide_every == 0
-        before = nowhere(parameters, self.tol) if self.direction is None else self.direction
-        reading, self.direction = take(
-            objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), wide, self.tol
-        )
-        self.history.add(step, reading, swing, batch_size)
-        self._tell(judge(self.history))
+        self._safely(None, self._read_kept, optimizer_state)
 
     def attach(self, map: Any) -> None:
         """Take loss and optimiser from a map that `fit` runs."""
@@ -165,16 +170,17 @@ class StabilityMonitor:
                 "Follow a game by metrics=, or ask linear_stability(sx.games.field(game), players).",
             )
             raise TypeError(explain("StabilityMonitor: map", got, "an optimiser of one loss", do))
-        self.objective, self._map = map.objective, without_objectives(map)
-        self._measure_edge(map)
+
+        def attach(_: Any) -> None:
+            self.objective, self._map = map.objective, without_objectives(map)
+            self.optimizer = watched(map)
+            _require_edge(self.optimizer)
+
+        self._safely(None, attach)
 
     def watch(self, n: int, state: Any, key: Any) -> None:
         """Take a reading of a state that `fit` has reached."""
-        here = None if key is None else jax.random.fold_in(key, n)
-        size = getattr(self.objective, "batch_size", None)
-        parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in _split(here))
-        inner = state.optimizer_state if isinstance(state, OptimizerState) else state
-        self.read(n, self.objective, self._map.parameters(state), inner, key=here, parts=parts, batch_size=size or 0)
+        self._safely(n, self._watch, state, key)
 
     @property
     def coordinate(self) -> Function | None:
@@ -194,12 +200,126 @@ class StabilityMonitor:
 
     def report(self) -> StabilityReport:
         """Return what was noticed, and the history of the readings."""
-        return self.history.report()
+        return self.history.report(self.off)
+
+    def _safely(self, step: int | None, function: Function, *arguments: Any) -> None:
+        """Do it; if it fails say so once, and be off."""
+        if self.off is not None:
+            return
+        try:
+            function(step, *arguments)
+        except Exception as error:  # whatever it is: the run goes on
+            where = "" if step is None else f" at step {step}"
+            reason = " ".join(str(error).split())[:400] or type(error).__name__
+            self.off = f"switched off{where}: {reason}"
+            warnings.warn(f"StabilityMonitor {self.off}. The run goes on unwatched.", RuntimeWarning, stacklevel=4)
+
+    def _note_step(self, step: int, model: Any, state: Any, batch: Any, loss: Any) -> None:
+        phase = step % self.every
+        due, early = phase == 0, step in EARLY and step < self.every
+        watching = self._watching and (due or phase >= self.every - BURST)
+        if loss is not None:
+            self.history.note_loss(step, loss)
+        if not (due or watching or early):
+            return
+        parameters, parts = split_model(model)
+        if watching:
+            self.coordinates.append(along(self.direction.covector, parameters))
+        objective = OnBatch(self.loss, batch or None, parts).first(self.examples)
+        if early and loss is None:
+            wide, parts = in_single_precision(self.loss, parts, parameters, batch or None)
+            self.history.note_loss(step, loss_at(eqx.tree_at(lambda o: o.parts_of_model, objective, parts), wide))
+        if early:
+            self._tell(judge_losses(self.history))
+        if not due:
+            return
+        wide, parts = in_single_precision(self.loss, parts, parameters, batch or None)
+        objective = OnBatch(self.loss, batch or None, parts).first(self.examples)
+        inner = optimizer_state_of(state)
+        if isinstance(self.optimizer, OfTransformation):
+            inner = fitting_state(self.optimizer.transformation, inner, model, parameters)
+        self.history.names = names_of(parameters)
+        self.history.classes = classes_of(batch)
+        same = self._same(objective.batch)
+        halves, size = (None, 0) if same else (self._halves(objective, wide), objective.size)
+        self._take(step, objective, wide, inner, parts=halves, batch_size=size)
+
+    def _watch(self, n: int, state: Any, key: Any) -> None:
+        here = None if key is None else jax.random.fold_in(key, n)
+        size = getattr(self.objective, "batch_size", None)
+        parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in _split(here))
+        inner = state.optimizer_state if isinstance(state, OptimizerState) else state
+        parameters = self._map.parameters(state)
+        self.history.names = names_of(parameters)
+        self._take(n, self.objective, parameters, inner, key=here, parts=parts, batch_size=size or 0)
+
+    def _take(
+        self, step: int, objective: Any, parameters: Any, inner: Any, *, key: Any = None, parts: Any = None,
+        batch_size: int = 0,
+    ) -> None:  # fmt: skip
+        """Take a reading of an objective at parameters and an optimiser's state, and judge it.
+
+        `batch_size`: examples a step of the run, 0 where all are taken.
+        """
+        swing, self.coordinates = oscillation([float(c) for c in self.coordinates]), []
+        if not bool(all_finite(parameters)):
+            self.history.broke(step)
+            return self._tell(judge(self.history))
+        wide = self._cold or len(self.history.steps) % self.wide_every == 0
+        before = nowhere(parameters) if self.direction is None else self.direction
+        tol = jnp.asarray(self.tol, before.gap.dtype)
+        reading, found, checks = take(
+            objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), wide, tol,
+            self.tol < EXACT_BELOW,
+        )  # fmt: skip
+        if not self._has_edge(checks):
+            # Nothing has a gradient, which is worth a reading; or moments have no scale yet.
+            if not (step > 0 and float(reading.idle) == 1):
+                return self.history.note_loss(step, float(reading.loss))
+            reading = eqx.tree_at(lambda r: r.ratio, reading, jnp.full_like(reading.ratio, jnp.nan))
+        self.direction, self._cold = found, bool(found.cold)
+        self.history.add(step, reading, swing, batch_size)
+        self._tell(judge(self.history))
+
+    def _has_edge(self, checks: Checks) -> bool:
+        """Whether the optimiser answers linearly. It may not yet, while its moments have no scale; in the end it is off."""
+        if float(checks.unknown) == 1:
+            return False
+        why = refusal(checks)
+        if why is None:
+            self._strikes = 0
+            return True
+        self._strikes += 1
+        if self._strikes >= _PATIENCE and not self.history.steps:
+            do = "Lower the learning rate in time instead, and follow sx.curvature(...)."
+            raise ValueError(explain("optimizer", why, "an optimiser with an edge", do))
+        return False
+
+    def _read_kept(self, _: Any, state: Any) -> None:
+        last = self.history.steps[-1] if self.history.steps else -1
+        kept = kept_readings(pure(getattr(state, "opt_state", state)), last)
+        self.history.names, self.history.knows_losses = kept.names, bool(np.isfinite(kept.losses[0]))
+        for step, reading, swing, checks in kept.readings:
+            if self._has_edge(checks):
+                self.history.add(step, reading, swing, 0)
+                self.history.see(kept.losses)
+                self._tell(judge(self.history))
 
     @property
     def _watching(self) -> bool:
         """Whether the run may alternate along the last direction."""
-        return self.direction is not None and not self.history.ratios[-1] < _ALTERNATES
+        return self.off is None and self.direction is not None and not self.history.ratios[-1] < _ALTERNATES
+
+    def _halves(self, objective: OnBatch, parameters: Any) -> Any:
+        """The loss on both halves of a batch; None if it does not take them: a batch need not have an axis of examples."""
+        halves = objective.first(_NOISE_EXAMPLES).parts()
+        if halves is not None and self._divides is None:
+            try:
+                jax.eval_shape(halves[0], parameters)
+                self._divides = True
+            except (TypeError, ValueError):
+                self._divides = False
+        return halves if self._divides else None
 
     def _same(self, batch: Any) -> bool:
         """Whether the batch is that of the reading before: a run on all its data has no noise."""
@@ -213,6 +333,35 @@ class StabilityMonitor:
         for event in self.history.new(events):
             if self.notify is not None:
                 self.notify(event)
+
+
+def _require_edge(optimizer: Any) -> None:
+    """Refuse at once what steps along signs, as far as one entry shows it; the rest is seen at the run's own state."""
+    if not isinstance(optimizer, OfTransformation):
+        return
+    try:
+        found = _first_checks(optimizer.transformation)
+        signs = bool(found.signs) and float(found.unknown) == 0
+    except Exception:  # a mask, labels, a line search: it cannot be asked like this
+        return
+    if signs:
+        got = "no linear response to a small gradient"
+        do = (
+            "Steps along signs, or of a given length, have no edge: lower the learning rate in time instead. "
+            "Of a wrapper, pass what it wraps."
+        )
+        raise ValueError(explain("StabilityMonitor: optimizer", got, "an optimiser with an edge", do))
+
+
+@eqx.filter_jit
+def _first_checks(transformation: Any) -> Checks:
+    """Of two parameters after a step."""
+    return probed(transformation, jnp.array([1.0, -0.7]), 1).checks
+
+
+def names_of(parameters: Any) -> list[str]:
+    """The path of each array of the parameters."""
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
 
 
 def _drawn(objective: Any, key: Any, size: int) -> OnKey:

@@ -1,15 +1,16 @@
 r"""One reading of the instrument.
 
-    ratio          lambda~/edge: past 1 the linearised run grows, by an oscillation of period two
+    ratio          lambda~, the largest eigenvalue of M^{1/2} H M^{1/2}: past 1 the linearised run grows, with period two
     sharpness      lambda_1 of the plain Hessian
-    departure      |d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|): how far a step leaves gradient flow, in parts of the step
+    departure      |R^{1/2} H R g|/(2 |R^{1/2} g|): how far a step leaves gradient flow, in parts of the step
     update ratio   |x' - x| / |x|: how far a step goes, in parts of the parameters
     flattening b   an alternation of amplitude c along v lowers the ratio by b c^2/2 a step: it pushes the parameters down
-                   the slope of the sharpness, b = (G(1)/R) |grad lambda~|^2 / e, the length in the metric and across v
+                   the slope of the ratio, b = sum_i |G_i(1)| (d lambda~/dx_i)^2, without the part along v
+    climbing       <g, R g>/<|g|, |R| |g|>: -1 where every entry answers against its gradient, 1 where it climbs
+    idle           share of the entries that are updated and whose gradient is exactly 0
     noise scale    tr Sigma / |g|^2 in examples: with batches far smaller the noise, not the slope, moves the parameters
 
-Each is a few products with the Hessian on one batch, or the gradients of its two halves. A direction from the reading
-before is confirmed by one product where |r|^2/gap says that this is enough, the gap being that of the last wide reading.
+The ratio costs a gradient beside that of the run, the noise that of two parts of a batch; the rest is for wide readings.
 """
 
 from typing import Any
@@ -17,25 +18,27 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._tree import dot, float_dtype, norm
 from separatrix._types import Key, State
-from separatrix.diagnostics.hessian.curvature import Curvature, curvature
+from separatrix.linear.following import hessian_product, sharpest
+from separatrix.optimization.stability.responses import Checks, Response, in_the_climate_of_optax
 from separatrix.systems.objective import Objective
 
-# A warm search takes one to three products: room for many would cost more to clear than they do.
-_ROOM = 6
+# Products of a first search, and of later ones.
+_MOST_COLD, _MOST = 40, 12
 
 
 class Reading(eqx.Module):
     """Numbers of one reading; those that were not taken are NaN.
 
-    - `ratio`, `ratio_error`: preconditioned sharpness over the edge, and a bound on its error.
+    - `ratio`, `ratio_error`: largest curvature over the optimiser's edge, and a bound on its error.
     - `sharpness`: of the plain Hessian. `loss`. `update_ratio`: of the next step, in parts of the parameters.
-    - `response`: mean of ln(1/d): how far the optimiser moves for a gradient, in logarithms.
-    - `departure`: from gradient flow. `flattening`: b. `signal`, `noise`: unbiased estimates of |g|^2 and of tr Sigma.
-    - `products`: Hessian-vector products taken.
+    - `response`: mean of ln|R| of the entries that move: how far the optimiser moves for a gradient, in logarithms.
+    - `departure`: from gradient flow. `growth`: kappa. `flattening`: b. `climbing`, `idle`: shares, see above.
+    - `signal`, `noise`: unbiased estimates of |g|^2 and of tr Sigma. `products`: Hessian-vector products taken.
+    - `still`, shape (P,): of each array of the parameters, whether the step leaves it as it is.
     """
 
     ratio: Float[Array, ""]
@@ -45,141 +48,195 @@ class Reading(eqx.Module):
     update_ratio: Float[Array, ""]
     response: Float[Array, ""]
     departure: Float[Array, ""]
+    growth: Float[Array, ""]
     flattening: Float[Array, ""]
+    climbing: Float[Array, ""]
+    idle: Float[Array, ""]
     signal: Float[Array, ""]
     noise: Float[Array, ""]
     products: Int[Array, ""]
+    still: Bool[Array, " arrays"]
 
 
 class Direction(eqx.Module):
     """The least stable direction: to start the next search from, and to watch the run along.
 
-    - `steep`: the last search in the optimiser's metric. `plain`: the last of the plain Hessian. `beside`: the second
-      direction of the last wide search, whose gap `steep` knows.
-    - `covector`: d v, so that c = <d v, x> is the coordinate along v and lambda~ c^2/2 the loss in it.
+    - `steep`, `beside`: unit vectors in the metric; `plain`: of the plain Hessian. `gap`: as the last wide search saw it.
+    - `covector`: M^{-1/2} y, so that c = <covector, x> is the coordinate along v and lambda~ c^2/2 the loss in it.
     """
 
-    steep: Curvature
-    plain: Curvature
+    steep: State
     beside: State
+    plain: State
     covector: State
+    gap: Float[Array, ""]
+    cold: Bool[Array, ""]
 
 
-def nowhere(parameters: State, tol: float) -> Direction:
+def nowhere(parameters: State) -> Direction:
     """A direction to start from where none is known: random, so that the first reading is a wide one like all others."""
     leaves, structure = jax.tree.flatten(parameters)
-    size, dtype = sum(leaf.size for leaf in leaves), float_dtype(parameters)
 
     def random(seed: int) -> State:
-        keys = jax.random.split(jax.random.key(seed), len(leaves))
-        drawn = [jax.random.normal(k, (1, *leaf.shape), leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+        keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
+        drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
         return jax.tree.unflatten(structure, drawn)
 
-    def unknown(vectors: State, preconditioned: bool) -> Curvature:
-        one, none = jnp.full(1, jnp.nan, dtype), jnp.full((), jnp.nan, dtype)
-        count, ended = jnp.zeros((), int), jnp.zeros((), bool)
-        return Curvature(
-            one, one, one, vectors, none, none, count, ended, float(tol), "hessian", "largest", size, preconditioned
-        )
-
-    vectors = random(0)
-    covector = jax.tree.map(lambda leaf: leaf[0], vectors)
-    return Direction(unknown(vectors, True), unknown(vectors, False), random(1), covector)
+    gap = jnp.full((), jnp.nan, float_dtype(parameters))
+    return Direction(random(0), random(1), random(2), jax.tree.map(jnp.zeros_like, parameters), gap, jnp.asarray(True))
 
 
-def take(
-    objective: Objective,
-    parts: Any,
-    optimizer: Any,
-    parameters: State,
-    inner: Any,
-    key: Key | None,
-    before: Direction,
-    n: Any,
-    wide: bool,
-    tol: float,
-) -> tuple[Reading, Direction]:
-    """Return a reading at step n, and the direction to go on with. `wide`, as the first has to be: all numbers."""
-    # What a narrow reading does not search stays outside of the compiled program, which would copy it.
-    used = before if wide else before.steep
-    reading, found = _take(objective, parts, optimizer, parameters, inner, key, used, n, wide, tol)
-    if wide:
-        return reading, found
-    steep, covector = found
-    return reading, Direction(steep, before.plain, before.beside, covector)
+def slope_of(objective: Objective, key: Key | None) -> Any:
+    """x -> the gradient, as the direction of steepest ascent of complex parameters too."""
+
+    def slope(x: State) -> State:
+        gradient = jax.grad(lambda y: objective(y, key=key))(x)
+        return jax.tree.map(jnp.conj, gradient)
+
+    return slope
 
 
 @eqx.filter_jit
-def _take(
-    objective: Objective, parts: Any, optimizer: Any, parameters: State, inner: Any, key: Key | None, before: Any, n: Any,
-    wide: bool, tol: float,
-) -> tuple[Reading, Any]:  # fmt: skip
-    """The reading, and the direction found or, of a narrow one, its first and last part."""
-    metric = optimizer.metric(inner, parameters)
-    # With a guard a search sees whether another direction has overtaken; without, it may end after a product.
-    settings = {"key": key, "tol": tol, "max_products": 40, "basis": _ROOM, "guard": int(wide)}
-    start = _both(before.steep.vectors, before.beside) if wide else before
-    steep = curvature(objective, parameters, preconditioner=metric, start=start, **settings)
-    beside, steep = jax.tree.map(lambda leaf: leaf[1:], steep.vectors), _alone(steep)
-    covector = jax.tree.map(lambda d, v: d * v[0], metric, steep.vectors)
-    products, dtype = steep.products, steep.eigenvalues.dtype
-    missing = jnp.full((), jnp.nan, dtype)
-    found, sharpness, departure, ratio, flattening = (steep, covector), missing, missing, missing, missing
+@in_the_climate_of_optax
+def take(
+    objective: Objective, parts: Any, optimizer: Any, parameters: State, inner: Any, key: Key | None, before: Direction,
+    n: Any, wide: bool, tol: Any, exact: bool,
+) -> tuple[Reading, Direction, Checks]:  # fmt: skip
+    """Return a reading at step n, the direction to go on with, and whether the optimiser has an edge.
+
+    `wide`, as the first has to be: all numbers. `exact`: products by derivatives and not by differences.
+    """
+    slope = slope_of(objective, key)
+    loss = jnp.asarray(objective(parameters, key=key))
+    gradient = slope(parameters)
+    answer = optimizer.response(inner, parameters, gradient, loss)
+    product = hessian_product(slope, parameters, gradient, exact)
+    reading, found = against_edge(product, answer, gradient, before, tol, wide=wide)
+    dtype = found.gap.dtype
+    change = optimizer.change(n, gradient, inner, parameters, key)
+    numbers = {
+        "loss": loss.astype(dtype),
+        "still": jnp.stack([~jnp.any(leaf != 0) for leaf in jax.tree.leaves(change)]),
+    }
     if wide:
-        plain = curvature(objective, parameters, start=_both(before.plain.vectors, steep.vectors), **settings)
-        sharpness, products = plain.sharpness, products + plain.products + 1
-        gradient, departure = _departure(objective, parameters, key, metric)
+        plain = sharpest(product, before.plain, before.beside, found.gap, tol, _MOST_COLD, wide=True, cold=before.cold)
         whole = norm(parameters)
-        ratio = norm(optimizer.change(n, gradient, inner, parameters, key)) / jnp.where(whole > 0, whole, 1)
-        slope = _slope_of_sharpness(objective, parameters, key, metric, jax.tree.map(lambda v: v[0], steep.vectors))
-        flattening = optimizer.linear.drift * slope / optimizer.edge
-        found = Direction(steep, _alone(plain), beside, covector)
-    signal, noise = _noise(parts, parameters) if parts is not None else (missing, missing)
-    logs = jax.tree.map(lambda d: -jnp.sum(jnp.log(d)), metric)
-    size = sum(leaf.size for leaf in jax.tree.leaves(parameters))
+        size = jax.tree.map(jnp.abs, answer.first)
+        slid, length = product(_by(size, gradient)), jax.tree.map(jnp.sqrt, size)
+        step = norm(_by(length, gradient))
+        v = _by(_root(answer), found.steep)
+        numbers |= {
+            "sharpness": plain.value,
+            "update_ratio": norm(change).astype(dtype) / jnp.where(whole > 0, whole, 1),
+            "departure": norm(_by(length, slid)) / (2 * jnp.where(step > 0, step, 1)),
+            "growth": 1 / dot(found.steep, _by(answer.turning, found.steep)),
+            "flattening": _flattening(slope, parameters, gradient, v, found.steep, answer, exact),
+            "products": reading.products + plain.products + 1,
+        }
+        found = eqx.tree_at(lambda d: d.plain, found, plain.vector)
+    if parts is not None:
+        signal, noise = _noise(parts, parameters)
+        numbers |= {"signal": signal, "noise": noise}
+    fields = {name: getattr(reading, name) for name in reading.__dataclass_fields__} | numbers
+    return Reading(**fields), found, answer.checks
+
+
+def against_edge(
+    product: Any, answer: Response, gradient: State, before: Direction, tol: Any, *, wide: bool
+) -> tuple[Reading, Direction]:
+    """The ratio and what comes with it, from products and the optimiser's response; the rest of a reading is NaN."""
+    root, dtype = _root(answer), before.gap.dtype
+    scaled = lambda y: _by(root, product(_by(root, y)))  # noqa: E731
+    limit = jnp.where(before.cold, _MOST_COLD, _MOST)
+    # Where nothing moves a random start may have no part: it starts in the entries that do.
+    start, beside = (jax.tree.map(lambda y, m: jnp.where(m != 0, y, 0), tree, root)
+                     for tree in (before.steep, before.beside))  # fmt: skip
+    top = sharpest(scaled, start, beside, before.gap, tol, limit, wide=wide, cold=before.cold)
+    sound = jnp.isfinite(top.value)
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(sound, a, b), new, old)  # noqa: E731
+    covector = jax.tree.map(lambda y, m: jnp.where(m > 0, y / jnp.where(m > 0, m, 1), 0), top.vector, root)
+    found = Direction(
+        keep(top.vector, before.steep), keep(top.beside, before.beside) if wide else before.beside, before.plain,
+        keep(covector, before.covector), top.gap if wide else before.gap, before.cold & ~sound,
+    )  # fmt: skip
+    nan, count = jnp.full((), jnp.nan, dtype), len(jax.tree.leaves(gradient))
+    # Where nothing moves, as at a learning rate of 0, the ratio is 0 and no search; of what is not known it is none.
+    moves = jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(root)]).any()
+    rest = jnp.where(answer.checks.unknown > 0, nan, 0)
+    ratio, error = (jnp.where(moves, number, rest) for number in (top.value, top.error))
+    own = {name: number.astype(dtype) for name, number in shares(answer, gradient).items()}
     reading = Reading(
-        steep.sharpness / optimizer.edge,
-        steep.errors[0] / optimizer.edge,
-        sharpness,
-        jnp.asarray(objective(parameters, key=key)).astype(dtype),
-        ratio,
-        sum(jax.tree.leaves(logs), start=jnp.zeros((), dtype)) / size,
-        departure,
-        flattening,
-        signal,
-        noise,
-        products,
-    )
+        ratio, error, nan, nan, nan, own["response"], nan, nan, nan, own["climbing"], own["idle"], nan, nan,
+        top.products, jnp.zeros(count, bool),
+    )  # fmt: skip
     return reading, found
 
 
-def _both(vectors: State, beside: State) -> State:
-    return jax.tree.map(lambda v, b: jnp.concatenate([v, b]), vectors, beside)
+def shares(answer: Response, gradient: State) -> dict[str, Any]:
+    """What the response and a gradient say by themselves: mean of ln|R|, climbing, idle."""
+    dtype = float_dtype(answer.first)
+    return {
+        "response": _mean_log(answer.first, dtype), "climbing": _climbing(answer, gradient), "idle": _idle(answer, gradient)
+    }  # fmt: skip
 
 
-def _alone(found: Curvature) -> Curvature:
-    """The same without its guard."""
-    return eqx.tree_at(lambda c: c.vectors, found, jax.tree.map(lambda leaf: leaf[:1], found.vectors))
+def _root(answer: Response) -> State:
+    """|M|^{1/2}."""
+    return jax.tree.map(lambda m: jnp.sqrt(jnp.abs(m)), answer.inverse_edge)
 
 
-def _departure(objective: Objective, parameters: State, key: Key | None, metric: State) -> tuple[State, Any]:
-    """The gradient, and |d^{-1/2} H d^{-1} g| / (2 |d^{-1/2} g|)."""
-    gradient, push = jax.linearize(jax.grad(lambda x: objective(x, key=key)), parameters)
-    bent = push(jax.tree.map(lambda g, d: g / d, gradient, metric))
-    scaled, plain = (jax.tree.map(lambda v, d: v / jnp.sqrt(d), tree, metric) for tree in (bent, gradient))
-    size = norm(plain)
-    return gradient, norm(scaled) / (2 * jnp.where(size > 0, size, 1))
+def _by(diagonal: State, x: State) -> State:
+    return jax.tree.map(lambda d, leaf: d.astype(leaf.dtype) * leaf, diagonal, x)
 
 
-def _slope_of_sharpness(objective: Objective, parameters: State, key: Key | None, metric: State, v: State) -> Any:
-    """|grad v^T H v|^2 in the metric, without the part along v, which an alternation averages away."""
+def _total(leaves: list[Any], dtype: Any) -> Any:
+    return sum((jnp.sum(leaf).astype(dtype) for leaf in leaves), start=jnp.zeros((), dtype))
 
-    def bend(x: State) -> Any:
-        slope = lambda y: jax.jvp(lambda z: objective(z, key=key), (y,), (v,))[1]  # noqa: E731
-        return jax.jvp(slope, (x,), (v,))[1]
 
-    gradient = jax.grad(bend)(parameters)
-    return dot(gradient, jax.tree.map(lambda g, d: g / d, gradient, metric)) - dot(gradient, v) ** 2
+def _mean_log(first: State, dtype: Any) -> Any:
+    leaves = [jnp.abs(leaf) for leaf in jax.tree.leaves(first)]
+    logs = [jnp.where(leaf > 0, jnp.log(jnp.where(leaf > 0, leaf, 1)), 0) for leaf in leaves]
+    return _total(logs, dtype) / jnp.maximum(_total([leaf > 0 for leaf in leaves], dtype), 1)
+
+
+def _climbing(answer: Response, gradient: State) -> Any:
+    """Of the steps for a gradient like the run's own, the part uphill less that downhill, over both."""
+    dtype = float_dtype(answer.first)
+    pairs = zip(jax.tree.leaves(answer.first), jax.tree.leaves(gradient), strict=True)
+    work = [r * jnp.abs(g).astype(r.dtype) ** 2 for r, g in pairs]
+    whole = _total([jnp.abs(leaf) for leaf in work], dtype)
+    return _total(work, dtype) / jnp.where(whole > 0, whole, 1)
+
+
+def _idle(answer: Response, gradient: State) -> Any:
+    dtype = float_dtype(answer.first)
+    moved = [leaf != 0 for leaf in jax.tree.leaves(answer.first)]
+    without = [m & (g == 0) for m, g in zip(moved, jax.tree.leaves(gradient), strict=True)]
+    # Second moments of 0 have no response: these entries never had a gradient.
+    never = [~m & (g == 0) for m, g in zip(moved, jax.tree.leaves(gradient), strict=True)]
+    whole = _total(moved, dtype) + _total(never, dtype)
+    return (_total(without, dtype) + _total(never, dtype)) / jnp.maximum(whole, 1)
+
+
+def _flattening(
+    slope: Any, x: State, gradient: State, v: State, y: State, answer: Response, exact: bool
+) -> Any:  # fmt: skip
+    """sum_i |G_i(1)| (d_i v^T H v)^2, without the part along v, which an alternation averages away."""
+    if exact:
+        bent = jax.jvp(lambda z: jax.jvp(slope, (z,), (v,))[1], (x,), (v,))[1]
+    else:
+        dtype, length = float_dtype(x), norm(v)
+        size = jnp.asarray(jnp.finfo(dtype).eps, dtype) ** 0.25 * jnp.maximum(norm(x), 1e-3)
+        e = size / jnp.where(length > 0, length, 1)
+        ahead, behind = (slope(jax.tree.map(lambda p, d, s=s: p + s.astype(p.dtype) * d, x, v)) for s in (e, -e))
+        bent = jax.tree.map(lambda a, b, g: (a + b - 2 * g) / (e**2).astype(a.dtype), ahead, behind, gradient)
+    drift = jax.tree.map(jnp.abs, answer.drift)
+    along = dot(bent, v) ** 2 * dot(y, _by(jax.tree.map(_share, answer.drift, answer.inverse_edge), y))
+    return dot(bent, _by(drift, bent)) - along
+
+
+def _share(drift: Any, inverse: Any) -> Any:
+    return jnp.where(inverse != 0, jnp.abs(drift) / jnp.where(inverse != 0, jnp.abs(inverse), 1), 0)
 
 
 def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:
@@ -192,5 +249,5 @@ def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:
 
 @eqx.filter_jit
 def along(covector: State, parameters: State) -> Array:
-    """c = <d v, x>."""
+    """c = <M^{-1/2} y, x>."""
     return dot(covector, parameters)

@@ -11,8 +11,8 @@ from separatrix.diagnostics.result import Result, Row
 
 # What a run may be told to be, from the harmless to the lost.
 SEVERITY = (
-    "stable", "catapult", "edge of stability", "noise", "oscillation", "bad batch", "spike ahead", "vanishing denominators",
-    "diverging", "non-finite",
+    "stable", "without updates", "catapult", "edge of stability", "noise", "oscillation", "bad batch", "spike ahead",
+    "vanishing denominators", "dead network", "jump", "diverging", "climbing", "non-finite",
 )  # fmt: skip
 
 
@@ -34,8 +34,8 @@ class StabilityReport(Result):
       `losses`, `departures` from gradient flow, `updates` (length of a step over that of the parameters), `noise_scales`
       in examples. NaN where a number was not taken.
     - `events`: what was noticed, in order. `findings`: what holds at the end of the history.
-    - `state`: "stable", or the gravest kind of event that is not over.
-    - `products`: Hessian-vector products taken in all.
+    - `state`: "stable", or the gravest kind of event that is not over; "not watched" without a single reading.
+    - `products`: Hessian-vector products taken in all. `off`: why the monitor switched itself off, None if it did not.
     """
 
     steps: Int[np.ndarray, " readings"]
@@ -49,6 +49,7 @@ class StabilityReport(Result):
     events: tuple[Event, ...] = eqx.field(static=True)
     findings: tuple[Finding, ...] = eqx.field(static=True)
     state: str = eqx.field(static=True)
+    off: str | None = eqx.field(static=True, default=None)
 
     def rows(self) -> list[Row]:
         """State, the last numbers, events, and findings that do not hold."""
@@ -68,6 +69,8 @@ class StabilityReport(Result):
         found = []
         if len(self.steps) < 3:
             found.append(f"{len(self.steps)} readings: no trend can be told from fewer than 3")
+        if self.off is not None:
+            found.append(self.off)
         return tuple(found)
 
 

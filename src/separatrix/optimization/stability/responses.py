@@ -1,44 +1,82 @@
 r"""What an optimiser does with a small gradient: its own stability edge, without being told its name.
 
-Held at a state s (moments, counters), an elementwise optimiser answers a small gradient linearly:
+Held at its own state s and parameters x, an optimiser that works entry by entry answers small changes linearly:
 
-    u = R g,      s' - s* = A (s - s*) + B g,      u = C (s - s*) + R g,
+    dx' = dx + R dg + C ds + W dx,        ds' = A ds + B dg + E dx,
 
-R the diagonal of first responses (-eta for gradient descent, -eta (1 - b1)/(sqrt(v) + eps) for Adam whose v is frozen).
-Against a curvature l it loses stability by an oscillation of period two, x[n] ~ (-1)^n, where the response to an
-alternating gradient brings it exactly back: -2 = l G(-1), G(z) = R + C (z - A)^{-1} B. So with H the Hessian,
+R the first response (-eta for gradient descent), W the weight decay (-eta lambda). Against a curvature l, dg = l dx. It
+loses stability by an oscillation of period two, dx[n] ~ (-1)^n, where
 
-    edge:   largest eigenvalue of |R|^{1/2} H |R|^{1/2}  =  2 R / G(-1) =: e.
+    -2 = V(-1) + l G(-1),        G(z) = R + C (z - A)^{-1} B,        V(z) = W + C (z - A)^{-1} E.
 
-The ratio e belongs to the momentum alone: 2 for gradient descent, 2 + 2b for heavy ball and Adam, and so on. It is measured
-once, on one coordinate, and with it two more numbers of G: past the edge the alternation grows by kappa ln(l/l*) nats a
-step, and a gradient that stays moves the parameters by G(1)/R first responses a step. R is measured in each check, by one
-derivative of the update, at the cost of no gradient.
+So with H the Hessian and M the diagonal of reciprocal edges, entry by entry,
 
-    kappa = 2/(1 + 2 G'(-1)/G(-1)),        2 for gradient descent, 2 (1 + b)/(1 - b) for heavy ball.
+    M = -G(-1)/(2 + V(-1)),      ratio = largest eigenvalue of M^{1/2} H M^{1/2},      stable iff ratio < 1.
+
+M holds momentum, weight decay, schedules (it is taken at the run's own step) and parts with optimisers of their own. It is
+eta/2 for gradient descent and eta (1 - b)/((2 + 2b)(sqrt(v) + eps)) for Adam, whose v is frozen: a gradient that is small
+changes it to second order. Past the edge the alternation grows by kappa ln(ratio) nats a step, and a gradient that stays
+moves the parameters by G(1) times it:
+
+    1/kappa = sum_i y_i^2 [(1 - V')/(2 + V) + G'/G]_i at z = -1,     y the unit eigenvector; 2 for gradient descent.
+
+All of it is a few derivatives of the update, at the cost of no gradient.
 """
 
+import functools
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+import optax
+from jaxtyping import Array, Bool, Float
 
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
-from separatrix._types import State
+from separatrix._types import Function, State
 
 # Steps of a unit gradient of alternating sign, which put a scale into second moments.
 _WARM = 64
-# Of the response of a parameter, the part of others past which an update is not elementwise.
-_MIXES = 1e-3
-# A gradient small against those before it, and the relative deviation from linearity past which there is no response.
-_SMALL, _BENDS = 1.7e-4, 0.1
+# Of the entries that move, the share past which an update is not elementwise, or not linear; and what deviates.
+_MOST, _DEVIATES = 0.5, 0.1
+# A gradient that is small against those before it.
+_SMALL = 1.7e-4
+# Of a difference of two updates, so many roundings of one are not seen.
+_ROUNDINGS = 8
+
+
+class Checks(eqx.Module):
+    """Whether a response is known, and is that of a diagonal.
+
+    - `unknown`: share of entries whose response is not finite: second moments that have no scale yet.
+    - `mixing`, `bending`: share of the moving entries that answer to the gradient of others, or not in proportion.
+    - `signs`: whether in some array entries move for a small gradient, or without one, and none has a response.
+    """
+
+    unknown: Float[Array, ""]
+    mixing: Float[Array, ""]
+    bending: Float[Array, ""]
+    signs: Bool[Array, ""]
+
+
+class Response(eqx.Module):
+    """An optimiser's linear response, entry by entry: trees of the parameters' form.
+
+    - `first`: R. `inverse_edge`: M. Both of entries without a response are 0; M of one that climbs is negative.
+    - `turning`: (1 - V')/(2 + V) + G'/G. `drift`: G(1). `checks`: whether that is all there is to it.
+    """
+
+    first: State
+    inverse_edge: State
+    turning: State
+    drift: State
+    checks: Checks
 
 
 class LinearProbe(NamedTuple):
-    """Of the linear response: the edge e, the growth kappa past it, and the drift G(1)/R."""
+    """Of one entry: the edge e in units of its first response, the growth kappa past it, and the drift G(1)/R."""
 
     edge: float
     growth: float
@@ -49,7 +87,7 @@ def update_of(transformation: Any, gradient: State, inner: Any, parameters: Stat
     """(u, s') of an optax transformation, with the arguments that line searches and Polyak steps take."""
     extra = {"value": value, "grad": gradient, "value_fn": None} if value is not None else {}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return transformation.update(gradient, inner, parameters, **extra)
+        return optax.with_extra_args_support(transformation).update(gradient, inner, parameters, **extra)
 
 
 def response(transformation: Any, inner: Any, parameters: State) -> State:
@@ -75,7 +113,7 @@ def response(transformation: Any, inner: Any, parameters: State) -> State:
 
 
 def edge_ratio(transformation: Any) -> float:
-    r"""Return e = 2 R/G(-1): the stability edge of an optimiser, in units of its first response.
+    r"""Return e = |R|/M: the stability edge of an optimiser, in units of its first response.
 
     **Arguments:** an optax transformation, elementwise in the gradient. Schedules only scale R.
 
@@ -99,94 +137,187 @@ def edge_ratio(transformation: Any) -> float:
 
 def linear_response(transformation: Any) -> LinearProbe:
     """Edge, growth past it and drift of an optax transformation; errors as of `edge_ratio`."""
-    x = jnp.ones(1)
+    x = jnp.array([[1.0, -0.7], [0.4, 1.3]])
     try:
-        inner = transformation.init(x)
-        for n in range(_WARM):
-            _, inner = update_of(transformation, x * (-1.0) ** n, inner, x)
-        found = _alternating(transformation, inner, x)
-        mixing, bend = _beyond_elementwise(transformation)
+        found = probed(transformation, x, _WARM)
     except (TypeError, ValueError, AttributeError) as error:
         got = f"an update that fails on one parameter alone ({str(error).splitlines()[0][:80]})"
         do = "Line searches and partitions by name have no edge of their own: pass the transformation of one part."
         raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do)) from error
-    if mixing > _MIXES:
-        got = f"an update in which {100 * mixing:.2g} % of a parameter's response goes to others"
+    if float(found.checks.mixing) > 0:
+        got = f"an update in which {100 * float(found.checks.mixing):.3g} % of a parameter's response goes to others"
         do = "It has no diagonal metric, so no edge to compare with: watch plain curvature(...) instead."
         raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do))
-    return found if bend < _BENDS else LinearProbe(np.nan, np.nan, np.nan)
+    first, inverse, turning, drift = (
+        float(leaf[0, 0]) for leaf in (found.first, found.inverse_edge, found.turning, found.drift)
+    )
+    if float(found.checks.bending) > 0 or not inverse or not first:
+        return LinearProbe(np.nan, np.nan, np.nan)
+    return LinearProbe(abs(first) / inverse, 1 / turning, drift / first)
 
 
-def _beyond_elementwise(transformation: Any) -> tuple[float, float]:
-    """What keeps the response from being a diagonal: how far it mixes entries of a matrix, and how far it is not linear.
-
-    The largest response of an entry to the gradient of another, over the largest to its own; and for a small gradient
-    |u(g) - u(0) - J g|/|J g|, which a step of given length (LARS) fails.
-    """
-    x = jnp.array([[1.0, -0.7], [0.4, 1.3]])
+def probed(transformation: Any, x: Array, steps: int) -> Response:
+    """The response at a state that unit gradients of alternating sign have led to."""
     inner = transformation.init(x)
-    for n in range(_WARM):
-        _, inner = update_of(transformation, jnp.roll(x, n), inner, x)
-
-    def update(gradient: Array) -> Array:
-        return update_of(transformation, gradient, inner, x)[0]
-
-    jacobian = np.asarray(jax.jacobian(update)(jnp.zeros_like(x))).reshape(4, 4)
-    own = np.abs(np.diag(jacobian)).max()
-    small = _SMALL * np.asarray(x)
-    linear = (jacobian @ small.ravel()).reshape(2, 2)
-    if not own > 0:
-        return 0.0, 0.0
-    gap = np.asarray(update(jnp.asarray(small)) - update(jnp.zeros_like(x))) - linear
-    mixed = np.abs(jacobian - np.diag(np.diag(jacobian))).max()
-    return float(mixed / own), float(np.linalg.norm(gap) / np.linalg.norm(linear))
+    for n in range(steps):
+        _, inner = update_of(transformation, jnp.ones_like(x) * (-1.0) ** n, inner, x)
+    return eqx.filter_jit(response_at)(transformation, inner, x, x)
 
 
-def _alternating(transformation: Any, inner: Any, x: Array) -> LinearProbe:
-    """2 R/G(-1), kappa and G(1)/R from the linearisation (A, B, C, R) of the update at a frozen state."""
-    arrays, structure = jax.tree.flatten(inner)
-    moving = [i for i, leaf in enumerate(arrays) if is_inexact(leaf)]
+def in_the_climate_of_optax(function: Function) -> Function:
+    """The same under the promotion rules that optax and users' losses are written for."""
 
-    def update(gradient: Any, moments: list[Any]) -> tuple[Any, list[Any]]:
-        leaves = list(arrays)
+    @functools.wraps(function)
+    def inside(*arguments: Any, **keywords: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*arguments, **keywords)
+
+    return inside
+
+
+@in_the_climate_of_optax
+def response_at(transformation: Any, inner: Any, parameters: State, gradient: State, value: Any = None) -> Response:
+    """The linear response at a state; `gradient` is the run's own, which says what is small. Traceable."""
+    places, structure = jax.tree_util.tree_flatten_with_path(parameters)
+    paths, x = [path for path, _ in places], [jnp.asarray(leaf) for _, leaf in places]
+    state, form = jax.tree.flatten(inner)
+    slots = _slots(inner, paths, x)
+    moving = sorted({index for slot in slots for index in slot.values()})
+
+    def update(gradient: list[Any], moments: list[Any], position: list[Any]) -> tuple[list[Any], list[Any]]:
+        leaves = list(state)
         for place, leaf in zip(moving, moments, strict=True):
             leaves[place] = leaf
-        change, after = update_of(transformation, gradient, jax.tree.unflatten(structure, leaves), x)
-        return change, [jax.tree.leaves(after)[place] for place in moving]
+        trees = (jax.tree.unflatten(structure, part) for part in (gradient, position))
+        slope, here = trees
+        change, after = update_of(transformation, slope, jax.tree.unflatten(form, leaves), here, value)
+        after = jax.tree.leaves(after)
+        return jax.tree.leaves(change), [after[place] for place in moving]
 
-    frozen = [arrays[place] for place in moving]
-    zero = jnp.zeros_like(x)
-    _, push = jax.linearize(update, zero, frozen)
-    first, _ = push(jnp.ones_like(x), [jnp.zeros_like(leaf) for leaf in frozen])
-    impulse = [jnp.zeros_like(leaf) for leaf in frozen]
-    matrix, forcing, reading = _state_space(push, impulse, zero)
-    # The alternating steady state d solves -d = A d + B: the response is G(-1) = R + C d. G'(z) = -C (z - A)^{-2} B.
-    one, direct = np.eye(len(matrix)), float(first[0])
-    steady = np.linalg.solve(-one - matrix, forcing) if len(matrix) else forcing
-    slope = -float(reading @ np.linalg.solve(-one - matrix, steady)) if len(matrix) else 0.0
-    total = direct + float(reading @ steady)
-    # What only adds up (Adagrad's squares) is not driven, so that least squares leave it out.
-    resting = np.linalg.lstsq(one - matrix, forcing, rcond=None)[0] if len(matrix) else forcing
-    if not total or not direct:
-        return LinearProbe(np.nan, np.nan, np.nan)
-    return LinearProbe(2 * direct / total, 2 / (1 + 2 * slope / total), (direct + float(reading @ resting)) / direct)
+    frozen, still = [state[place] for place in moving], [jnp.zeros_like(leaf) for leaf in x]
+    try:
+        (rest, _), push = jax.linearize(update, still, frozen, x)
+    except (TypeError, ValueError, AttributeError) as error:
+        got = f"an update that fails on a gradient alone ({' '.join(str(error).split())[:120]})"
+        do = "A line search chooses each step by the loss, and has no edge: follow sx.curvature(...) instead."
+        raise ValueError(explain("optimizer", got, "an optimiser with an edge", do)) from error
+    quiet = [jnp.zeros_like(leaf) for leaf in frozen]
+    ones = [jnp.ones_like(leaf) for leaf in x]
+    columns = [push(ones, quiet, still), push(still, quiet, ones)]
+    for slot in slots:
+        stirred = [jnp.ones_like(leaf) if place in slot.values() else jnp.zeros_like(leaf)
+                   for place, leaf in zip(moving, frozen, strict=True)]  # fmt: skip
+        columns.append(push(still, stirred, still))
+    solved = [_solved(i, columns, slots, moving) for i in range(len(x))]
+    first, inverse, turning, drift = (jax.tree.unflatten(structure, list(part)) for part in zip(*solved, strict=True))
+    raw = columns[0][0]
+    checks = _checks(lambda g: update(g, frozen, x)[0], push, quiet, still, raw, rest, jax.tree.leaves(gradient))
+    return Response(first, inverse, turning, drift, checks)
 
 
-def _state_space(push: Any, moments: list[Any], zero: Array) -> tuple[Any, Any, Any]:
-    """(A, B, C) of the linearised update, over all entries of the moments."""
-    sizes = [int(np.prod(leaf.shape)) for leaf in moments]
-    total = sum(sizes)
+def _slots(inner: Any, paths: list[Any], x: list[Any]) -> list[dict[int, int]]:
+    """Kinds of moments: for each, which leaf of the state belongs to which parameter.
 
-    def split(vector: np.ndarray) -> list[Any]:
-        parts = np.split(vector, np.cumsum(sizes)[:-1]) if sizes else []
-        return [jnp.asarray(p, leaf.dtype).reshape(leaf.shape) for p, leaf in zip(parts, moments, strict=True)]
+    An optimiser keeps a moment as a tree like the parameters: so its path ends with that of its parameter.
+    """
+    kinds: dict[Any, dict[int, int]] = {}
+    for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(inner)):
+        if not is_inexact(leaf):
+            continue
+        fits = [
+            i for i, tail in enumerate(paths) if path[len(path) - len(tail) :] == tail and jnp.shape(leaf) == x[i].shape
+        ]
+        if fits:
+            owner = max(fits, key=lambda i: len(paths[i]))
+            kinds.setdefault(path[: len(path) - len(paths[owner])], {})[owner] = index
+    return list(kinds.values())
 
-    def join(leaves: list[Any]) -> np.ndarray:
-        return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in leaves]) if leaves else np.zeros(0)
 
-    matrix, reading = np.zeros((total, total)), np.zeros(total)
-    for column in range(total):
-        change, after = push(zero, split(np.eye(total)[column]))
-        matrix[:, column], reading[column] = join(after), float(change[0])
-    _, after = push(jnp.ones_like(zero), moments)
-    return matrix, join(after), reading
+def _solved(i: int, columns: list[Any], slots: list[dict[int, int]], moving: list[int]) -> tuple[Any, ...]:
+    """(R, M, turning, G(1)) of parameter i: the transfer functions of its few moments, all entries at once."""
+    own = [(j, moving.index(slot[i])) for j, slot in enumerate(slots) if i in slot]
+    dtype = jnp.result_type(jnp.real(columns[0][0][i]).dtype, jnp.float32)
+    read = lambda leaf: jnp.real(leaf).astype(dtype)  # noqa: E731
+    first, decay = read(columns[0][0][i]), read(columns[1][0][i])
+    forced, tied = ([read(columns[c][1][place]) for _, place in own] for c in (0, 1))
+    reading = [read(columns[2 + j][0][i]) for j, _ in own]
+    matrix = [[read(columns[2 + k][1][place]) for k, _ in own] for _, place in own]
+
+    def resolvent(z: float, sides: list[list[Any]]) -> list[list[Any]]:
+        return _eliminated([[z * (j == k) - matrix[j][k] for k in range(len(own))] for j in range(len(own))], sides)
+
+    def through(vector: list[Any]) -> Any:
+        return sum((c * v for c, v in zip(reading, vector, strict=True)), start=jnp.zeros_like(first))
+
+    once = resolvent(-1.0, [forced, tied])
+    twice = resolvent(-1.0, once)
+    gain, hold = first + through(once[0]), decay + through(once[1])
+    gain_slope, hold_slope = -through(twice[0]), -through(twice[1])
+    inverse = -gain / (2 + hold)
+    turning = (1 - hold_slope) / (2 + hold) + gain_slope / jnp.where(gain == 0, 1, gain)
+    drift = first + through(resolvent(1.0, [forced])[0])
+    known = jnp.isfinite(inverse)
+    numbers = (jnp.where(known & jnp.isfinite(number), number, 0) for number in (first, inverse, turning, drift))
+    return tuple(numbers)
+
+
+def _eliminated(matrix: list[list[Any]], sides: list[list[Any]]) -> list[list[Any]]:
+    """Solve by Gauss and Jordan, elementwise over arrays; what is not driven (a pivot of 0: a sum) stays at rest."""
+    rows = [[*line, *(side[j] for side in sides)] for j, line in enumerate(matrix)]
+    for j in range(len(rows)):
+        pivot = rows[j][j]
+        rows[j] = [jnp.where(pivot == 0, 0, entry / jnp.where(pivot == 0, 1, pivot)) for entry in rows[j]]
+        for k in range(len(rows)):
+            if k != j:
+                rows[k] = [entry - rows[k][j] * other for entry, other in zip(rows[k], rows[j], strict=True)]
+    count = len(rows)
+    return [[rows[j][count + s] for j in range(count)] for s in range(len(sides))]
+
+
+def _checks(
+    update: Any, push: Any, quiet: Any, still: Any, raw: list[Any], rest: list[Any], gradient: list[Any]
+) -> Checks:
+    """Whether the response is known, and is that of a diagonal: shares of the entries."""
+    # Two directions: a random one, and that of the update, along which a step of given length does not change.
+    keys = jax.random.split(jax.random.key(0), len(raw))
+    chance = [jax.random.rademacher(k, leaf.shape, jnp.int8) for k, leaf in zip(keys, raw, strict=True)]
+    chance = [sign.astype(leaf.dtype) for sign, leaf in zip(chance, raw, strict=True)]
+    own = [jnp.where(u == 0, z, jnp.sign(u).astype(z.dtype)) for u, z in zip(rest, chance, strict=True)]
+    mixing = jnp.maximum(*(
+        _share_off(push(z, quiet, still)[0], [r * s for r, s in zip(raw, z, strict=True)]) for z in (chance, own)
+    ))  # fmt: skip
+    count = max(sum(leaf.size for leaf in raw), 1)
+    # In units of the largest entry, whose square may be no number of this precision.
+    peak = jnp.max(jnp.stack([jnp.max(jnp.abs(g), initial=0.0) for g in gradient]))
+    parts = [jnp.abs(g) / jnp.where(peak > 0, peak, 1).astype(jnp.real(g).dtype) for g in gradient]
+    size = _SMALL * peak * jnp.sqrt(sum(jnp.sum(part**2) for part in parts) / count)
+    small = [size.astype(z.dtype) * z for z in chance]
+    gap = [after - before for after, before in zip(update(small), rest, strict=True)]
+    floor = [_ROUNDINGS * jnp.finfo(u.dtype).eps * jnp.abs(u) for u in rest]
+    bending = _share_off(gap, [r * s for r, s in zip(raw, small, strict=True)], floor)
+    unknown = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in raw) / count
+    # Array by array: the signs of one part are not made good by the answer of another.
+    moves = jnp.stack([jnp.any((g != 0) | (u != 0)) for g, u in zip(gap, rest, strict=True)])
+    answers = jnp.stack([jnp.any(leaf != 0) for leaf in raw])
+    number = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
+    return Checks(number(unknown), number(mixing), number(bending), jnp.any(moves & ~answers))
+
+
+def _share_off(found: list[Any], expected: list[Any], floor: list[Any] | None = None) -> Any:
+    """The share of entries that differ from what is expected by more than a floor, of those of which either is not 0."""
+    floor = [jnp.zeros_like(jnp.abs(e)) for e in expected] if floor is None else floor
+    triples = list(zip(found, expected, floor, strict=True))
+    off = sum(jnp.sum(jnp.abs(f - e) > _DEVIATES * jnp.abs(e) + least) for f, e, least in triples)
+    there = sum(jnp.sum((f != 0) | (e != 0)) for f, e, _ in triples)
+    return off / jnp.maximum(there, 1)
+
+
+def refusal(found: Checks) -> str | None:
+    """Why a response has no edge, in words; None where it has one. The numbers are known."""
+    if bool(found.signs) and float(found.unknown) == 0:
+        return "no linear response to a small gradient: it steps along signs, or by a given length"
+    if float(found.mixing) > _MOST:
+        return "an update in which a parameter's response goes to others (trust ratios, orthogonal factors)"
+    if float(found.bending) > _MOST:
+        return "no linear response to a small gradient: its step does not shrink with the gradient"
+    return None

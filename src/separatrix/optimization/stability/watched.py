@@ -1,9 +1,9 @@
-r"""What the instrument watches: an objective on the batch at hand, and the metric and edge of an optimiser.
+r"""What the instrument watches: an objective on the batch at hand, and how an optimiser answers to a gradient.
 
-    lambda~ = largest eigenvalue of d^{-1} H,        stable iff lambda~ < edge
+    ratio = largest eigenvalue of M^{1/2} H M^{1/2},        stable iff ratio < 1
 
-with d = 1/|R| and the edge e of `edge_ratio` for an optax transformation, and `preconditioner` and `stability_edge` for a
-map of this family.
+with M measured (`responses`) for an optax transformation, and 1/(edge d) in closed form, by `stability_edge` and
+`preconditioner`, for a map of this family.
 """
 
 from typing import Any
@@ -11,17 +11,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from separatrix._tree import dot, subtract
+from separatrix._tree import dot, float_dtype, subtract
 from separatrix._types import Function, Key, State
 from separatrix.optimization.methods.descent import GradientDescent
+from separatrix.optimization.stability.binding import ModelParts, transformation_of, widened, with_states_anew
 from separatrix.optimization.stability.edges import preconditioner, stability_edge
-from separatrix.optimization.stability.responses import LinearProbe, linear_response, response, update_of
+from separatrix.optimization.stability.peeling import peeled
+from separatrix.optimization.stability.responses import Checks, Response, response_at, update_of
 from separatrix.systems.objective import Objective
 from separatrix.systems.optax_maps import OptaxMap
-
-# A parameter that its optimiser hardly moves adds nothing to the preconditioned curvature; its metric must stay finite.
-_LEAST = 1e-12
 
 
 class OnBatch(Objective):
@@ -29,12 +29,14 @@ class OnBatch(Objective):
 
     function: Function = eqx.field(static=True)
     batch: Any
-    rest: Any
+    parts_of_model: ModelParts
 
     def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        model = eqx.combine(parameters, self.rest)
-        value = self.function(model) if self.batch is None else self.function(model, *self.batch)
-        return value[0] if isinstance(value, tuple) else value
+        model = self.parts_of_model.model(parameters)
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            value = with_states_anew(self.function)(model, *(() if self.batch is None else self.batch))
+        value = value[0] if isinstance(value, tuple) else value
+        return jnp.asarray(value).astype(float_dtype(parameters))
 
     def first(self, count: int | None) -> "OnBatch":
         """The same on the first examples of the batch; on all for None."""
@@ -42,7 +44,7 @@ class OnBatch(Objective):
         if not count or count >= size:
             return self
         batch = jax.tree.map(lambda leaf: leaf[:count] if examples_of(leaf) == size else leaf, self.batch)
-        return OnBatch(self.function, batch, self.rest)
+        return OnBatch(self.function, batch, self.parts_of_model)
 
     def parts(self) -> tuple["OnBatch", "OnBatch"] | None:
         """The same on both halves of the batch; None for fewer than two examples."""
@@ -58,7 +60,7 @@ class OnBatch(Objective):
             )
 
         first, second = part(0), part(middle)
-        return OnBatch(self.function, first, self.rest), OnBatch(self.function, second, self.rest)
+        return OnBatch(self.function, first, self.parts_of_model), OnBatch(self.function, second, self.parts_of_model)
 
     @property
     def size(self) -> int:
@@ -93,70 +95,86 @@ class Along(eqx.Module):
 
 
 class OfTransformation(eqx.Module):
-    """Metric and edge of an optax transformation."""
+    """How an optax transformation answers, at its own state and step."""
 
     transformation: Any = eqx.field(static=True)
-    linear: LinearProbe = eqx.field(static=True)
 
-    @property
-    def edge(self) -> float:
-        """The largest stable curvature in this metric."""
-        return self.linear.edge
-
-    def metric(self, inner: Any, parameters: State) -> State:
-        """d = 1/|R| at an optimiser state."""
-        # A second moment of exactly 0 has no derivative; it belongs to a parameter that never had a gradient.
-        sizes = jax.tree.map(
-            lambda r: jnp.where(jnp.isfinite(r), r, 0), response(self.transformation, inner, parameters)
-        )
-        largest = jnp.stack([jnp.max(leaf) for leaf in jax.tree.leaves(sizes)]).max()
-        return jax.tree.map(lambda leaf: 1 / jnp.maximum(leaf, (_LEAST * largest).astype(leaf.dtype)), sizes)
+    def response(self, inner: Any, parameters: State, gradient: State, value: Any = None) -> Response:
+        """The linear response there; of one that gathers gradients, that of what it wraps."""
+        transformation, inner, gain = peeled(self.transformation, inner)
+        found = response_at(transformation, widened(inner), parameters, gradient, value)
+        grown = lambda tree: jax.tree.map(lambda leaf: leaf * jnp.asarray(gain, leaf.dtype), tree)  # noqa: E731
+        return eqx.tree_at(
+            lambda r: (r.first, r.inverse_edge, r.drift), found,
+            (grown(found.first), grown(found.inverse_edge), grown(found.drift)),
+        )  # fmt: skip
 
     def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:
         """x' - x of the next step."""
-        return update_of(self.transformation, gradient, inner, parameters)[0]
-
-    @eqx.filter_jit
-    def ready(self, inner: Any, parameters: State) -> Any:
-        """Whether the optimiser has a scale: second moments before the first step have none."""
-        sizes = response(self.transformation, inner, parameters)
-        return jnp.stack([jnp.any(jnp.isfinite(leaf) & (leaf > 0)) for leaf in jax.tree.leaves(sizes)]).any()
+        transformation, inner, _ = peeled(self.transformation, inner)
+        return update_of(transformation, gradient, widened(inner), parameters)[0]
 
 
 class OfMap(eqx.Module):
-    """Metric and edge of a map of this family, scaled to the edge of gradient descent, 2."""
+    """How a map of this family answers: its edge and diagonal in closed form."""
 
     map: Any
-    edge: float = eqx.field(static=True, default=2.0)
 
-    @property
-    def linear(self) -> LinearProbe:
-        """Growth and drift are known of gradient descent alone."""
-        known = isinstance(self.map, GradientDescent)
-        return LinearProbe(self.edge, 2.0, 1.0) if known else LinearProbe(self.edge, float("nan"), float("nan"))
-
-    def metric(self, inner: Any, parameters: State) -> State:
-        """d times the largest stable curvature over 2, so that the edge is 2."""
+    def response(self, inner: Any, parameters: State, gradient: State, value: Any = None) -> Response:
+        """M = 1/(edge d). Growth and drift past the edge are known of gradient descent alone."""
         diagonal = preconditioner(self.map, inner)
         diagonal = jax.tree.map(jnp.ones_like, parameters) if diagonal is None else diagonal
-        factor = jnp.asarray(stability_edge(self.map)) / 2
-        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), diagonal)
+        edge, known = jnp.asarray(stability_edge(self.map)), isinstance(self.map, GradientDescent)
+        inverse = jax.tree.map(
+            lambda d: jnp.where(d > 0, 1 / (edge.astype(d.dtype) * jnp.where(d > 0, d, 1)), 0), diagonal
+        )
+        turning, drift = (0.5, -2.0) if known else (jnp.nan, jnp.nan)
+        never = sum(jnp.sum(~(d > 0)) for d in jax.tree.leaves(diagonal)) / sum(
+            d.size for d in jax.tree.leaves(diagonal)
+        )
+        none = jnp.zeros((), jnp.float32)
+        return Response(
+            jax.tree.map(lambda m: -2 * m, inverse), inverse,
+            jax.tree.map(lambda m: jnp.full_like(m, turning), inverse), jax.tree.map(lambda m: drift * m, inverse),
+            Checks(jnp.asarray(never, jnp.float32), none, none, jnp.asarray(False)),
+        )  # fmt: skip
 
     def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:
         """x' - x of the next step; `inner` is the whole state of the map."""
         return subtract(self.map.parameters(self.map.step(n, inner, key=key)), parameters)
 
-    def ready(self, inner: Any, parameters: State) -> bool:
-        """Whether every parameter has a scale."""
-        diagonal = preconditioner(self.map, inner)
-        return diagonal is None or all(bool(jnp.all(leaf > 0)) for leaf in jax.tree.leaves(diagonal))
-
 
 def watched(optimizer: Any) -> Any:
-    """What knows the metric and the edge of an optimiser: an optax transformation, or a map of this family."""
+    """What knows how an optimiser answers: an optax transformation, or a map of this family."""
     if isinstance(optimizer, OptaxMap):
         optimizer = optimizer.transformation
-    if hasattr(optimizer, "update") and hasattr(optimizer, "init"):
-        return OfTransformation(optimizer, linear_response(optimizer))
+    transformation = transformation_of(optimizer)
+    if transformation is not None:
+        return OfTransformation(transformation)
     stability_edge(optimizer)  # says so where the method has none
     return OfMap(optimizer)
+
+
+@eqx.filter_jit
+def loss_at(objective: Objective, parameters: State) -> Any:
+    """L(parameters)."""
+    return objective(parameters)
+
+
+def classes_of(batch: Any) -> int | None:
+    """How many classes the labels of a batch have: whole numbers from 0, or rows of one 1; None where there are none."""
+    size = next(filter(None, map(examples_of, jax.tree.leaves(batch))), 0)
+    for leaf in jax.tree.leaves(batch):
+        if not size or examples_of(leaf) != size or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            continue
+        values = np.asarray(leaf)
+        if leaf.ndim == 1 and jnp.issubdtype(leaf.dtype, jnp.integer):
+            return int(values.max()) + 1
+        if (
+            leaf.ndim == 2
+            and leaf.shape[1] > 1
+            and np.all((values == 0) | (values == 1))
+            and np.all(values.sum(1) == 1)
+        ):
+            return int(leaf.shape[1])
+    return None
