@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import separatrix as sx
-from separatrix.evolution._plan import USES, Asked, Kind
+from separatrix.evolution._plan import USES, EvolveOptions, Kind
 
 DECAY = sx.as_flow(lambda x: -x)
 NOISE = sx.as_sde(lambda x: -x, lambda x: 0.1 * jnp.ones_like(x))
@@ -127,7 +127,7 @@ def test_all_options_of_a_kind_at_once_under_transformations(kind, way):
 
 
 def test_the_table_knows_every_option():
-    assert set(USES) == set(Asked.__dataclass_fields__)
+    assert set(USES) == set(EvolveOptions.__dataclass_fields__)
     for option, (kinds, do) in USES.items():
         assert kinds == set(Kind) or do, option
 

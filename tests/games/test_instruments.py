@@ -65,13 +65,13 @@ def test_precision_and_recall_by_hand():
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_collapse_is_of_size_or_of_directions(scale):
-    data = scale * jax.random.normal(jax.random.key(0), (4000, 5)) * jnp.array([1.0, 1.0, 1.0, 1.0, 1.0])
+    data = scale * jax.random.normal(jax.random.key(0), (4000, 5))
     same = games.collapse(data[:2000], data[2000:])
     assert float(same.spread) == pytest.approx(1.0, abs=0.05) and not bool(same.collapsed)
     # Covariance exactly 0.04 of the data's, and on one line of five.
     small = games.collapse(0.2 * data, data)
     assert float(small.spread) == pytest.approx(0.04, rel=1e-12) and bool(small.collapsed)
-    line = games.collapse(data * jnp.array([2.0, 0.0, 0.0, 0.0, 0.0]), data)
+    line = games.collapse(data * jnp.array([[2.0, 0.0, 0.0, 0.0, 0.0]]), data)
     assert float(line.directions) == pytest.approx(1 / 5, rel=0.01) and bool(line.collapsed)
     assert bool(games.collapse(jnp.ones((50, 5)), data).collapsed)
     assert not small.findings()[0].holds and "collapsed" in small.findings()[0].cause

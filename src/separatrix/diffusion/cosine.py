@@ -33,7 +33,7 @@ class CosineVP(NoisingProcess):
 
     >>> import separatrix as sx
     >>> [round(float(v), 6) for v in sx.diffusion.CosineVP().marginal(0.5)]
-    [0.702752, 0.711435]
+    [0.70274, 0.711447]
 
     **Reference:** Nichol & Dhariwal, *Improved denoising diffusion probabilistic models* (2021), equation 17; the horizon
     of Lu et al., *DPM-Solver* (2022), appendix D.4, in place of their bound on beta.

@@ -182,7 +182,7 @@ def draw(
     """Scaled samples in batches of `size`, the last one cut."""
     ranges.finite("sample: scale", scale, "Pass 1 for no guidance.")
 
-    @jax.jit
+    @eqx.filter_jit
     def one(model: Preconditioned, labels: Any, key: Any) -> Array:
         settings: dict[str, Any] = {"steps": steps, "method": sampler, "schedule": schedule, "dtype": jnp.float32}
         return sample(model.process, predicted(model, labels, scale), key, (size, *shape), **settings).final
