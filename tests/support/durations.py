@@ -17,7 +17,7 @@ import pytest
 
 RECORD = Path(__file__).resolve().parents[1] / "durations.json"
 FLOOR = 1.0
-LIMIT = 2.0
+LIMIT = 1.5
 # Laws, known numbers, the contract of every system and of the front door, and what is refused.
 STAYS = re.compile(r"^tests/(laws|truths|conformance)/|^tests/evolution/test_contract\.py|refus|misuse")
 
