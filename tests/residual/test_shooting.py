@@ -44,6 +44,17 @@ def test_a_segment_that_starts_in_a_gap_counts_for_nothing():
     assert loss(jnp.array(2.0), both).item() == pytest.approx(loss(jnp.array(2.0), kept).item(), rel=1e-12)
 
 
+def test_a_segment_without_a_start_neither_breaks_the_loss_nor_its_gradient():
+    seen = np.exp(-TIMES)[:, None]
+    seen[3] = NAN
+    # x' = rate x log x has no value at 0, which stands where nothing was seen.
+    loss = sx.residual.trajectory_loss(lambda rate: sx.as_flow(lambda x: rate * x * jnp.log(x)), substeps=4)
+    both = sx.residual.segments(TIMES, seen, 3, stride=3)
+    kept = sx.residual.segments(TIMES[:4], seen[:4], 3)
+    for got, wanted in zip(*(jax.value_and_grad(loss)(jnp.array(0.5), data) for data in (both, kept)), strict=True):
+        assert got.item() == pytest.approx(wanted.item(), rel=1e-12)
+
+
 def test_experiments_of_different_length_are_one_set_of_segments():
     table = sx.data.Table(
         {"run": np.array([1, 1, 1, 2, 2]), "t": np.array([0.0, 1.0, 3.0, 5.0, 5.5]), "x": np.arange(5.0)}, "here"

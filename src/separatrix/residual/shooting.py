@@ -140,10 +140,13 @@ def trajectory_loss(
     follow = _follower("trajectory_loss", flow_of, substeps, method, observe, memory, at_once)
 
     def loss(model: Any, batch: Segments) -> Any:
-        present = batch.present
+        present, starts = batch.present, batch.states[:, 0]
         if present is not None:
-            present = present & present[:, :1].all(axis=2, keepdims=True)
-        squares, _ = follow(model, batch.times, batch.states[:, 0], batch.states, present)
+            known = present[:, 0].all(axis=1)
+            present = present & known[:, None, None]
+            # A segment without a start follows another's: where it goes does not count, but it must not break there.
+            starts = jnp.where(known[:, None], starts, starts[jnp.argmax(known)][None])
+        squares, _ = follow(model, batch.times, starts, batch.states, present)
         return squares
 
     return loss
@@ -280,8 +283,8 @@ def _follower(where: str, flow_of: Any, substeps: Any, method: Any, observe: Any
             raise ValueError(explain(where, got, f"{seen.shape[-1]}, as the data have", do))
         if present is None:
             return jnp.mean((known - seen) ** 2), ends
-        # A break must show even where nothing was seen after it.
-        broken = jnp.any(jnp.isnan(known))
+        # A break must show even where nothing was seen after it, in segments that count.
+        broken = jnp.any(jnp.isnan(known) & present.any(axis=(1, 2), keepdims=True))
         total = jnp.sum(jnp.where(present, known - seen, 0) ** 2) / jnp.maximum(jnp.sum(present), 1).astype(seen.dtype)
         return jnp.where(broken, jnp.nan, total), ends
 
