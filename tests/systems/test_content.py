@@ -31,6 +31,9 @@ OPTIMISERS = {
     "chain": lambda rate: optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate)),
     "inject": lambda rate: optax.chain(optax.inject_hyperparams(optax.adam)(0.1), optax.scale(rate)),
     "steps": lambda rate: optax.MultiSteps(optax.adam(rate), 2),
+    # A schedule with a cell that stays empty.
+    "decay": lambda rate: optax.sgd(optax.exponential_decay(rate, 10, 0.9)),
+    "masked": lambda rate: optax.adamw(rate, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
 }
 
 
@@ -41,6 +44,27 @@ def test_an_optimiser_made_anew_is_the_same_and_one_of_another_rate_is_not(name)
     first, again, other = (sx.from_optax(loss, make(rate)).transformation for rate in (0.1, 0.1, 0.2))
     assert first == again and hash(first) == hash(again)
     assert first != other
+
+
+def test_a_schedule_that_makes_floats_of_its_own_whole_numbers_stays_equal_to_one_made_anew():
+    make = lambda steps: optax.sgd(optax.cosine_decay_schedule(0.1, steps)).update
+    used, state = by_content(make(60)), optax.sgd(optax.cosine_decay_schedule(0.1, 60)).init(1.0)
+    for _ in range(3):
+        with jax.numpy_dtype_promotion("standard"):
+            used(1.0, state)
+    assert used == by_content(make(60)) != by_content(make(61))
+
+
+def test_a_transformation_that_refuses_extra_arguments_is_not_given_them():
+    # Of two steps the first goes up to x + g/|g|; the second goes down from x by the gradient there.
+    sam = optax.contrib.sam(optax.sgd(0.1), optax.contrib.normalize(), opaque_mode=False)
+    descent = sx.from_optax(lambda x: jnp.sum(x**2), sam)
+    start = jnp.array([3.0, 4.0])
+    path = sx.evolve(descent, descent.init(start), steps=2).states.parameters
+    up = start + start / 5
+    np.testing.assert_allclose(path[1:], [up, start - 0.2 * up], atol=1e-12)
+    assert descent.transformation == sx.from_optax(descent.objective, optax.contrib.sam(
+        optax.sgd(0.1), optax.contrib.normalize(), opaque_mode=False)).transformation  # fmt: skip
 
 
 def test_what_a_function_is_made_of_tells_it_apart():

@@ -30,6 +30,7 @@ _DEEPEST = 12
 # Where a function holds what was made of it: itself, if nothing was.
 _HELD = "__separatrix_by_content__"
 _SMALL_BYTES = 1 << 16
+_LIBRARY, _EMPTY = "function of a library", "a cell that is not filled"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented), np.generic, np.dtype)
 
 
@@ -38,6 +39,7 @@ class ByContent:
 
     The content is that of the moment when it was made. It is looked at again wherever the function is traced. If a global
     or a list has changed in between, the program is of other content, and from then on this is equal to itself alone.
+    Whole numbers that a library's function has made floats of by itself, as schedules of optax do, are no change.
     """
 
     def __init__(self, function: Any, content: Any):
@@ -48,8 +50,10 @@ class ByContent:
         self.__signature__ = inspect.signature(function)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        if not isinstance(self._content, _Same) and _content_of(self.__wrapped__) != self._content:
-            self._content = _Same(self)
+        if not isinstance(self._content, _Same):
+            now = _content_of(self.__wrapped__)
+            if now != self._content and _with_floats(now) != _with_floats(self._content):
+                self._content = _Same(self)
         return self.__wrapped__(*arguments, **keywords)
 
     def __eq__(self, other: object) -> bool:
@@ -118,17 +122,37 @@ def _of_function(function: types.FunctionType, above: tuple[Any, ...]) -> Any:
     cells = tuple(_of(value, above) for value in _cells(function))
     defaults = _of(function.__defaults__, above), _of(tuple(sorted((function.__kwdefaults__ or {}).items())), above)
     named: tuple[Any, ...] = ()
-    if not _is_library(function.__code__.co_filename):
+    kind = _LIBRARY if _is_library(function.__code__.co_filename) else "function"
+    if kind != _LIBRARY:
         names = sorted(_names(function.__code__) & function.__globals__.keys())
         named = tuple((name, _of(function.__globals__[name], above)) for name in names)
-    return ("function", _of_code(function.__code__), cells, defaults, named)
+    return (kind, _of_code(function.__code__), cells, defaults, named)
+
+
+def _with_floats(content: Any) -> Any:
+    """The content with floats for the whole numbers that functions of libraries close over."""
+    if not isinstance(content, tuple):
+        return content
+    if len(content) == 5 and content[0] == _LIBRARY:
+        kind, code, cells, *rest = content
+        return (kind, code, tuple(_as_float(cell) for cell in cells), *rest)
+    return tuple(_with_floats(part) for part in content)
+
+
+def _as_float(cell: Any) -> Any:
+    is_whole = isinstance(cell, tuple) and len(cell) == 2 and cell[0] is int
+    return (float, repr(float(int(cell[1])))) if is_whole else _with_floats(cell)
 
 
 def _cells(function: types.FunctionType) -> list[Any]:
+    return [_filling(cell) for cell in function.__closure__ or ()]
+
+
+def _filling(cell: types.CellType) -> Any:
     try:
-        return [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError as error:  # a cell that is not filled yet
-        raise _Unknown from error
+        return cell.cell_contents
+    except ValueError:  # not filled, or not yet: then the content will have changed
+        return _EMPTY
 
 
 def _of_code(code: types.CodeType) -> Any:

@@ -6,6 +6,7 @@ The state is the pair of parameters and optimiser state. A general transformatio
 size, so this map has no limit; `GradientDescent`, `HeavyBall` and `Nesterov` do.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -125,8 +126,21 @@ def from_optax(objective: Objective | Function, transformation: Any) -> OptaxMap
             )
         )
     init, update = optax.with_extra_args_support(transformation)
-    by_parts = optax.GradientTransformationExtraArgs(by_content(init), by_content(update))
+    by_parts = optax.GradientTransformationExtraArgs(by_content(init), by_content(_with_any_extra(update)))
     return OptaxMap(as_objective(objective), by_parts)
+
+
+def _with_any_extra(update: Any) -> Any:
+    """An update that passes over the extra arguments that it does not know, though it says that it takes them all."""
+    parameters = inspect.signature(update).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return update
+    known = tuple(parameters)
+
+    def passing_over(updates: Any, state: Any, parameters: Any = None, **extra: Any) -> Any:
+        return update(updates, state, parameters, **{name: extra[name] for name in extra if name in known})
+
+    return passing_over
 
 
 def require_trainable(parameters: State) -> State:
