@@ -283,9 +283,10 @@ def _noise(history: Any) -> list[Event]:
 
 def _denominators(history: Any) -> list[Event]:
     ratios, responses = np.asarray(history.ratios), np.asarray(history.responses)
-    if len(ratios) < 3 or not ratios[-1] > 1 or not _bursts(history):
+    if len(ratios) < 3 or not ratios[-1] > 1 or not _bursts(history) or not np.isfinite(ratios[:-1]).any():
         return []
-    start = int(np.argmin(ratios[:-1]))
+    # The first of Adam's readings may have had no ratio yet.
+    start = int(np.nanargmin(ratios[:-1]))
     rise, gain = np.log(ratios[-1] / max(ratios[start], 1e-30)), responses[-1] - responses[start]
     if not rise > _RISE or not gain > rise / 2:
         return []

@@ -75,8 +75,8 @@ class Checks(eqx.Module):
 class Response(eqx.Module):
     """An optimiser's linear response, entry by entry: trees of the parameters' form.
 
-    - `first`: R. `inverse_edge`: M. Both of entries without a response are 0, and M of arrays without an edge; M of one
-      that climbs is negative.
+    - `first`: R. `inverse_edge`: M. Both are 0 of entries without a response, and of arrays without an edge; M of one that
+      climbs is negative.
     - `turning`: (1 - V')/(2 + V) + G'/G. `drift`: G(1). `checks`: whether that is all there is to it.
     """
 
@@ -216,7 +216,7 @@ def response_at(
         (rest, _), push = jax.linearize(update, still, frozen, x)
     except (TypeError, ValueError, AttributeError) as error:
         got = f"an update that fails on a gradient alone ({' '.join(str(error).split())[:120]})"
-        do = "A line search chooses each step by the loss, and has no edge: follow sx.curvature(...) instead."
+        do = "A line search, or two sets of weights (lookahead), cannot be asked so: follow sx.curvature(...) instead."
         raise ValueError(explain("optimizer", got, "an optimiser with an edge", do)) from error
     quiet = [_filled(0, leaf) for leaf in frozen]
     ones = [_filled(1, leaf) for leaf in x]
@@ -234,7 +234,7 @@ def response_at(
     kept = lambda tree: jax.tree.unflatten(structure, [  # noqa: E731
         jnp.where(bound[i], leaf, 0) for i, leaf in enumerate(jax.tree.leaves(tree))
     ])  # fmt: skip
-    return Response(first, kept(inverse), kept(turning), kept(drift), checks)
+    return Response(kept(first), kept(inverse), kept(turning), kept(drift), checks)
 
 
 # Taken once: XLA would write the whole update into each place where it is read, and compile it there.
