@@ -170,9 +170,9 @@ def test_height_of_a_burst_is_told_before_it(momentum):
 def reading(loss, ratio=0.5):
     missing = jnp.asarray(jnp.nan)
     numbers = {"ratio": ratio, "ratio_error": 0.0, "loss": loss, "response": 0.0, "climbing": -1.0, "idle": 0.0}
-    names = [name for name in Reading.__dataclass_fields__ if name not in ("products", "still")]
+    names = [name for name in Reading.__dataclass_fields__ if name not in ("products", "fate")]
     known = {name: jnp.asarray(numbers[name]) if name in numbers else missing for name in names}
-    return Reading(**known, products=jnp.asarray(1), still=jnp.zeros(1, bool))
+    return Reading(**known, products=jnp.asarray(1), fate=jnp.zeros(1, jnp.int8))
 
 
 @pytest.mark.parametrize(
@@ -377,4 +377,4 @@ def test_misuse_is_told():
 
 def test_a_report_of_nothing_says_so():
     report = sx.StabilityMonitor(bowl, optax.sgd(0.03)).report()
-    assert report.state == "stable" and "fewer than 3" in report.cautions[0] and "not taken" in str(report)
+    assert report.state == "not watched" and "fewer than 3" in report.cautions[0] and "not taken" in str(report)

@@ -119,7 +119,9 @@ def test_parts_without_updates_are_named_once():
 
 
 REFUSED = {
-    "signs of a part": lambda: optax.partition({"p": optax.lion(1e-3), "q": optax.sgd(1e-3)}, {"a": "p", "b": "q"}),
+    "signs of all parts": lambda: optax.partition(
+        {"p": optax.lion(1e-3), "q": optax.sign_sgd(1e-3)}, {"a": "p", "b": "q"}
+    ),
     "orthogonal factors": lambda: optax.contrib.muon(1e-3),
     "line search": lambda: optax.lbfgs(),
     "gathered inside": lambda: optax.chain(
@@ -149,10 +151,41 @@ def test_what_has_no_edge_is_said_once_and_the_run_goes_on(name):
     assert monitor.report().state == "not watched" and "switched off" in monitor.report().cautions[-1]
 
 
-@pytest.mark.parametrize("build", [optax.lion, optax.lamb], ids=["signs", "trust ratios"])
-def test_what_never_has_an_edge_is_refused_before_a_run(build):
-    with pytest.raises(ValueError, match="no linear response to a small gradient"):
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [(optax.lion, "steps along signs"), (optax.lamb, "of a given length"), (optax.fromage, "does not shrink"),
+     (optax.novograd, "divides by its length")],
+    ids=["signs", "trust ratios", "given length", "layer norms"],
+)  # fmt: skip
+def test_what_never_has_an_edge_is_refused_before_a_run(build, words):
+    with pytest.raises(ValueError, match=words):
         sx.StabilityMonitor(bowls, build(1e-3))
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [(optax.lion, "steps along signs"), (optax.lamb, "trust ratios"), (optax.fromage, "does not shrink")],
+    ids=["signs", "trust ratios", "given length"],
+)
+def test_a_part_without_an_edge_is_skipped_in_words(build, words):
+    labels = {"a": "p", "b": "q"}
+    optimizer = optax.partition({"p": build(1e-3), "q": optax.sgd(0.03, 0.9)}, labels)
+    found, monitor = ratios(optimizer, steps=41)
+    # Curvature 20 in part b, which alone has an edge. LAMB's moments have no scale before its first step.
+    np.testing.assert_allclose(found, 0.03 * 20 / 3.8, rtol=1e-6)
+    (event,) = monitor.events
+    assert event.kind == "without an edge" and event.step == (40 if build is optax.lamb else 20)
+    assert "['a']" in event.finding.cause and "['b']" not in event.finding.cause and words in event.finding.cause
+    # Watched from within: the same arrays, the same words.
+    watcher, x = sx.watch(optimizer), TREE
+    state = watcher.init(x)
+    step = jax.jit(lambda x, state: watcher.update(jax.grad(bowls)(x), state, x))
+    for _ in range(41):
+        updates, state = step(x, state)
+        x = optax.apply_updates(x, updates)
+    within = sx.StabilityMonitor()
+    within.read(state)
+    assert [(one.kind, one.finding.cause) for one in within.events] == [("without an edge", event.finding.cause)]
 
 
 def test_a_loss_that_fails_ends_no_run():

@@ -105,17 +105,27 @@ def sharpest(
             lambda y, p, r: jnp.where(space.products == 0, y, jnp.where((space.products == 1) & wide, p, r)),
             vector, beside, space.residual,
         )  # fmt: skip
-        units = [space.vector, space.beside]
-        d = _orthonormal(ahead, units)
+        units, first = [space.vector, space.beside], space.products == 0
+        d = jax.lax.cond(first, lambda: _unit(ahead), lambda: _orthonormal(ahead, units))
         exhausted = (space.products > wide) & ~(norm(d) > 0)
-        space = space._replace(products=space.products + 1, exhausted=exhausted)
-        return _judged(_ritz(space, d, product(d)), gap, wide)
+        space, pushed = space._replace(products=space.products + 1, exhausted=exhausted), product(d)
+        # Where the direction of before will do, as it mostly does, one product is all: then sums over the basis would cost
+        # as much as it.
+        space = jax.lax.cond(first, lambda: _alone(space, d, pushed), lambda: _ritz(space, d, pushed))
+        return _judged(space, gap, wide)
 
     space = jax.lax.while_loop(go_on, step, start)
     seen = (space.value - space.second) / jnp.abs(space.value)
     return Top(
         space.value, space.error, space.vector, space.beside, jnp.fmin(seen, gap) if wide else gap, space.products
     )
+
+
+def _alone(space: _Followed, d: State, pushed: State) -> _Followed:
+    """The first vector, by itself."""
+    value = dot(d, pushed)
+    sound = jnp.isfinite(value) & (norm(d) > 0)
+    return space._replace(value=jnp.where(sound, value, jnp.nan), vector=d, image=pushed)
 
 
 def _ritz(space: _Followed, d: State, pushed: State) -> _Followed:

@@ -9,6 +9,7 @@ import numpy as np
 from separatrix.optimization.stability.oscillation import Oscillation
 from separatrix.optimization.stability.reading import Reading
 from separatrix.optimization.stability.report import SEVERITY, Event, StabilityReport
+from separatrix.optimization.stability.responses import ANSWERS, RESTS
 
 # Averages of the noise scale forget within ten readings, as many as the rule of a flat loss looks at.
 _MEMORY = 0.9
@@ -40,7 +41,8 @@ class History:
         self.climbing: list[float] = []
         self.idle: list[float] = []
         self.still: list[int] = []
-        self._still: set[int] = set()
+        self.edgeless: dict[int, int] = {}
+        self._fates: Any = None
         self.first, self.least, self.rise, self.peak, self.before_rise = np.nan, np.inf, 1.0, 0, np.nan
         self._noted: deque[tuple[int, Any]] = deque(maxlen=2 * every)
         self._seen = 0
@@ -58,7 +60,7 @@ class History:
         self.products += int(reading.products)
         if np.isfinite(float(reading.flattening)):
             self.flattening, self.growth = float(reading.flattening), float(reading.growth)
-        self._see_still(np.asarray(reading.still))
+        self._see_fates(np.asarray(reading.fate))
         self.climbing.append(float(reading.climbing))
         self.idle.append(float(reading.idle))
         self._append(
@@ -95,10 +97,13 @@ class History:
         """Losses noted so far in the first interval."""
         return [(n, float(value)) for n, value in self._noted if n < self.every]
 
-    def _see_still(self, still: np.ndarray) -> None:
-        """Which arrays the step left as they were, while it moved others."""
-        now = set(np.flatnonzero(still).tolist()) if still.any() and not still.all() else set()
-        self.still, self._still = sorted(now & self._still), now
+    def _see_fates(self, fates: np.ndarray) -> None:
+        """Which arrays two steps left as they were, while others moved; and which have an optimiser without an edge."""
+        before, self._fates = self._fates, fates
+        same = np.zeros_like(fates, bool) if before is None or len(before) != len(fates) else fates == before
+        moved = np.any(fates != RESTS)
+        self.still = np.flatnonzero(same & (fates == RESTS) & moved).tolist()
+        self.edgeless = {int(i): int(fates[i]) for i in np.flatnonzero(same & (fates != RESTS) & (fates != ANSWERS))}
 
     def amplitude(self) -> float:
         """c of the alternation at the newest reading, 0 where there is none."""
@@ -198,7 +203,7 @@ class History:
     def report(self, off: str | None = None) -> StabilityReport:
         """Everything, as a result; `off` says why there is no more of it."""
         going_on = [kind for kind, at in self.active.items() if len(self.steps) - at < _QUIET]
-        state = max(going_on, key=SEVERITY.index, default="not watched" if off and not self.steps else "stable")
+        state = max(going_on, key=SEVERITY.index, default="stable" if self.steps else "not watched")
         last = {event.kind: event.finding for event in self.events if event.kind in going_on}
         return StabilityReport(
             np.array(self.steps, int),

@@ -6,6 +6,7 @@ r"""What the readings mean: rules, each with its threshold and where the number 
   of exactly 0; or for four it has stayed within a hundredth of ln(classes), which is what saying nothing costs.
 - jump: within the first interval the loss rose to three times that of the start.
 - without updates: two readings long the step has left whole arrays as they were, while it moved others.
+- without an edge: two readings long the optimiser of some arrays has had none. The ratio is that of the others.
 - edge of stability: the median of the last five ratios is within 15 % of 1, where training hovers (Cohen et al. 2021).
 - oscillation: the ratio is past 1, where the linearised run grows, and the run alternates along the top direction.
 - spike ahead: within two intervals the alternation will have raised the loss by a fifth, and it will not turn before: past
@@ -30,6 +31,7 @@ import numpy as np
 from separatrix.diagnostics.finding import Finding
 from separatrix.optimization.stability.oscillation import Oscillation, steps_until
 from separatrix.optimization.stability.report import Event
+from separatrix.optimization.stability.responses import WHY
 
 _NEAR_EDGE = 0.15
 _FLIPS = 0.5
@@ -56,6 +58,7 @@ def judge(history: Any) -> list[Event]:
         return uphill + _non_finite(history)
     rules = (
         _non_finite, _dead, _jump, _grown, _past_the_edge, _edge, _catapult, _bad_batch, _noise, _denominators, _still,
+        _edgeless,
     )  # fmt: skip
     return [event for rule in rules for event in rule(history)]
 
@@ -125,13 +128,28 @@ def _jumped(now: int, step: int, rise: float) -> list[Event]:
 def _still(history: Any) -> list[Event]:
     if not history.still:
         return []
-    names = [history.names[i] if i < len(history.names) else str(i) for i in history.still]
-    count = len(names)
-    shown = ", ".join(name or "the parameters" for name in names[:3]) + (", ..." if count > 3 else "")
+    count, shown = len(history.still), _named(history, history.still)
     cause = f"the optimiser leaves {count} arrays of the parameters as they are: {shown}"
     do = "If that is meant (frozen parts), nothing; else look at masks, labels, and whether the loss depends on them."
     finding = Finding("arrays without updates", float(count), "<", 1.0, cause, do)
     return [Event(history.steps[-1], "without updates", finding)]
+
+
+def _named(history: Any, arrays: Any) -> str:
+    names = [history.names[i] if i < len(history.names) else str(i) for i in arrays]
+    return ", ".join(name or "the parameters" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _edgeless(history: Any) -> list[Event]:
+    if not history.edgeless:
+        return []
+    count, shown = len(history.edgeless), _named(history, history.edgeless)
+    cause = (
+        f"the optimiser of {count} arrays of the parameters ({shown}) has {WHY[next(iter(history.edgeless.values()))]}"
+    )
+    do = "The ratio is that of the other arrays, these held as they are; watch the loss for the rest."
+    finding = Finding("arrays whose optimiser has no edge", float(count), "<", 1.0, cause, do)
+    return [Event(history.steps[-1], "without an edge", finding)]
 
 
 def _non_finite(history: Any) -> list[Event]:
@@ -265,9 +283,10 @@ def _noise(history: Any) -> list[Event]:
 
 def _denominators(history: Any) -> list[Event]:
     ratios, responses = np.asarray(history.ratios), np.asarray(history.responses)
-    if len(ratios) < 3 or not ratios[-1] > 1 or not _bursts(history):
+    if len(ratios) < 3 or not ratios[-1] > 1 or not _bursts(history) or not np.isfinite(ratios[:-1]).any():
         return []
-    start = int(np.argmin(ratios[:-1]))
+    # The first of Adam's readings may have had no ratio yet.
+    start = int(np.nanargmin(ratios[:-1]))
     rise, gain = np.log(ratios[-1] / max(ratios[start], 1e-30)), responses[-1] - responses[start]
     if not rise > _RISE or not gain > rise / 2:
         return []

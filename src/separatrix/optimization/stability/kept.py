@@ -38,18 +38,21 @@ def kept_readings(tree: Any, last: int) -> KeptReadings:
     order = [i for i in np.argsort(numbers["step"]) if numbers["step"][i] > last and curved[i]]
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.gradient)]
     first, least, rise, peak = (float(number) for number in state.losses)
-    readings = [_one(numbers, i, state.still if i == order[-1] else np.zeros_like(state.still)) for i in order]
+    fates = {i: fate for i, fate in zip(reversed(order), state.fates, strict=False)}
+    readings = [_one(numbers, i, fates.get(i, np.zeros_like(state.fates[0]))) for i in order]
     return KeptReadings(readings, (first, least, rise, peak), names)
 
 
-def _one(numbers: Any, i: Any, still: Any) -> tuple[int, Reading, Oscillation, Checks]:
+def _one(numbers: Any, i: Any, fate: Any) -> tuple[int, Reading, Oscillation, Checks]:
     get = {name: jnp.asarray(values[i]) for name, values in numbers.items()}
     nan = jnp.full_like(get["ratio"], jnp.nan)
     known = bool(jnp.isfinite(get["ratio"]))
     reading = Reading(
         get["ratio"] if known else get["along"], get["ratio_error"] if known else jnp.zeros_like(nan), nan, get["loss"],
         get["update_ratio"], get["response"], nan, nan, nan, get["climbing"], get["idle"], nan, nan,
-        jnp.asarray(jnp.nan_to_num(get["products"])).astype(jnp.int32), jnp.asarray(still),
+        jnp.asarray(jnp.nan_to_num(get["products"])).astype(jnp.int32), jnp.asarray(fate),
     )  # fmt: skip
+    code = jnp.nan_to_num(get["refused"]).astype(jnp.int8)[None]
+    checks = Checks(get["unknown"], get["mixing"], get["bending"], code)
     swing = Oscillation(float(get["flip"]), float(get["growth"]), float(get["amplitude"]))
-    return int(get["step"]), reading, swing, Checks(get["unknown"], get["mixing"], get["bending"], get["signs"] == 1)
+    return int(get["step"]), reading, swing, checks

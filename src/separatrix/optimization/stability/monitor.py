@@ -37,7 +37,7 @@ from separatrix.optimization.stability.kept import kept_readings
 from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import along, nowhere, take
 from separatrix.optimization.stability.report import Event, StabilityReport
-from separatrix.optimization.stability.responses import Checks, probed, refusal
+from separatrix.optimization.stability.responses import UNKNOWN, WHY, Checks, probed, refusal
 from separatrix.optimization.stability.watched import (
     Along,
     OfTransformation,
@@ -135,6 +135,7 @@ class StabilityMonitor:
         self._divides: bool | None = None
         self._strikes = 0
         self._cold = True
+        self._checks: Checks | None = None
         if optimizer is not None:
             self.optimizer = watched(optimizer)
             _require_edge(self.optimizer)
@@ -265,13 +266,15 @@ class StabilityMonitor:
         if not bool(all_finite(parameters)):
             self.history.broke(step)
             return self._tell(judge(self.history))
-        wide = self._cold or len(self.history.steps) % self.wide_every == 0
+        wide = self._cold or self._checks is None or len(self.history.steps) % self.wide_every == 0
         before = nowhere(parameters) if self.direction is None else self.direction
         tol = jnp.asarray(self.tol, before.gap.dtype)
         reading, found, checks = take(
             objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), wide, tol,
-            self.tol < EXACT_BELOW,
+            self.tol < EXACT_BELOW, None if wide else self._checks,
         )  # fmt: skip
+        sound = float(checks.unknown) < 1 and refusal(checks) is None
+        self._checks = checks if sound else None
         if not self._has_edge(checks):
             # Nothing has a gradient, which is worth a reading; or moments have no scale yet.
             if not (step > 0 and float(reading.idle) == 1):
@@ -341,16 +344,12 @@ def _require_edge(optimizer: Any) -> None:
         return
     try:
         found = _first_checks(optimizer.transformation)
-        signs = bool(found.signs) and float(found.unknown) == 0
+        why = WHY[UNKNOWN] if float(found.unknown) == 1 else refusal(found)
     except Exception:  # a mask, labels, a line search: it cannot be asked like this
         return
-    if signs:
-        got = "no linear response to a small gradient"
-        do = (
-            "Steps along signs, or of a given length, have no edge: lower the learning rate in time instead. "
-            "Of a wrapper, pass what it wraps."
-        )
-        raise ValueError(explain("StabilityMonitor: optimizer", got, "an optimiser with an edge", do))
+    if why is not None:
+        do = "Lower the learning rate in time instead. Of a wrapper, pass what it wraps."
+        raise ValueError(explain("StabilityMonitor: optimizer", why, "an optimiser with an edge", do))
 
 
 @eqx.filter_jit

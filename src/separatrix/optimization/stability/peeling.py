@@ -18,7 +18,7 @@ class WatchState(NamedTuple):
 
     - `gradient`, `update`: of the step before. `direction`: the least stable one, in the metric.
     - `losses`: first, least, largest rise over the least, and its step, of the values that were passed.
-    - `readings`: the last ones, arrays with an axis of readings; `still`: of each array, whether the last step left it.
+    - `readings`: the last ones, arrays with an axis of readings; `fates`, shape (2, P): of each array, now and before.
     """
 
     inner: Any
@@ -28,7 +28,7 @@ class WatchState(NamedTuple):
     direction: Any
     losses: Any
     readings: Any
-    still: Any
+    fates: Any
 
 
 def peeled(transformation: Any, state: Any) -> tuple[Any, Any, Any]:

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from separatrix._tree import dot, float_dtype, norm
 from separatrix._types import Key, State
 from separatrix.linear.following import hessian_product, sharpest
-from separatrix.optimization.stability.responses import Checks, Response, in_the_climate_of_optax
+from separatrix.optimization.stability.responses import ANSWERS, RESTS, Checks, Response, in_the_climate_of_optax
 from separatrix.systems.objective import Objective
 
 # Products of a first search, and of later ones.
@@ -38,7 +38,7 @@ class Reading(eqx.Module):
     - `response`: mean of ln|R| of the entries that move: how far the optimiser moves for a gradient, in logarithms.
     - `departure`: from gradient flow. `growth`: kappa. `flattening`: b. `climbing`, `idle`: shares, see above.
     - `signal`, `noise`: unbiased estimates of |g|^2 and of tr Sigma. `products`: Hessian-vector products taken.
-    - `still`, shape (P,): of each array of the parameters, whether the step leaves it as it is.
+    - `fate`, shape (P,): of each array of the parameters, whether its optimiser answers, or the step leaves it as it is.
     """
 
     ratio: Float[Array, ""]
@@ -55,7 +55,7 @@ class Reading(eqx.Module):
     signal: Float[Array, ""]
     noise: Float[Array, ""]
     products: Int[Array, ""]
-    still: Bool[Array, " arrays"]
+    fate: Int[Array, " arrays"]
 
 
 class Direction(eqx.Module):
@@ -100,23 +100,24 @@ def slope_of(objective: Objective, key: Key | None) -> Any:
 @in_the_climate_of_optax
 def take(
     objective: Objective, parts: Any, optimizer: Any, parameters: State, inner: Any, key: Key | None, before: Direction,
-    n: Any, wide: bool, tol: Any, exact: bool,
+    n: Any, wide: bool, tol: Any, exact: bool, checks: Checks | None = None,
 ) -> tuple[Reading, Direction, Checks]:  # fmt: skip
     """Return a reading at step n, the direction to go on with, and whether the optimiser has an edge.
 
-    `wide`, as the first has to be: all numbers. `exact`: products by derivatives and not by differences.
+    `wide`, as the first has to be: all numbers. `exact`: products by derivatives and not by differences. `checks`: those of
+    an earlier reading.
     """
     slope = slope_of(objective, key)
-    loss = jnp.asarray(objective(parameters, key=key))
-    gradient = slope(parameters)
-    answer = optimizer.response(inner, parameters, gradient, loss)
+    loss, gradient = jax.value_and_grad(lambda x: jnp.asarray(objective(x, key=key)))(parameters)
+    gradient = jax.tree.map(jnp.conj, gradient)
+    answer = optimizer.response(inner, parameters, gradient, loss, checks)
     product = hessian_product(slope, parameters, gradient, exact)
     reading, found = against_edge(product, answer, gradient, before, tol, wide=wide)
     dtype = found.gap.dtype
     change = optimizer.change(n, gradient, inner, parameters, key)
     numbers = {
         "loss": loss.astype(dtype),
-        "still": jnp.stack([~jnp.any(leaf != 0) for leaf in jax.tree.leaves(change)]),
+        "fate": fate_of(answer.checks, change),
     }
     if wide:
         plain = sharpest(product, before.plain, before.beside, found.gap, tol, _MOST_COLD, wide=True, cold=before.cold)
@@ -162,12 +163,13 @@ def against_edge(
     nan, count = jnp.full((), jnp.nan, dtype), len(jax.tree.leaves(gradient))
     # Where nothing moves, as at a learning rate of 0, the ratio is 0 and no search; of what is not known it is none.
     moves = jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(root)]).any()
-    rest = jnp.where(answer.checks.unknown > 0, nan, 0)
+    lacks = jnp.any((answer.checks.fate != ANSWERS) & (answer.checks.fate != RESTS))
+    rest = jnp.where((answer.checks.unknown > 0) | lacks, nan, 0)
     ratio, error = (jnp.where(moves, number, rest) for number in (top.value, top.error))
     own = {name: number.astype(dtype) for name, number in shares(answer, gradient).items()}
     reading = Reading(
         ratio, error, nan, nan, nan, own["response"], nan, nan, nan, own["climbing"], own["idle"], nan, nan,
-        top.products, jnp.zeros(count, bool),
+        top.products, jnp.zeros(count, jnp.int8),
     )  # fmt: skip
     return reading, found
 
@@ -178,6 +180,13 @@ def shares(answer: Response, gradient: State) -> dict[str, Any]:
     return {
         "response": _mean_log(answer.first, dtype), "climbing": _climbing(answer, gradient), "idle": _idle(answer, gradient)
     }  # fmt: skip
+
+
+def fate_of(checks: Checks, change: State) -> Int[Array, " arrays"]:
+    """What the optimiser does with each array, where its step says which it leaves as they are."""
+    still = jnp.stack([~jnp.any(leaf != 0) for leaf in jax.tree.leaves(change)])
+    moving = jnp.where(checks.fate == RESTS, ANSWERS, checks.fate)
+    return jnp.where(still, RESTS, moving).astype(jnp.int8)
 
 
 def _root(answer: Response) -> State:

@@ -11,7 +11,8 @@ from separatrix.diagnostics.result import Result, Row
 
 # What a run may be told to be, from the harmless to the lost.
 SEVERITY = (
-    "stable", "without updates", "catapult", "edge of stability", "noise", "oscillation", "bad batch", "spike ahead",
+    "stable", "without updates", "without an edge", "catapult", "edge of stability", "noise", "oscillation", "bad batch",
+    "spike ahead",
     "vanishing denominators", "dead network", "jump", "diverging", "climbing", "non-finite",
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Int
 
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
@@ -41,8 +41,18 @@ from separatrix._types import Function, State
 _WARM = 64
 # Of the entries that move, the share past which an update is not elementwise, or not linear; and what deviates.
 _MOST, _DEVIATES = 0.5, 0.1
+# What an array may be: its optimiser answers to a gradient; or not, and why; it rests; or its response is not known.
+ANSWERS, SIGNS, MIXES, BENDS, RESTS, UNKNOWN = range(6)
+WHY = {
+    SIGNS: "no linear response to a small gradient: it steps along signs, or by a given length",
+    MIXES: "an update in which a parameter's response goes to others (trust ratios, orthogonal factors)",
+    BENDS: "no linear response to a small gradient: its step does not shrink with the gradient",
+    UNKNOWN: "no derivative at a gradient of 0: it divides by its length, or has seen none yet",
+}
 # A gradient that is small against those before it.
 _SMALL = 1.7e-4
+# Adam's step for a gradient 1,000 times those before it is 0.03 of what its slope says, one of optax's fixed lengths 1e-6.
+_SHORT = 1e-3
 # Of a difference of two updates, so many roundings of one are not seen.
 _ROUNDINGS = 8
 
@@ -51,20 +61,22 @@ class Checks(eqx.Module):
     """Whether a response is known, and is that of a diagonal.
 
     - `unknown`: share of entries whose response is not finite: second moments that have no scale yet.
-    - `mixing`, `bending`: share of the moving entries that answer to the gradient of others, or not in proportion.
-    - `signs`: whether in some array entries move for a small gradient, or without one, and none has a response.
+    - `mixing`, `bending`: largest share, of an array, of the moving entries that answer to the gradient of others, or not
+      in proportion.
+    - `fate`, shape (P,): of each array, one of `ANSWERS` to `UNKNOWN`.
     """
 
     unknown: Float[Array, ""]
     mixing: Float[Array, ""]
     bending: Float[Array, ""]
-    signs: Bool[Array, ""]
+    fate: Int[Array, " arrays"]
 
 
 class Response(eqx.Module):
     """An optimiser's linear response, entry by entry: trees of the parameters' form.
 
-    - `first`: R. `inverse_edge`: M. Both of entries without a response are 0; M of one that climbs is negative.
+    - `first`: R. `inverse_edge`: M. Both are 0 of entries without a response, and of arrays without an edge; M of one that
+      climbs is negative.
     - `turning`: (1 - V')/(2 + V) + G'/G. `drift`: G(1). `checks`: whether that is all there is to it.
     """
 
@@ -176,8 +188,13 @@ def in_the_climate_of_optax(function: Function) -> Function:
 
 
 @in_the_climate_of_optax
-def response_at(transformation: Any, inner: Any, parameters: State, gradient: State, value: Any = None) -> Response:
-    """The linear response at a state; `gradient` is the run's own, which says what is small. Traceable."""
+def response_at(
+    transformation: Any, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None
+) -> Response:
+    """The linear response at a state; `gradient` is the run's own, which says what is small. Traceable.
+
+    `checks`: those of an earlier reading, to go by; they are half of the cost.
+    """
     places, structure = jax.tree_util.tree_flatten_with_path(parameters)
     paths, x = [path for path, _ in places], [jnp.asarray(leaf) for _, leaf in places]
     state, form = jax.tree.flatten(inner)
@@ -194,25 +211,47 @@ def response_at(transformation: Any, inner: Any, parameters: State, gradient: St
         after = jax.tree.leaves(after)
         return jax.tree.leaves(change), [after[place] for place in moving]
 
-    frozen, still = [state[place] for place in moving], [jnp.zeros_like(leaf) for leaf in x]
+    frozen, still = [state[place] for place in moving], [_filled(0, leaf) for leaf in x]
     try:
         (rest, _), push = jax.linearize(update, still, frozen, x)
     except (TypeError, ValueError, AttributeError) as error:
         got = f"an update that fails on a gradient alone ({' '.join(str(error).split())[:120]})"
-        do = "A line search chooses each step by the loss, and has no edge: follow sx.curvature(...) instead."
+        do = "A line search, or two sets of weights (lookahead), cannot be asked so: follow sx.curvature(...) instead."
         raise ValueError(explain("optimizer", got, "an optimiser with an edge", do)) from error
-    quiet = [jnp.zeros_like(leaf) for leaf in frozen]
-    ones = [jnp.ones_like(leaf) for leaf in x]
-    columns = [push(ones, quiet, still), push(still, quiet, ones)]
+    quiet = [_filled(0, leaf) for leaf in frozen]
+    ones = [_filled(1, leaf) for leaf in x]
+    columns = [_once(push(ones, quiet, still)), _once(push(still, quiet, ones))]
     for slot in slots:
-        stirred = [jnp.ones_like(leaf) if place in slot.values() else jnp.zeros_like(leaf)
-                   for place, leaf in zip(moving, frozen, strict=True)]  # fmt: skip
-        columns.append(push(still, stirred, still))
+        stirred = [_filled(place in slot.values(), leaf) for place, leaf in zip(moving, frozen, strict=True)]
+        columns.append(_once(push(still, stirred, still)))
     solved = [_solved(i, columns, slots, moving) for i in range(len(x))]
     first, inverse, turning, drift = (jax.tree.unflatten(structure, list(part)) for part in zip(*solved, strict=True))
     raw = columns[0][0]
-    checks = _checks(lambda g: update(g, frozen, x)[0], push, quiet, still, raw, rest, jax.tree.leaves(gradient))
-    return Response(first, inverse, turning, drift, checks)
+    if checks is None:
+        own = jax.tree.leaves(gradient)
+        checks = _checks(lambda g: update(g, frozen, x)[0], push, quiet, still, raw, rest, own, x)
+    bound = ~_lacking(checks)
+    kept = lambda tree: jax.tree.unflatten(structure, [  # noqa: E731
+        jnp.where(bound[i], leaf, 0) for i, leaf in enumerate(jax.tree.leaves(tree))
+    ])  # fmt: skip
+    return Response(kept(first), kept(inverse), kept(turning), kept(drift), checks)
+
+
+# Taken once: XLA would write the whole update into each place where it is read, and compile it there.
+_once = jax.lax.optimization_barrier
+
+
+def _filled(value: Any, like: Any) -> Array:
+    """An array of one value that XLA does not know: it would spend seconds on what follows from large constants."""
+    return jnp.broadcast_to(jax.lax.optimization_barrier(jnp.asarray(value, like.dtype)), jnp.shape(like))
+
+
+def _signs(count: int, like: Any) -> Array:
+    """Signs that look random: the top bit of a hash of the position (Knuth's multiplicative one, and a square)."""
+    start = jax.lax.optimization_barrier(jnp.asarray(1 + 7919 * count, jnp.uint32))
+    place = (start + jax.lax.iota(jnp.uint32, like.size)) * jnp.uint32(2654435761)
+    place = (place ^ (place >> 15)) * (place | jnp.uint32(1))
+    return jnp.where(place >> 31 == 1, 1, -1).astype(like.dtype).reshape(jnp.shape(like))
 
 
 def _slots(inner: Any, paths: list[Any], x: list[Any]) -> list[dict[int, int]]:
@@ -253,8 +292,10 @@ def _solved(i: int, columns: list[Any], slots: list[dict[int, int]], moving: lis
     twice = resolvent(-1.0, once)
     gain, hold = first + through(once[0]), decay + through(once[1])
     gain_slope, hold_slope = -through(twice[0]), -through(twice[1])
-    inverse = -gain / (2 + hold)
-    turning = (1 - hold_slope) / (2 + hold) + gain_slope / jnp.where(gain == 0, 1, gain)
+    # A decay that by itself leaves at -1 is past any edge.
+    holds = jnp.maximum(2 + hold, jnp.finfo(dtype).eps)
+    inverse = -gain / holds
+    turning = (1 - hold_slope) / holds + gain_slope / jnp.where(gain == 0, 1, gain)
     drift = first + through(resolvent(1.0, [forced])[0])
     known = jnp.isfinite(inverse)
     numbers = (jnp.where(known & jnp.isfinite(number), number, 0) for number in (first, inverse, turning, drift))
@@ -275,16 +316,14 @@ def _eliminated(matrix: list[list[Any]], sides: list[list[Any]]) -> list[list[An
 
 
 def _checks(
-    update: Any, push: Any, quiet: Any, still: Any, raw: list[Any], rest: list[Any], gradient: list[Any]
+    update: Any, push: Any, quiet: Any, still: Any, raw: list[Any], rest: list[Any], gradient: list[Any], x: list[Any]
 ) -> Checks:
-    """Whether the response is known, and is that of a diagonal: shares of the entries."""
+    """Whether the response is known, and is that of a diagonal: array by array, so that none answers for another."""
     # Two directions: a random one, and that of the update, along which a step of given length does not change.
-    keys = jax.random.split(jax.random.key(0), len(raw))
-    chance = [jax.random.rademacher(k, leaf.shape, jnp.int8) for k, leaf in zip(keys, raw, strict=True)]
-    chance = [sign.astype(leaf.dtype) for sign, leaf in zip(chance, raw, strict=True)]
+    chance = [_signs(count, leaf) for count, leaf in enumerate(raw)]
     own = [jnp.where(u == 0, z, jnp.sign(u).astype(z.dtype)) for u, z in zip(rest, chance, strict=True)]
     mixing = jnp.maximum(*(
-        _share_off(push(z, quiet, still)[0], [r * s for r, s in zip(raw, z, strict=True)]) for z in (chance, own)
+        _shares_off(_once(push(z, quiet, still)[0]), [r * s for r, s in zip(raw, z, strict=True)]) for z in (chance, own)
     ))  # fmt: skip
     count = max(sum(leaf.size for leaf in raw), 1)
     # In units of the largest entry, whose square may be no number of this precision.
@@ -292,32 +331,49 @@ def _checks(
     parts = [jnp.abs(g) / jnp.where(peak > 0, peak, 1).astype(jnp.real(g).dtype) for g in gradient]
     size = _SMALL * peak * jnp.sqrt(sum(jnp.sum(part**2) for part in parts) / count)
     small = [size.astype(z.dtype) * z for z in chance]
-    gap = [after - before for after, before in zip(update(small), rest, strict=True)]
-    floor = [_ROUNDINGS * jnp.finfo(u.dtype).eps * jnp.abs(u) for u in rest]
-    bending = _share_off(gap, [r * s for r, s in zip(raw, small, strict=True)], floor)
-    unknown = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in raw) / count
-    # Array by array: the signs of one part are not made good by the answer of another.
-    moves = jnp.stack([jnp.any((g != 0) | (u != 0)) for g, u in zip(gap, rest, strict=True)])
+    gap = [after - before for after, before in zip(_once(update(small)), rest, strict=True)]
+    # An update may be a difference of two positions, with their rounding.
+    floor = [_ROUNDINGS * jnp.finfo(u.dtype).eps * (jnp.abs(u) + jnp.abs(p)) for u, p in zip(rest, x, strict=True)]
+    bending = _shares_off(gap, [r * s for r, s in zip(raw, small, strict=True)], floor)
+    strange = jnp.stack([jnp.sum(~jnp.isfinite(leaf)) for leaf in raw])
+    # For the run's own gradient a step of given length is far below what its slope at 0 says: optax's safe norms have one.
+    whole = [after - before for after, before in zip(_once(update(gradient)), rest, strict=True)]
+    short = [jnp.abs(w) < _SHORT * jnp.abs(r * g) for w, r, g in zip(whole, raw, gradient, strict=True)]
+    bending = jnp.maximum(bending, jnp.stack([jnp.mean(s.astype(jnp.float32)) for s in short]))
+    moves = jnp.stack([
+        jnp.any((g != 0) | (u != 0) | (w != 0)) for g, u, w in zip(gap, rest, whole, strict=True)
+    ])  # fmt: skip
     answers = jnp.stack([jnp.any(leaf != 0) for leaf in raw])
+    cases = [
+        strange == jnp.asarray([max(leaf.size, 1) for leaf in raw]), ~answers & moves, ~answers, mixing > _MOST,
+        bending > _MOST,
+    ]  # fmt: skip
+    fate = jnp.select(cases, [UNKNOWN, SIGNS, RESTS, MIXES, BENDS], ANSWERS).astype(jnp.int8)
     number = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
-    return Checks(number(unknown), number(mixing), number(bending), jnp.any(moves & ~answers))
+    return Checks(number(jnp.sum(strange) / count), number(jnp.max(mixing)), number(jnp.max(bending)), fate)
 
 
-def _share_off(found: list[Any], expected: list[Any], floor: list[Any] | None = None) -> Any:
-    """The share of entries that differ from what is expected by more than a floor, of those of which either is not 0."""
+def _shares_off(found: list[Any], expected: list[Any], floor: list[Any] | None = None) -> Any:
+    """Of each array the share of entries that differ from what is expected, of those of which either is not 0."""
     floor = [jnp.zeros_like(jnp.abs(e)) for e in expected] if floor is None else floor
     triples = list(zip(found, expected, floor, strict=True))
-    off = sum(jnp.sum(jnp.abs(f - e) > _DEVIATES * jnp.abs(e) + least) for f, e, least in triples)
-    there = sum(jnp.sum((f != 0) | (e != 0)) for f, e, _ in triples)
+    off = jnp.stack([jnp.sum(jnp.abs(f - e) > _DEVIATES * jnp.abs(e) + least) for f, e, least in triples])
+    there = jnp.stack([jnp.sum((f != 0) | (e != 0)) for f, e, _ in triples])
     return off / jnp.maximum(there, 1)
 
 
 def refusal(found: Checks) -> str | None:
-    """Why a response has no edge, in words; None where it has one. The numbers are known."""
-    if bool(found.signs) and float(found.unknown) == 0:
-        return "no linear response to a small gradient: it steps along signs, or by a given length"
-    if float(found.mixing) > _MOST:
-        return "an update in which a parameter's response goes to others (trust ratios, orthogonal factors)"
-    if float(found.bending) > _MOST:
-        return "no linear response to a small gradient: its step does not shrink with the gradient"
-    return None
+    """Why an optimiser has no edge, in words; None where an array has one, or nothing moves. The numbers are known."""
+    fates = np.asarray(found.fate).tolist()
+    lacking = [fate for fate in fates if fate in (SIGNS, MIXES, BENDS)]
+    return WHY[lacking[0]] if lacking and not {ANSWERS, UNKNOWN} & set(fates) else None
+
+
+def refused(found: Checks) -> Array:
+    """The same as a number, while tracing: one of `SIGNS`, `MIXES`, `BENDS`, or 0 where the optimiser has an edge."""
+    bound = jnp.any((found.fate == ANSWERS) | (found.fate == UNKNOWN))
+    return jnp.where(bound, 0, jnp.max(jnp.where(_lacking(found), found.fate, 0)))
+
+
+def _lacking(found: Checks) -> Array:
+    return (found.fate == SIGNS) | (found.fate == MIXES) | (found.fate == BENDS)

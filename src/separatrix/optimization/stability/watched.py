@@ -99,10 +99,12 @@ class OfTransformation(eqx.Module):
 
     transformation: Any = eqx.field(static=True)
 
-    def response(self, inner: Any, parameters: State, gradient: State, value: Any = None) -> Response:
+    def response(
+        self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None
+    ) -> Response:
         """The linear response there; of one that gathers gradients, that of what it wraps."""
         transformation, inner, gain = peeled(self.transformation, inner)
-        found = response_at(transformation, widened(inner), parameters, gradient, value)
+        found = response_at(transformation, widened(inner), parameters, gradient, value, checks)
         grown = lambda tree: jax.tree.map(lambda leaf: leaf * jnp.asarray(gain, leaf.dtype), tree)  # noqa: E731
         return eqx.tree_at(
             lambda r: (r.first, r.inverse_edge, r.drift), found,
@@ -120,7 +122,9 @@ class OfMap(eqx.Module):
 
     map: Any
 
-    def response(self, inner: Any, parameters: State, gradient: State, value: Any = None) -> Response:
+    def response(
+        self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None
+    ) -> Response:
         """M = 1/(edge d). Growth and drift past the edge are known of gradient descent alone."""
         diagonal = preconditioner(self.map, inner)
         diagonal = jax.tree.map(jnp.ones_like, parameters) if diagonal is None else diagonal
@@ -136,7 +140,7 @@ class OfMap(eqx.Module):
         return Response(
             jax.tree.map(lambda m: -2 * m, inverse), inverse,
             jax.tree.map(lambda m: jnp.full_like(m, turning), inverse), jax.tree.map(lambda m: drift * m, inverse),
-            Checks(jnp.asarray(never, jnp.float32), none, none, jnp.asarray(False)),
+            Checks(jnp.asarray(never, jnp.float32), none, none, jnp.zeros(len(jax.tree.leaves(diagonal)), jnp.int8)),
         )  # fmt: skip
 
     def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:

@@ -28,15 +28,17 @@ from separatrix._types import Function, State
 from separatrix.linear.following import hessian_product
 from separatrix.optimization.stability.binding import widened, with_states_anew
 from separatrix.optimization.stability.peeling import WatchState
-from separatrix.optimization.stability.reading import against_edge, nowhere, shares
-from separatrix.optimization.stability.responses import Response
+from separatrix.optimization.stability.reading import against_edge, fate_of, nowhere, shares
+from separatrix.optimization.stability.responses import Checks, Response, refused
 from separatrix.optimization.stability.watched import OfTransformation
 from separatrix.systems import ranges
 
 _TOL = 0.03
+# At so many first readings, and at every so many, it is asked whether the optimiser has an edge at all.
+_FIRST, _AGAIN = 3, 20
 NUMBERS = (
     "step", "ratio", "ratio_error", "along", "loss", "update_ratio", "response", "climbing", "idle", "flip", "growth",
-    "amplitude", "unknown", "mixing", "bending", "signs", "products",
+    "amplitude", "unknown", "mixing", "bending", "refused", "products",
 )  # fmt: skip
 
 
@@ -102,10 +104,10 @@ class Watcher:
             "step": jnp.full(self.keep, -1, jnp.int32)
         }
         losses = jnp.array([jnp.nan, jnp.inf, 1.0, 0.0], dtype)
-        still = jnp.zeros(len(jax.tree.leaves(wide)), bool)
+        fates = jnp.zeros((2, len(jax.tree.leaves(wide))), jnp.int8)
         count = jnp.zeros((), jnp.int32)
         direction = nowhere(wide).steep
-        return WatchState(self.transformation.init(params), count, blank, blank, direction, losses, readings, still)
+        return WatchState(self.transformation.init(params), count, blank, blank, direction, losses, readings, fates)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
         """The optimiser's own update; at every k-th step a reading. Names are optax's: wrappers pass them by keyword."""
@@ -130,17 +132,31 @@ class Watcher:
             return self._read(g, u, state, parameters, extra)
 
         def rest() -> tuple[Any, Any, Any]:
-            return state.direction, state.readings, state.still
+            return state.direction, state.readings, state.fates
 
-        direction, readings, still = jax.lax.cond(state.count % self.every == 0, read, rest)
-        return WatchState(state.inner, state.count, g, u, direction, losses, readings, still)
+        direction, readings, fates = jax.lax.cond(state.count % self.every == 0, read, rest)
+        return WatchState(state.inner, state.count, g, u, direction, losses, readings, fates)
+
+    def _answer(self, g: State, state: WatchState, x: State, value: Any) -> Response:
+        """The response; what kind of optimiser it is, which is most of the cost, at the first readings and now and then."""
+        ask, reading = OfTransformation(self.transformation).response, state.count // self.every
+
+        def anew() -> Response:
+            return ask(state.inner, x, g, value)
+
+        def as_before() -> Response:
+            return ask(state.inner, x, g, value, _last(state, reading))
+
+        return jax.lax.cond((reading < _FIRST) | (reading % _AGAIN == 0), anew, as_before)
 
     def _read(self, g: State, u: State, state: WatchState, parameters: Any, extra: Any) -> tuple[Any, Any, Any]:
         x = jax.tree.map(jnp.zeros_like, g) if parameters is None else widened(_floating(parameters))
         value, slope = extra.get("value"), _slope(extra.get("value_fn"), parameters)
-        answer = OfTransformation(self.transformation).response(state.inner, x, g, value)
+        answer = self._answer(g, state, x, value)
         numbers = shares(answer, g) | _along_the_run(answer, g, u, state, x)
-        numbers |= {name: getattr(answer.checks, name) for name in ("unknown", "mixing", "bending", "signs")}
+        checks = answer.checks
+        numbers |= {"unknown": checks.unknown, "mixing": checks.mixing, "bending": checks.bending}
+        numbers |= {"refused": refused(checks)}
         numbers |= {"step": state.count, "loss": jnp.nan if value is None else value}
         direction = state.direction
         if slope is not None:
@@ -156,7 +172,14 @@ class Watcher:
             name: old.at[place].set(jnp.asarray(numbers.get(name, jnp.nan)).astype(old.dtype))
             for name, old in state.readings.items()
         }
-        return direction, readings, jnp.stack([~jnp.any(leaf != 0) for leaf in jax.tree.leaves(u)])
+        return direction, readings, jnp.stack([fate_of(checks, u), state.fates[0]])
+
+
+def _last(state: WatchState, reading: Any) -> Checks:
+    """What the checks of the reading before said."""
+    before = (reading - 1) % state.readings["step"].shape[0]
+    number = lambda name: state.readings[name][before].astype(jnp.float32)  # noqa: E731
+    return Checks(number("unknown"), number("mixing"), number("bending"), state.fates[0])
 
 
 def _along_the_run(answer: Response, g: State, u: State, state: WatchState, x: State) -> dict[str, Any]:
