@@ -23,6 +23,7 @@ from separatrix.cli.runs import (
     Show as Show,
     Train as Train,
 )
+from separatrix.cli.sweeps import Sweep as Sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("train",): ("Train", "train a model on a file of your own, by a recipe"),
     ("resume",): ("Resume", "go on with a run that was stopped or killed"),
     ("show",): ("Show", "tell how a run stands, and what to do about it"),
+    ("sweep",): ("Sweep", "run a function or train a recipe at every point of a space"),
     ("predict",): ("Predict", "apply the model of a run to a file"),
     ("log-density",): ("LogDensity", "say how likely a model takes each row or picture of a file to be"),
     ("forecast",): ("Forecast", "go on with the series of a run"),

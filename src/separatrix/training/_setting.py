@@ -29,6 +29,7 @@ from separatrix.training._validation import Validation, held_out
 from separatrix.training.monitored import stride_of
 from separatrix.training.sampling import ModelLoss
 from separatrix.training.supervision import Supervised
+from separatrix.training.trackers import trackers_of
 
 
 @dataclasses.dataclass
@@ -56,6 +57,7 @@ class Setting:
     save_every: Any
     progress: Any
     monitor: Any
+    tracker: Any
     state: Any
     start: Any
 
@@ -86,6 +88,7 @@ class Setting:
         looks = {
             "validation": self.validation is not None, "callback": self.callback is not None, "run": self.run is not None,
             "roll_back": self.divergence == "roll_back", "data on disk": self.on_disk is not None,
+            "tracker": bool(self.tracker),
         }  # fmt: skip
         return [name for name, is_used in looks.items() if is_used]
 
@@ -143,6 +146,7 @@ def _check_words(asked: Setting) -> None:
     options.callable_or_none("callback", asked.callback, "Pass callback(step, model, metrics).")
     if asked.progress is not None and not isinstance(asked.progress, bool):
         options.callable_or_none("progress", asked.progress, "Pass True, or progress(done, total).")
+    asked.tracker = trackers_of(asked.tracker)
     if asked.run is not None and (asked.state is not None or asked.start != 0):
         do = "Leave out state and start: the folder knows where it stands."
         raise ValueError(explain("fit: run", f"a folder and start={asked.start}", "one of them", do))

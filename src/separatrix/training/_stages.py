@@ -46,6 +46,7 @@ def travel(asked: Setting) -> Fit:
     steps, start, every = asked.length
     asked.first = checked_start(asked.running, asked.first, asked.key, "fit")
     keeper = take(asked.run, spec_of(asked), asked.save_every, asked.length.end)
+    keeper.tell(asked.tracker, {"steps": steps, "batch_size": asked.batch_size})
     try:
         feeder = None
         if asked.on_disk is not None:

@@ -83,7 +83,14 @@ class Training(abc.ABC):
     def resume(self, run: Run, **options: Any) -> Run:
         """Go on with a run of this recipe, to its end."""
         taken = Run.reopen(run.path)
-        return _carried_out(self, self.task(), taken, options.pop("monitor", None), options.pop("progress", None))
+        return _carried_out(
+            self,
+            self.task(),
+            taken,
+            options.pop("monitor", None),
+            options.pop("progress", None),
+            options.pop("tracker", None),
+        )
 
 
 class Stopped(SeparatrixError):
@@ -92,13 +99,13 @@ class Stopped(SeparatrixError):
     exit_code: int = 130
 
 
-def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) -> Run:
+def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None, tracker: Any = None) -> Run:
     """Settle a recipe, make the folder of its run, and carry it out.
 
     **Arguments:**
 
     - `recipe`: as `recipe_from` gives it. `path`: a new or empty folder.
-    - `monitor`: the class `StabilityMonitor`, for runs that are watched. `progress`: as `fit` has it.
+    - `monitor`: the class `StabilityMonitor`, for runs that are watched. `progress`, `tracker`: as `fit` has them.
 
     **Returns:** the run, with its results.
 
@@ -111,7 +118,7 @@ def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) 
     _require_batches(settled, task)
     run = Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled))
     try:
-        return _carried_out(settled, task, run, monitor, progress)
+        return _carried_out(settled, task, run, monitor, progress, tracker)
     except (ValueError, TypeError):
         run.close()
         if not run.checkpoints and not len(run.steps):
@@ -132,7 +139,7 @@ def _discard(path: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any) -> Run:
+def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any, tracker: Any) -> Run:
     """Carry out a run that is open for writing, from where it stands, and note its results."""
     path, steps = run.path, steps_of(recipe, len(jax.tree.leaves(task.data)[0]))
     every, data = watched_every(recipe, steps), _on_disk(task.data, path) if recipe.on_disk else task.data
@@ -142,7 +149,7 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any)
         found = fit(
             task.objective, task.optimizer, data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
             monitor=None if monitor is None or every is None else monitor(every=every), progress=progress,
-            **options,
+            tracker=tracker, **options,
         )  # fmt: skip
     if found.stopped_at is not None:
         got = f"a loss or a step that is not finite at step {found.stopped_at} of {steps}"
