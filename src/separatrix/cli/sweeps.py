@@ -23,8 +23,8 @@ _KEYS = ("recipe", "fixed", "space", "trials", "draw", "seed", "key", "shard", "
 class Sweep(Command):
     """Run a function, or train a recipe, at every point of a space that a file says; killed, the same words go on.
 
-    SPEC is a TOML file: a table [space] with a list of values a name, or {low, high, count, log, whole}; [fixed] values; and
-    recipe, trials, draw, seed, key, shard, together, search. See docs/sweeps.md.
+    SPEC is a TOML file: a table [space] with a list of values a name, or {low, high, count, log, whole}; [fixed] values;
+    and recipe, trials, draw, seed, key, shard, together, search. See docs/sweeps.md.
     """
 
     spec_file: Annotated[Positional[Path], arg(metavar="SPEC")]

@@ -22,6 +22,7 @@ from separatrix.evolution.pieces import Piece, advance
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._binding import Metrics, layers_of, with_form
 from separatrix.training._course import CourseState
+from separatrix.training._devices import agreed
 from separatrix.training._feeding import Feeder
 from separatrix.training._forms import ModelForm
 from separatrix.training._keeping import FoundRun, Keeper, rows_of_numpy
@@ -60,6 +61,7 @@ class Trip:
     feeder: Feeder | None = None
     per_epoch: int | None = None
     watching: Watching | None = None
+    mesh: Any = None
 
 
 class Best(NamedTuple):
@@ -97,8 +99,13 @@ class Driver:
             try:
                 self._begin()
                 while self.ended is None:
+                    steps, asked = agreed(self.trip.mesh, self._pace.steps, stop.asked)
+                    self._pace.steps = steps
+                    if asked and self.trip.mesh is not None:
+                        self._end(OutcomeKind.INTERRUPTED, step=self.n)
+                        break
                     self._piece()
-                    if stop.asked and self.ended is None:
+                    if stop.asked and self.ended is None and self.trip.mesh is None:
                         self._end(OutcomeKind.INTERRUPTED, step=self.n)
                 self._finish()
             except BaseException as error:

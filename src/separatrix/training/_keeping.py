@@ -35,10 +35,10 @@ class FoundRun(NamedTuple):
 class Keeper:
     """Writes a run; where there is no folder, or its run is finished, it writes nothing. Trackers are told of it."""
 
-    def __init__(self, run: Run | None, save_every: int | None, done: Run | None = None) -> None:
+    def __init__(self, run: Run | None, save_every: int | None, done: Run | None = None, follows: bool = False) -> None:
         self._run, self._every, self._done = run, save_every, done
         self._saved, self._at = time.monotonic(), -1
-        self._told = Told(())
+        self._told, self._follows = Told(()), follows
 
     def tell(self, trackers: Sequence[Tracker], about: Mapping[str, Any]) -> None:
         """Tell trackers of the run from now on; a run that is finished is told to nobody."""
@@ -51,7 +51,7 @@ class Keeper:
     @property
     def every(self) -> int | None:
         """Steps between checkpoints, where that was said."""
-        return self._every if self._run is not None else None
+        return self._every if self._run is not None or self._follows else None
 
     def found(self, like: Any, best_like: Any) -> FoundRun | None:
         """Go back to the newest good checkpoint, its state in the form of a template; None where there is none."""
@@ -145,6 +145,13 @@ def take(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
     if there.status == "finished" and (taken == end or early):
         return Keeper(None, save_every, there)
     return Keeper(Run.reopen(path, fingerprint=own), save_every)
+
+
+def follow(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
+    """The folder of a run that another process writes: what it held when that process took it."""
+    path = run.path if isinstance(run, Run) else run
+    there = Run.open(path) if path is not None and (Path(path) / "run.json").exists() else None
+    return Keeper(None, save_every if run is not None else None, there, follows=run is not None)
 
 
 def require_not_past(run: Any, taken: int, end: int) -> None:

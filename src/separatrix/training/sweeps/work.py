@@ -102,7 +102,7 @@ class ShardWork:
                 except Exception as error:
                     if self.together:
                         raise
-                    why = why or f"trials ran one by one: {_first_line(error)}"
+                    why = why or f"trials ran one by one: {_first_line(error).partition('. ')[0][:160]}"
         return self._apart(shard), why
 
     def _levels(self, shard: Shard) -> list[tuple[str, ...]]:

@@ -11,6 +11,7 @@ run up or end it. So its calls are made in a thread beside the run: what it rais
 once as a warning, and from then on the run goes on without it.
 """
 
+import contextlib
 import math
 import queue
 import threading
@@ -94,10 +95,8 @@ class _Line:
         """Wait for the calls that were asked for."""
         if self._error is None:
             until = time.monotonic() + self._wait
-            try:
+            with contextlib.suppress(queue.Full):
                 self._calls.put(None, timeout=self._wait)
-            except queue.Full:
-                pass
             self._thread.join(max(0.0, until - time.monotonic()))
             if self._thread.is_alive() and self._error is None:
                 self._error = f"it did not answer within {self._wait:.0f} s"
