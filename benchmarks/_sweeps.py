@@ -59,7 +59,7 @@ def swept(folder: Path, count: int) -> list[list[Any]]:
         finally:
             killer.stop()
         found, names = read_sweep(path), sorted(file.name for file in (path / "shards").iterdir())
-        # One row a trial in one file a shard, each row that of its trial; what a kill left half-written may lie beside them.
+        # One row a trial in one file a shard, each row that of its trial; what a kill left may lie beside.
         whole = [name for name in names if not name.startswith(".")]
         right = np.array_equal(found["trial"], np.arange(TRIALS)) and np.array_equal(found["value"], xs**2)
         wrong += not (right and len(whole) == TRIALS // SHARD and set(found["outcome"]) == {"completed"})

@@ -30,6 +30,7 @@ def main():
     random = np.random.default_rng(0)
     x = random.normal(size=(64, 3))
     start = {"w": jnp.asarray(random.normal(size=(3, 8))), "v": jnp.asarray(random.normal(size=8))}
+    every = None if folder == "-" else 20
     kill_at = int(os.environ.get("KILL_AT", -1))
 
     def killed(step, model, row):
@@ -38,7 +39,7 @@ def main():
 
     found = sx.fit(
         loss, optax.adam(1e-2), (x, np.sin(x).sum(axis=1)), initial=start, steps=int(steps), batch_size=16, every=20,
-        key=jax.random.key(1), run=None if folder == "-" else folder, save_every=20, devices="all",
+        key=jax.random.key(1), run=None if folder == "-" else folder, save_every=every, devices="all",
         callback=killed, validation=0.25 if "VALIDATE" in os.environ else None,
     )  # fmt: skip
     if jax.process_index() == 0:

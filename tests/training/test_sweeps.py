@@ -55,7 +55,8 @@ def test_one_program_with_vmap_gives_what_single_calls_give_and_each_trial_has_i
 
 
 def test_draws_are_those_of_their_laws():
-    space = {"a": sx.Range(1e-3, 10.0, log=True), "b": sx.Range(-1.0, 1.0), "c": sx.Range(1, 4, whole=True), "d": ["x", "y"]}
+    space = {"a": sx.Range(1e-3, 10.0, log=True), "b": sx.Range(-1.0, 1.0)}
+    space |= {"c": sx.Range(1, 4, whole=True), "d": ["x", "y"]}
     function = lambda a, b, c, d: {"same": a + b + c}
     found = sx.sweep(function, space, trials=64, draw="sobol", seed=5, together=False)
     every = qmc.Sobol(4, scramble=True, rng=np.random.default_rng(5)).random_base2(6)
@@ -95,15 +96,14 @@ def test_a_fit_says_its_loss_and_where_it_broke():
 def test_two_killed_workers_cost_nothing_and_each_trial_is_recorded_once(tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()
-    for x in (0.0, 1.0, 3.0, 4.0, 5.0):
+    for x in (0.0, 1.0, 3.0, 4.0, 5.0, 7.0):
         (marks / f"{x:g}").touch()
     function = functools.partial(sweep_trials.killed_once, home=str(marks))
     xs = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
-    found = sx.sweep(function, {"x": xs}, out=tmp_path / "s", shard=2, together=False, executor=Pool(2))
+    found = sx.sweep(function, {"x": xs}, out=tmp_path / "s", shard=2, together=False, executor=Pool(1))
     assert found["trial"].tolist() == list(range(8)) and found["value"].tolist() == xs
     assert found.counts() == {"completed": 8}
-    # 2 dies in its shard, 6 and 7 in theirs.
-    assert found.notes == ("workers died 3 times; their shards were computed again",)
+    assert found.notes == ("workers died 2 times; their shards were computed again",)
     assert sorted(path.name for path in (tmp_path / "s" / "shards").iterdir()) == [f"{i:05d}.parquet" for i in range(4)]
 
 
@@ -135,7 +135,9 @@ def test_a_killed_sweep_goes_on_with_what_is_missing_and_a_damaged_file_is_missi
             done.extend(shard.number for shard in shards)
             yield from super().carry_out(work, shards)
 
-    found = sx.sweep(sweep_trials.raises_past_one, space, out=tmp_path / "s", shard=2, together=False, executor=Counting())
+    found = sx.sweep(
+        sweep_trials.raises_past_one, space, out=tmp_path / "s", shard=2, together=False, executor=Counting()
+    )
     assert done == [1, 2] and found["trial"].tolist() == list(range(6))
     assert [path.name for path in shards.glob(".*")] == []
 
@@ -218,13 +220,21 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     assert len(ask({"x": [0.1, 0.3]}, out=tmp_path / "two", executor=Nosy())) == 2
 
 
+@pytest.mark.slow
 def test_a_recipe_is_trained_at_each_point_in_a_run_of_its_own(tmp_path):
     from separatrix.training.recipes import recipe_from
 
     x = np.linspace(-1, 1, 60)
     rows = "\n".join(f"{a:.6f},{2 * a + 1:.6f}" for a in x)
     (tmp_path / "line.csv").write_text(f"x,y\n{rows}\n")
-    fields = {"data": str(tmp_path / "line.csv"), "target": "y", "width": 4, "depth": 1, "steps": 60, "learning_rate": 0.01}
+    fields = {
+        "data": str(tmp_path / "line.csv"),
+        "target": "y",
+        "width": 4,
+        "depth": 1,
+        "steps": 60,
+        "learning_rate": 0.01,
+    }
     base = recipe_from("regressor", fields)
     with pytest.raises(ValueError, match="(?s)got 'widht'.*Did you mean 'width'"):
         sx.sweep(base, {"widht": [1, 2]}, out=tmp_path / "s")
@@ -251,10 +261,13 @@ def test_a_search_finds_the_minimum_and_goes_on_from_its_files(tmp_path):
 
 
 @needs("submitit")
+@pytest.mark.filterwarnings("ignore")  # of files that submitit leaves open
 def test_shards_go_out_as_jobs_of_submitit(tmp_path):
     executor = Slurm(str(tmp_path / "jobs"), cluster="debug")
     xs = [0.1, 0.2, 0.3]
-    found = sx.sweep(sweep_trials.raises_past_one, {"x": xs}, out=tmp_path / "s", shard=2, together=False, executor=executor)
+    found = sx.sweep(
+        sweep_trials.raises_past_one, {"x": xs}, out=tmp_path / "s", shard=2, together=False, executor=executor
+    )
     assert found["value"].tolist() == xs
     with pytest.raises(StorageError, match="(?s)sweep: SLURM.*a cluster that takes the jobs"):
         sx.sweep(sweep_trials.raises_past_one, {"x": xs}, out=tmp_path / "t", executor=Slurm(str(tmp_path / "j")))
@@ -264,7 +277,11 @@ def test_shards_go_out_as_jobs_of_submitit(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_shards_go_out_as_tasks_of_ray(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(sweep_trials.__file__), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([os.path.dirname(sweep_trials.__file__), os.environ.get("PYTHONPATH", "")])
+    )
     xs = [0.1, 0.2, 0.3]
-    found = sx.sweep(sweep_trials.raises_past_one, {"x": xs}, out=tmp_path / "s", shard=2, together=False, executor=Ray(1))
+    found = sx.sweep(
+        sweep_trials.raises_past_one, {"x": xs}, out=tmp_path / "s", shard=2, together=False, executor=Ray(1)
+    )
     assert found["value"].tolist() == xs

@@ -35,7 +35,14 @@ def test_json_lines_hold_the_start_each_measurement_and_the_end(tmp_path):
     assert {line["step"]: line["loss"] for line in lines[1:-1]} == EXACT
     assert float(found.model) == float(plain.model)  # who is told changes nothing
     with pytest.warns(RuntimeWarning, match="diverged"):
-        sx.fit(lambda x: x**2, optax.sgd(1e30), initial=jnp.array(1.0), steps=40, every=1, tracker=JsonLines(tmp_path / "d"))
+        sx.fit(
+            lambda x: x**2,
+            optax.sgd(1e30),
+            initial=jnp.array(1.0),
+            steps=40,
+            every=1,
+            tracker=JsonLines(tmp_path / "d"),
+        )
     assert json.loads((tmp_path / "d").read_text().splitlines()[-1]) == {"finish": "diverged"}
 
 

@@ -6,6 +6,10 @@ r"""Several processes that train one model: each is told by its surroundings who
 """
 
 import os
+import sys
+import threading
+import time
+from typing import Any
 
 import jax
 
@@ -13,6 +17,7 @@ from separatrix._errors import explain
 
 GANG = "SEPARATRIX_GANG"
 _joined: list[int] = []
+_LOOK = 0.5  # seconds between two looks at whether who launched us is there
 
 
 def join_gang() -> int:
@@ -34,4 +39,32 @@ def join_gang() -> int:
             raise ValueError(explain(GANG, repr(said), '"ADDRESS:PORT COUNT NUMBER", or "auto"', do))
         jax.distributed.initialize(parts[0], int(parts[1]), int(parts[2]))
     _joined.append(jax.process_index())
+    _end_with_the_others()
     return _joined[0]
+
+
+def _end_with_the_others() -> None:
+    """An error ends this process at once: else it would wait at its end for the others, and they for it."""
+    before, parent = sys.excepthook, os.getppid()
+
+    def hook(kind: Any, error: Any, trace: Any) -> None:
+        before(kind, error, trace)
+        leave(1)
+
+    sys.excepthook = hook
+    if os.environ.get(GANG) != "auto" and os.name == "posix":
+
+        def watch() -> None:
+            while os.getppid() == parent:
+                time.sleep(_LOOK)
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def leave(code: int) -> None:
+    """End one of several processes at once if it failed; nothing otherwise."""
+    if code and _joined:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

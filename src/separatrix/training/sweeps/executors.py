@@ -11,7 +11,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from separatrix._errors import explain
 from separatrix.systems import ranges
@@ -22,6 +22,7 @@ Ended = Iterator[tuple[Shard, str | None]]
 _AGAIN = 0.5  # seconds between two looks at a job
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Computes shards; see the head of this page."""
 

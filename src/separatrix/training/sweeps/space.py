@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from separatrix._errors import explain, unknown
+from separatrix._types import Checked
 from separatrix.systems import ranges
 
 DRAWS = ("grid", "random", "sobol")
@@ -37,9 +38,9 @@ class Range:
     [1.0, 10.0, 100.0]
     """
 
-    low: float
-    high: float
-    count: int | None = None
+    low: Checked[float]
+    high: Checked[float]
+    count: Checked[int | None] = None
     log: bool = False
     whole: bool = False
 

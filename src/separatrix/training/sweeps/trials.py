@@ -94,7 +94,7 @@ class Calls:
     function: Function
     keyed: bool
 
-    def __call__(self, point: Mapping[str, Any], number: int, key: Any, home: Path | None) -> dict[str, Any]:
+    def __call__(self, point: Mapping[str, Any], number: Any, key: Any, home: Path | None) -> dict[str, Any]:
         """What is kept of one trial."""
         more = {"key": jax.random.fold_in(key, number)} if self.keyed else {}
         return numbers_of(self.function(**point, **more))
@@ -112,7 +112,7 @@ class RecipeTrials:
     recipe: str
     spec: Mapping[str, Any]
 
-    def __call__(self, point: Mapping[str, Any], number: int, key: Any, home: Path | None) -> dict[str, Any]:
+    def __call__(self, point: Mapping[str, Any], number: Any, key: Any, home: Path | None) -> dict[str, Any]:
         """Train, or go on with what is there; the last losses, and the numbers on the part for testing."""
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in point.items()}
         assert home is not None

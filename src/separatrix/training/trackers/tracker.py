@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ _WAIT = 15.0  # seconds that the end of a run waits for a tracker
 _MOST = 10_000  # calls that wait for a tracker; more are left out
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """What a tracker is; see the head of this page."""
 
