@@ -6,6 +6,7 @@ import os
 from collections import Counter
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -84,7 +85,7 @@ def test_a_trial_that_raises_is_recorded_with_it_and_the_others_are_done():
 def test_a_fit_says_its_loss_and_where_it_broke():
     def trial(learning_rate):
         loss = lambda x: x**2 / 2
-        return sx.fit(loss, optax.sgd(learning_rate), initial=np.float32(1), steps=200)
+        return sx.fit(loss, optax.sgd(jnp.asarray(learning_rate, jnp.float32)), initial=np.float32(1), steps=200)
 
     found = sx.sweep(trial, {"learning_rate": [0.5, 4.0]}, together=True)
     assert found["outcome"].tolist() == ["completed", "non_finite"]
