@@ -286,3 +286,26 @@ def test_shards_go_out_as_tasks_of_ray(tmp_path, monkeypatch):
         sweep_trials.raises_past_one, {"x": xs}, out=tmp_path / "s", shard=2, together=False, executor=Ray(1)
     )
     assert found["value"].tolist() == xs
+
+
+def test_ctrl_c_in_a_fit_ends_the_sweep_and_its_trial_is_not_recorded(tmp_path):
+    import signal
+
+    def trial(x):
+        asked = lambda step, model, row: signal.raise_signal(signal.SIGINT) if x == 2.0 else None
+        return sx.fit(lambda z: (z - x) ** 2, optax.sgd(0.5), initial=np.float64(0.0), steps=5, every=1, callback=asked)
+
+    ask = functools.partial(sx.sweep, trial, out=tmp_path / "s", shard=1, together=False)
+    with pytest.raises(KeyboardInterrupt):
+        ask({"x": [0.0, 2.0, 3.0]})
+    found = sx.read_sweep(tmp_path / "s")
+    assert found["trial"].tolist() == [0] and not found.is_whole
+
+
+def test_whole_numbers_that_are_shapes_have_programs_of_their_own():
+    """The mean of squares of n numbers a, 2 a, ..., n a is a^2 (n + 1) (2 n + 1) / 6."""
+    function = lambda n, a: jnp.mean((a * jnp.arange(1, n + 1)) ** 2)
+    found = sx.sweep(function, {"n": [2, 3, 5], "a": [0.5, 2.0]}, together=True)
+    n, a = found["n"], found["a"]
+    np.testing.assert_allclose(found["value"], a**2 * (n + 1) * (2 * n + 1) / 6, rtol=1e-14)
+    assert found.notes == ()

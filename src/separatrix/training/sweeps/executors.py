@@ -63,7 +63,12 @@ class Pool:
             while waiting or running:
                 while waiting and idle:
                     worker, shard = idle.pop() or _worker(work), waiting.popleft()
-                    running[worker.submit(_carry, shard)] = (shard, worker)
+                    try:
+                        future = worker.submit(_carry, shard)
+                    except BrokenProcessPool:  # it died with nothing to do
+                        worker = _worker(work)
+                        future = worker.submit(_carry, shard)
+                    running[future] = (shard, worker)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     shard, worker = running[future]
                     try:

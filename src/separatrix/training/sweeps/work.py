@@ -19,6 +19,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix._files import write_whole
 from separatrix.systems.trajectory import OutcomeKind
+from separatrix.training.recipes import Stopped
 from separatrix.training.run import CannotWrite, StorageError
 from separatrix.training.sweeps.trials import AT, CODE, NOWHERE, Calls, RecipeTrials
 
@@ -92,15 +93,15 @@ class ShardWork:
 
     def table(self, shard: Shard) -> tuple[Table, str]:
         """The results of a shard, and a note of how they were computed."""
-        why = ""
+        why, levels = "", self._levels(shard)
         if self.together is not False and self.trial.can_be_traced:
-            for traced in self._levels(shard):
+            for traced in levels:
                 try:
                     return self._together(shard, traced), ""
                 except StorageError:
                     raise
                 except Exception as error:
-                    if self.together:
+                    if self.together and traced == levels[-1]:
                         raise
                     why = why or f"trials ran one by one: {_first_line(error).partition('. ')[0][:160]}"
         return self._apart(shard), why
@@ -155,8 +156,10 @@ class ShardWork:
             point = {name: values[i].item() for name, values in shard.points.items()}
             try:
                 one = dict(self.trial(point, int(number), self._key(), home))
+                if int(one[CODE]) == OutcomeKind.INTERRUPTED:
+                    raise KeyboardInterrupt  # of a `fit`, which takes it for itself: the trial is not done
                 code, at, error = _NAMES[int(one.pop(CODE))], float(one.pop(AT)), ""
-            except StorageError:
+            except (StorageError, Stopped):
                 raise
             except Exception as caught:
                 one, code, at, error = {}, FAILED, NOWHERE, _first_line(caught)
