@@ -14,7 +14,6 @@ from separatrix._errors import either, explain, nearest
 # words -> (class in separatrix.cli.commands, what it does)
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("train",): ("Train", "train a model on a file of your own, by a recipe"),
-    ("launch",): ("Launch", "run a command in several processes that train one model"),
     ("resume",): ("Resume", "go on with a run that was stopped or killed"),
     ("show",): ("Show", "tell how a run stands, and what to do about it"),
     ("sweep",): ("Sweep", "run a function or train a recipe at every point of a space"),
@@ -23,6 +22,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("forecast",): ("Forecast", "go on with the series of a run"),
     ("sample",): ("Sample", "draw from the model of a run"),
     ("export",): ("Export", "write the model of a run for other programs"),
+    ("launch",): ("Launch", "run a command in several processes that train one model"),
     ("tour",): ("Tour", "run the vignettes on real data into one report"),
     ("diagnose",): ("Diagnose", "ask a system, or a run, the questions that apply to it"),
     ("doctor",): ("Doctor", "tell what is installed, which devices and data sets are found"),

@@ -155,7 +155,7 @@ def show_sweep(folder: Path, page: Path | None, axes: tuple[str, ...], goal: str
         lines.append(f"page: {page}")
     broken = found.counts().get("failed", 0)
     return Answer(
-        found.to_dict() | {"sweep": str(folder)}, "\n".join(lines), ok=not found.trials or broken < len(found)
+        found.to_dict() | {"sweep": str(folder)}, "\n".join(lines), ok=not len(found) or broken < len(found)
     )
 
 
