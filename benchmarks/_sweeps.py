@@ -33,7 +33,7 @@ class _Killer:
 
     def _go(self) -> None:
         while not self.ended and self.killed < self.count:
-            time.sleep(self._random.uniform(0.05, 1.0))
+            time.sleep(self._random.uniform(0.05, 4.0))  # some while they start, which takes seconds, most at work
             workers = multiprocessing.active_children()
             if workers and not self.ended:
                 one = workers[self._random.integers(len(workers))]

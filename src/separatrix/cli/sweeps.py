@@ -154,9 +154,7 @@ def show_sweep(folder: Path, page: Path | None, axes: tuple[str, ...], goal: str
         write_whole(page, _page(folder, found, axes, goal))
         lines.append(f"page: {page}")
     broken = found.counts().get("failed", 0)
-    return Answer(
-        found.to_dict() | {"sweep": str(folder)}, "\n".join(lines), ok=not len(found) or broken < len(found)
-    )
+    return Answer(found.to_dict() | {"sweep": str(folder)}, "\n".join(lines), ok=not len(found) or broken < len(found))
 
 
 def _best(found: Any, goal: str | None) -> list[str]:

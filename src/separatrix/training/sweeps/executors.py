@@ -57,7 +57,7 @@ class Pool:
         from concurrent.futures.process import BrokenProcessPool
 
         _require_pickles(work)
-        waiting, running = deque(shards), {}
+        waiting, running, began, done = deque(shards), {}, {}, False
         idle: list[Any] = [None] * min(self.workers, len(shards))
         try:
             while waiting or running:
@@ -69,12 +69,14 @@ class Pool:
                         worker = _worker(work)
                         future = worker.submit(_carry, shard)
                     running[future] = (shard, worker)
+                    began[future] = _processes(worker)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     shard, worker = running[future]
                     try:
                         future.result()
-                        why = None
+                        why, done = None, True
                     except BrokenProcessPool:
+                        _require_started(done, began[future])
                         why = "its worker process died"
                     running.pop(future)
                     if why is not None:
@@ -120,10 +122,27 @@ def _carry(shard: Shard) -> None:
 
 def _end(worker: Any) -> None:
     """End a worker, whatever it is at."""
-    for process in list((getattr(worker, "_processes", None) or {}).values()):
+    for process in _processes(worker):
         with contextlib.suppress(OSError, ValueError):
             process.terminate()
     worker.shutdown(wait=True, cancel_futures=True)
+
+
+def _processes(worker: Any) -> list[Any]:
+    return list((getattr(worker, "_processes", None) or {}).values())
+
+
+def _require_started(done: bool, processes: list[Any]) -> None:
+    """Refuse workers that end with an error of Python's own before any has done something: each new one would.
+
+    **Raises:** `StorageError`.
+    """
+    for process in processes:
+        process.join(1.0)
+        if not done and process.exitcode == 1:
+            got = "a worker that ends before it begins (what it says stands above)"
+            do = 'Put the call under `if __name__ == "__main__":`, in a file: each worker imports it.'
+            raise StorageError(explain("sweep: Pool", got, "workers that start", do))
 
 
 def _require_pickles(work: Any) -> None:
