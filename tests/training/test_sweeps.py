@@ -123,6 +123,7 @@ def test_a_shard_whose_worker_always_dies_is_recorded_as_failed(tmp_path):
     assert found["error"].tolist() == ["its worker process died, 3 times"] * 2
 
 
+@pytest.mark.slow
 def test_a_script_whose_workers_cannot_start_is_refused_and_nothing_counts_as_failed(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
