@@ -12,6 +12,7 @@ raced        two processes take one run, new or left by a dead one
 held up      a checkpoint of 100 MB: how long it keeps the computation from going on
 resumed      trainings of every kind, killed and taken up again: the same bytes as without
 commands     the same of `separatrix train` and `separatrix resume`
+swept        SIGKILL at random instants for the workers of a sweep: each trial must be recorded exactly once
 """
 
 import argparse
@@ -33,11 +34,12 @@ from _kills import EVERY, NAMES, NUMBERS, Board, kill_once, race
 from _mutants import ACCIDENTS, Watch, forgeries
 from _refusals import ERRORS, full_disk, read_only, refuse_each
 from _resumes import resumed
+from _sweeps import swept
 from _table import RESULTS, report
 
 from separatrix.training.run import Run, StorageError, load_tree
 
-KILLS, MUTANTS, RACES, RESUMES, COMMANDS = 1000, 10_000, 100, 100, 30
+KILLS, MUTANTS, RACES, RESUMES, COMMANDS, WORKERS = 1000, 10_000, 100, 100, 30, 200
 
 
 def killed(folder: Path, count: int, beside: bool) -> list[list[Any]]:
@@ -203,6 +205,7 @@ PARTS: dict[str, tuple[Callable[[Path, int], list[list[Any]]], int]] = {
     "held": (lambda folder, _: held_up(folder, 7), 1),
     "resumed": (resumed, RESUMES),
     "commands": (commanded, COMMANDS),
+    "swept": (swept, WORKERS),
 }
 
 

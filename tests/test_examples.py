@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+import separatrix as sx
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -24,7 +26,7 @@ def run():
 
 
 def test_every_example_is_tested_here():
-    tested = {"monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
+    tested = {"heavy_ball.py", "monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -61,3 +63,11 @@ def test_adam_in_a_scan_comes_to_its_own_edge_too(run):
     report = run("watch_scan.py")["report"]
     assert report.steps.tolist() == list(range(20, 401, 20))
     assert 0.85 < report.ratios.max() < 1.3 and report.ratios[0] < 0.3
+
+
+def test_heavy_ball_diverges_past_its_edge(run):
+    """The edge is at 2 (1 + momentum): 2 and 3."""
+    names = run("heavy_ball.py")
+    found = sx.sweep(names["trial"], {"learning_rate": [1.9, 2.1, 2.9, 3.1], "momentum": [0.0, 0.5]})
+    past = found["learning_rate"] > 2 * (1 + found["momentum"])
+    assert (found["outcome"] == "non_finite").tolist() == past.tolist()

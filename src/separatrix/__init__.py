@@ -39,7 +39,7 @@ _FLAT = {
         "StabilityMonitor", "watch",
     ),
     "separatrix.training": (
-        "Run", "fit", "load_model", "sampled", "save", "supervised",
+        "Range", "Run", "fit", "load_model", "read_sweep", "sampled", "save", "supervised", "sweep",
     ),
     "separatrix.data": (
         "from_arrow", "load", "read_csv", "read_idx", "read_images", "read_npy", "read_npz", "read_parquet",

@@ -16,25 +16,26 @@ def free_folder(name: str) -> Path:
     return Path("runs", f"{name}-{number}")
 
 
-def trained(recipe: Any, path: Path) -> Any:
+def trained(recipe: Any, path: Path, trackers: tuple[str, ...] = ()) -> Any:
     """Train by a recipe in a new folder."""
     recipes = importlib.import_module("separatrix.training.recipes")
-    return recipes.train(recipe, path, **_options())
+    return recipes.train(recipe, path, **_options(trackers))
 
 
-def resumed(path: Path) -> Any:
+def resumed(path: Path, trackers: tuple[str, ...] = ()) -> Any:
     """Go on with a run; one that is finished is as it is."""
     run = require_run(path)
     recipes = importlib.import_module("separatrix.training.recipes")
     recipe = recipes.recipe_of(run)
     if run.status == "finished" and recipes.results_of(run) is not None:
         return run
-    return recipe.resume(run, **_options())
+    return recipe.resume(run, **_options(trackers))
 
 
-def _options() -> dict[str, Any]:
+def _options(trackers: tuple[str, ...]) -> dict[str, Any]:
+    named = importlib.import_module("separatrix.training.trackers").tracker_named
     monitor = importlib.import_module("separatrix.optimization").StabilityMonitor
-    return {"monitor": monitor, "progress": True}
+    return {"monitor": monitor, "progress": True, "tracker": [named(text) for text in trackers]}
 
 
 def told(run: Any) -> Answer:

@@ -22,3 +22,7 @@ def compute() -> None:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if os.environ.get("SEPARATRIX_GANG"):
+        from separatrix.training import join_gang
+
+        join_gang()

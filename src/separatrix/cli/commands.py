@@ -13,6 +13,7 @@ from separatrix._errors import DataMissing, explain
 from separatrix.cli import output
 from separatrix.cli.climate import compute
 from separatrix.cli.command import Answer, Command, columns
+from separatrix.cli.launching import Launch as Launch
 from separatrix.cli.runs import (
     Export as Export,
     Forecast as Forecast,
@@ -23,6 +24,7 @@ from separatrix.cli.runs import (
     Show as Show,
     Train as Train,
 )
+from separatrix.cli.sweeps import Sweep as Sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,8 @@ def main(words: Sequence[str] | None = None) -> int:
     code = _guarded(list(sys.argv[1:] if words is None else words))
     if words is None:
         output.close()
+        if code and os.environ.get("SEPARATRIX_GANG"):
+            os._exit(code)  # else it waits for the other processes, and they for it
         if came() is not None:
             os._exit(code)  # the interpreter's own end waits for what is still being computed
         quiet_end()

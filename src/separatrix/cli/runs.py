@@ -50,6 +50,8 @@ class Train(Command):
     """Print all fields of the recipe as a TOML file, with what they mean, and train nothing."""
     watch: int | None = None
     """Steps between readings of the sharpness; 0 for none. By default a hundredth of a run of 2,000 steps or more."""
+    tracker: UseAppendAction[tuple[str, ...]] = ()
+    """Tell the numbers to a tracker too: jsonl:FILE, tensorboard:FOLDER, wandb:PROJECT or mlflow:ADDRESS."""
 
     @classmethod
     def prepared(cls, words: list[str]) -> list[str]:
@@ -68,7 +70,7 @@ class Train(Command):
             text = importlib.import_module("separatrix.training.recipes").spec_text(recipe)
             return Answer({"recipe": name, "spec": text}, text.rstrip("\n"))
         path = self.out or free_folder(name)
-        return told(trained(recipe, path))
+        return told(trained(recipe, path, self.tracker))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,26 +79,40 @@ class Resume(Command):
 
     folder: Annotated[Positional[Path], _RUN]
     """Folder of the run."""
+    tracker: UseAppendAction[tuple[str, ...]] = ()
+    """Tell the numbers to a tracker too: jsonl:FILE, tensorboard:FOLDER, wandb:PROJECT or mlflow:ADDRESS."""
 
     def run(self) -> Answer:
         from separatrix.cli.carrying import resumed, told
 
         compute()
-        return told(resumed(self.folder))
+        return told(resumed(self.folder, self.tracker))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Show(Command):
-    """Tell how a run stands: its numbers, what was noticed, why, and what to do."""
+    """Tell how a run stands: its numbers, what was noticed, why, and what to do; of a sweep where its fates lie."""
 
     folder: Annotated[Positional[Path], _RUN]
-    """Folder of the run."""
+    """Folder of the run, or of a sweep."""
     html: Path | None = None
     """Write a page that opens offline to this file."""
     follow: bool = False
     """Say it again while the run goes on."""
+    axes: UseAppendAction[tuple[str, ...]] = ()
+    """Of a sweep: the two axes of its phase diagram."""
+    goal: str | None = None
+    """Of a sweep: the number of which the least is shown."""
 
     def run(self) -> Answer:
+        if (self.folder / "sweep.json").is_file():
+            from separatrix.cli.sweeps import show_sweep
+
+            return show_sweep(self.folder, self.html, self.axes, self.goal)
+        for option, given in (("--axes", self.axes), ("--goal", self.goal)):
+            if given:
+                do = "Leave it out."
+                raise ValueError(explain(f"show {self.folder}: {option}", given, "no such option for a run", do))
         from separatrix.cli.showing import show
 
         return show(self.folder, self.html, self.follow)

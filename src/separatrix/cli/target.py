@@ -22,6 +22,29 @@ def target(word: str) -> tuple[Any, Any, Any]:
     return _own(module, name) if colon else _catalogued(word)
 
 
+def function_of(word: str, fixed: dict[str, Any]) -> Any:
+    """The function that MODULE:NAME says, with some of its arguments fixed.
+
+    **Raises:** `ValueError` for a word that names no function; `TheirFault` where MODULE fails.
+    """
+    import functools
+
+    module, colon, name = word.partition(":")
+    where = f"sweep: --function {word}"
+    if not colon:
+        raise ValueError(explain(where, repr(word), "MODULE:NAME", "Write the module, a colon, and the function."))
+    home = _imported(module, where)
+    found = getattr(home, name, None)
+    if not callable(found):
+        there = [other for other, value in vars(home).items() if callable(value) and not other.startswith("_")]
+        raise ValueError(unknown(where, name, there, f"Write it in {module}.", of=f"a function of {module}:"))
+    known = inspect.signature(found).parameters
+    for other in fixed:
+        if other not in known:
+            raise ValueError(unknown(f"{where}: fixed", other, known, "Name an argument of it.", of="an argument:"))
+    return functools.partial(found, **fixed) if fixed else found
+
+
 def module_of(word: str) -> Any:
     """The module that a word of one's own names, once it is imported; None for a name of the catalogue."""
     name, colon, _ = word.partition(":")

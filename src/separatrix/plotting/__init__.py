@@ -23,6 +23,7 @@ from separatrix.plotting.curves import (
     plot_orders as plot_orders,
 )
 from separatrix.plotting.images import plot_images as plot_images
+from separatrix.plotting.phases import plot_phase_diagram as plot_phase_diagram
 from separatrix.plotting.plots import plot as plot
 from separatrix.plotting.race import animate_race as animate_race, plot_race as plot_race
 from separatrix.plotting.results import (

@@ -23,6 +23,7 @@ from separatrix._types import Key, State, StepIndex
 from separatrix.systems.map import Map
 from separatrix.systems.optax_maps import OptaxMap, finite_part
 from separatrix.training._batches import Batches, Source
+from separatrix.training._devices import same, shared_out
 from separatrix.training._guard import changed, objective_of, weighted
 from separatrix.training.sampling import ModelLoss
 
@@ -54,6 +55,7 @@ class Course(Map):
     decay: Any
     layers: Any
     divergence: str = eqx.field(static=True)
+    mesh: Any = eqx.field(static=True, default=None)
 
     def init(self, parameters: State) -> CourseState:
         """Return the state to start from."""
@@ -73,7 +75,7 @@ class Course(Map):
         if average is not None:
             average = jax.tree.map(self._averaged, average, self.map.parameters(following))
         after = CourseState(following, average, layers, state.skipped, state.slowdown)
-        return after if state.skipped is None else _skipping(self.map, n, state, after)
+        return same(after if state.skipped is None else _skipping(self.map, n, state, after), self.mesh)
 
     def parameters(self, state: State) -> State:
         """Return those of the optimiser's map."""
@@ -83,7 +85,10 @@ class Course(Map):
         """The optimiser's state after step n, and what the layers carry."""
         batches = self.batches
         if batches is None:
-            return _one_step(self.map, n, state, key)
+            map = self.map
+            if self.mesh is not None:
+                map = changed(map, lambda objective: shared_out(objective, self.mesh))
+            return _one_step(map, n, state, key)
 
         def on(size: int) -> tuple[State, Any]:
             map = changed(self.map, lambda objective: self._on_batch(objective, n, key, size))
@@ -95,9 +100,10 @@ class Course(Map):
 
     def _on_batch(self, objective: Any, n: Any, key: Key | None, size: int) -> Any:
         if self.source is not None:
-            return objective.on_batch(jax.lax.optimization_barrier(self.source.batch(n, size)))
+            objective = objective.on_batch(jax.lax.optimization_barrier(self.source.batch(n, size)))
+            return shared_out(objective, self.mesh)
         assert self.batches is not None
-        return barred(objective.at(self.batches.places(n, key, size)))
+        return shared_out(barred(objective.at(self.batches.places(n, key, size))), self.mesh)
 
     def _averaged(self, average: Any, parameter: Any) -> Any:
         decay = jnp.asarray(self.decay, average.dtype)

@@ -22,6 +22,7 @@ from separatrix.evolution.pieces import Piece, advance
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._binding import Metrics, layers_of, with_form
 from separatrix.training._course import CourseState
+from separatrix.training._devices import agreed, gathered
 from separatrix.training._feeding import Feeder
 from separatrix.training._forms import ModelForm
 from separatrix.training._keeping import FoundRun, Keeper, rows_of_numpy
@@ -60,6 +61,7 @@ class Trip:
     feeder: Feeder | None = None
     per_epoch: int | None = None
     watching: Watching | None = None
+    mesh: Any = None
 
 
 class Best(NamedTuple):
@@ -97,8 +99,13 @@ class Driver:
             try:
                 self._begin()
                 while self.ended is None:
+                    steps, asked = agreed(self.trip.mesh, self._pace.steps, stop.asked)
+                    self._pace.steps = steps
+                    if asked and self.trip.mesh is not None:
+                        self._end(OutcomeKind.INTERRUPTED, step=self.n)
+                        break
                     self._piece()
-                    if stop.asked and self.ended is None:
+                    if stop.asked and self.ended is None and self.trip.mesh is None:
                         self._end(OutcomeKind.INTERRUPTED, step=self.n)
                 self._finish()
             except BaseException as error:
@@ -312,7 +319,8 @@ class Driver:
             tree |= {"best": self.best, "patience": trip.patience.to_save()}
         per = trip.per_epoch
         cursor = {"step": self.n} | ({} if per is None else {"epoch": self.n // per, "batch": self.n % per})
-        trip.keeper.save(self.n, tree, trip.key, cursor, wait=wait, again=again)
+        tree, key = gathered((tree, trip.key), trip.mesh)
+        trip.keeper.save(self.n, tree, key, cursor, wait=wait, again=again)
 
     def _finish(self) -> None:
         """Save the end, and say how it ended."""
@@ -321,7 +329,7 @@ class Driver:
         if self.ended is not OutcomeKind.INTERRUPTED or trip.divergence != "roll_back" or self.n == self._mark.n:
             self._save(wait=True)
         if self.best is not None and self.trip.patience.step is not None:
-            keeper.save_best(self.trip.patience.step, self.model(*self.best))
+            keeper.save_best(self.trip.patience.step, gathered(self.model(*self.best), trip.mesh))
         words = {OutcomeKind.INTERRUPTED: "interrupted", OutcomeKind.NON_FINITE: "diverged"}
         early = {"early": True} if self.ended is OutcomeKind.STOPPED_EARLY else {}
         assert self.ended is not None

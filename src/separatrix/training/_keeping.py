@@ -5,6 +5,7 @@ validation: all that the next step and the end need.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 from separatrix._errors import explain
 from separatrix.systems import ranges
 from separatrix.training.run import OtherRun, Run, fingerprint
+from separatrix.training.trackers import Told, Tracker
 
 # Without save_every a state is saved at the first border after so many seconds.
 _SECONDS = 5.0
@@ -31,16 +33,25 @@ class FoundRun(NamedTuple):
 
 
 class Keeper:
-    """Writes a run; where there is no folder, or its run is finished, it writes nothing."""
+    """Writes a run; where there is no folder, or its run is finished, it writes nothing. Trackers are told of it."""
 
-    def __init__(self, run: Run | None, save_every: int | None, done: Run | None = None) -> None:
+    def __init__(self, run: Run | None, save_every: int | None, done: Run | None = None, follows: bool = False) -> None:
         self._run, self._every, self._done = run, save_every, done
         self._saved, self._at = time.monotonic(), -1
+        self._told, self._follows = Told(()), follows
+
+    def tell(self, trackers: Sequence[Tracker], about: Mapping[str, Any]) -> None:
+        """Tell trackers of the run from now on; a run that is finished is told to nobody."""
+        if trackers and self._done is None:
+            run = self._run
+            known = {} if run is None else {"run": str(run.path), "recipe": run.recipe, "spec": run.spec}
+            self._told = Told(trackers)
+            self._told.start({name: value for name, value in (dict(about) | known).items() if value is not None})
 
     @property
     def every(self) -> int | None:
         """Steps between checkpoints, where that was said."""
-        return self._every if self._run is not None else None
+        return self._every if self._run is not None or self._follows else None
 
     def found(self, like: Any, best_like: Any) -> FoundRun | None:
         """Go back to the newest good checkpoint, its state in the form of a template; None where there is none."""
@@ -62,6 +73,7 @@ class Keeper:
         """Note what was measured."""
         if self._run is not None:
             self._run.log(step, metrics)
+        self._told.record(step, metrics)
 
     def event(self, event: dict[str, Any]) -> None:
         """Note what happened."""
@@ -96,11 +108,13 @@ class Keeper:
         """Say how it ended, and give the folder back."""
         if self._run is not None:
             self._run.finish(status, **fields)
+        self._told.finish(status)
 
     def give_up(self, error: BaseException) -> None:
         """Give the folder back after an error."""
         if self._run is not None:
             self._run.__exit__(type(error), error, None)
+        self._told.finish("failed")
 
 
 def take(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
@@ -131,6 +145,13 @@ def take(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
     if there.status == "finished" and (taken == end or early):
         return Keeper(None, save_every, there)
     return Keeper(Run.reopen(path, fingerprint=own), save_every)
+
+
+def follow(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
+    """The folder of a run that another process writes: what it held when that process took it."""
+    path = run.path if isinstance(run, Run) else run
+    there = Run.open(path) if path is not None and (Path(path) / "run.json").exists() else None
+    return Keeper(None, save_every if run is not None else None, there, follows=run is not None)
 
 
 def require_not_past(run: Any, taken: int, end: int) -> None:

@@ -21,6 +21,7 @@ from separatrix.training._binding import (
     require_trainable,
 )
 from separatrix.training._course import Course
+from separatrix.training._devices import is_shareable, mesh_of
 from separatrix.training._examples import check_batch_size, drawn, examples_of, pair_of
 from separatrix.training._feeding import examples_at, is_on_disk, lengths_on_disk
 from separatrix.training._forms import ModelForm, split
@@ -29,6 +30,7 @@ from separatrix.training._validation import Validation, held_out
 from separatrix.training.monitored import stride_of
 from separatrix.training.sampling import ModelLoss
 from separatrix.training.supervision import Supervised
+from separatrix.training.trackers import trackers_of
 
 
 @dataclasses.dataclass
@@ -56,6 +58,8 @@ class Setting:
     save_every: Any
     progress: Any
     monitor: Any
+    tracker: Any
+    devices: Any
     state: Any
     start: Any
 
@@ -68,6 +72,7 @@ class Setting:
     batches: Any = None
     on_disk: Any = None  # data that stay in their files
     validate: Any = None
+    mesh: Any = None  # of devices that share batches
 
     @property
     def is_traced(self) -> bool:
@@ -86,6 +91,7 @@ class Setting:
         looks = {
             "validation": self.validation is not None, "callback": self.callback is not None, "run": self.run is not None,
             "roll_back": self.divergence == "roll_back", "data on disk": self.on_disk is not None,
+            "tracker": bool(self.tracker), "devices": self.mesh is not None,
         }  # fmt: skip
         return [name for name, is_used in looks.items() if is_used]
 
@@ -98,6 +104,7 @@ def _inside_a_trace() -> bool:
 def set_up(asked: Setting) -> Setting:
     """Check all arguments, and make what is run."""
     _check_words(asked)
+    asked.mesh = mesh_of(asked.devices)
     initial = initial_of(asked.objective, asked.initial)
     parameters, asked.form = split(initial, "fit: initial")
     require_trainable(initial, parameters)
@@ -143,6 +150,7 @@ def _check_words(asked: Setting) -> None:
     options.callable_or_none("callback", asked.callback, "Pass callback(step, model, metrics).")
     if asked.progress is not None and not isinstance(asked.progress, bool):
         options.callable_or_none("progress", asked.progress, "Pass True, or progress(done, total).")
+    asked.tracker = trackers_of(asked.tracker)
     if asked.run is not None and (asked.state is not None or asked.start != 0):
         do = "Leave out state and start: the folder knows where it stands."
         raise ValueError(explain("fit: run", f"a folder and start={asked.start}", "one of them", do))
@@ -213,15 +221,19 @@ def _bound(asked: Setting, form: ModelForm) -> Any:
 def _course(asked: Setting, map: Any, form: ModelForm) -> Any:
     """The map that runs: the guarded one, alone where nothing is carried beside it."""
     chooses = asked.batches is not None and (
-        asked.on_disk is not None or (asked.draw == "epochs" and asked.batch_size is not None)
+        asked.on_disk is not None or ((asked.draw == "epochs" or asked.mesh) and asked.batch_size is not None)
     )
     if chooses and not is_on_data(objective_of(map)):
         do = "Say steps=, or pass a loss l(model, batch) and data."
         raise ValueError(explain("fit: draw", "an objective that draws its own batches", "data by batches", do))
-    if not chooses and asked.average is None and form.layers is None and asked.divergence == "stop":
+    if asked.mesh is not None and not is_shareable(objective_of(map)):
+        do = "Pass a loss l(model, batch) and data, or leave devices= out."
+        raise ValueError(explain("fit: devices", "an objective without data", "batches to share out", do))
+    plain = asked.average is None and form.layers is None and asked.divergence == "stop" and asked.mesh is None
+    if not chooses and plain:
         return map
     batches = asked.batches if chooses else None
-    return Course(map, batches, None, asked.average, form.layers, asked.divergence)
+    return Course(map, batches, None, asked.average, form.layers, asked.divergence, asked.mesh)
 
 
 def _check_combinations(asked: Setting) -> None:

@@ -6,10 +6,11 @@ from separatrix.evolution.pieces import checked_start
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._binding import layers_of, with_form
 from separatrix.training._course import CourseState
+from separatrix.training._devices import gathered, is_follower, meet, peer_lost, placed
 from separatrix.training._driver import Best, Driver, Trip
 from separatrix.training._feeding import Feeder
 from separatrix.training._fingerprint import digest_of, digest_of_data
-from separatrix.training._keeping import require_not_past, take
+from separatrix.training._keeping import Keeper, follow, require_not_past, take
 from separatrix.training._progress import teller
 from separatrix.training._running import ended_of, judged, run, schedule, stopped_at
 from separatrix.training._setting import Setting
@@ -45,29 +46,61 @@ def travel(asked: Setting) -> Fit:
     """The run in pieces."""
     steps, start, every = asked.length
     asked.first = checked_start(asked.running, asked.first, asked.key, "fit")
-    keeper = take(asked.run, spec_of(asked), asked.save_every, asked.length.end)
+    mesh = asked.mesh
+    asked.running, asked.first, asked.measure, asked.key = placed(
+        (asked.running, asked.first, asked.measure, asked.key), mesh
+    )
+    keeper = taken_by_all(mesh, asked.run, spec_of(asked), asked.save_every, asked.length.end)
+    if not is_follower():
+        keeper.tell(asked.tracker, {"steps": steps, "batch_size": asked.batch_size})
     try:
         feeder = None
         if asked.on_disk is not None:
             feeder = Feeder(asked.on_disk, asked.batches, asked.length.end)
+        line = teller(None if is_follower() else asked.progress, steps)
         trip = Trip(
             asked.running, asked.key, start, asked.length.end, every, asked.measure, asked.form, asked.divergence, keeper,
-            teller(asked.progress, steps), Patience(asked.patience), asked.validate, asked.callback, feeder,
+            line, Patience(asked.patience), asked.validate, asked.callback, feeder,
             asked.batches.per_epoch if asked.batches is not None and asked.draw == "epochs" else None,
-            None if asked.monitor is None else Watching(asked.monitor, asked.map),
+            None if asked.monitor is None else Watching(asked.monitor, asked.map), mesh,
         )  # fmt: skip
         driver = Driver(trip, asked.first)
         best = Best(asked.running.parameters(asked.first), layers_of(asked.first))
         found = keeper.found(asked.first, best)
+        if mesh is not None:
+            meet("found")
         if found is not None:
             if isinstance(asked.run, Run):
                 require_not_past(asked.run, found.step, asked.length.end)
-            driver.take_up(found)
+            driver.take_up(found._replace(state=placed(found.state, mesh), best=placed(found.best, mesh)))
     except BaseException as error:
         keeper.give_up(error)
         raise
-    driver.go()
+    try:
+        driver.go()
+    except (RuntimeError, ValueError) as error:
+        lost = peer_lost(error, asked.run)
+        if lost is None:
+            raise
+        raise lost from error
+    if mesh is not None:
+        driver.state, driver.best = gathered(driver.state, mesh), gathered(driver.best, mesh)
+        asked.running, asked.map = gathered(asked.running, mesh), gathered(asked.map, mesh)
+        meet("done")
     return _fit_of(asked, driver)
+
+
+def taken_by_all(mesh: Any, *asked: Any) -> Keeper:
+    """The run's folder: the first process takes it, then the others read what it holds."""
+    if mesh is None:
+        return take(*asked)
+    if is_follower():
+        meet("taken")
+        return follow(*asked)
+    try:
+        return take(*asked)
+    finally:
+        meet("taken")
 
 
 def _fit_of(asked: Setting, driver: Driver) -> Fit:

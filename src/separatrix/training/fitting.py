@@ -51,6 +51,8 @@ def fit(
     save_every: Checked[int | None] = None,
     progress: Checked[Function | bool | None] = None,
     monitor: Any = None,
+    tracker: Any = None,
+    devices: Any = None,
     state: Any = None,
     start: Checked[int] = 0,
     throw: Checked[bool] = False,
@@ -90,6 +92,10 @@ def fit(
     - `progress`: True for a line with rate, time left and metrics; or called as `progress(done, total)` now and then.
     - `monitor`: looks on at borders between pieces of the run, as a `StabilityMonitor` does; metrics are then measured at
       every so many of its intervals.
+    - `tracker`: told each measurement, beside the run: `sx.training.trackers.TensorBoard("logs")`, or several. One that
+      fails is reported once, and the run goes on.
+    - `devices`: how many devices share each batch, or "all", or a list of them; those of all processes, if there are
+      several. The numbers are those of one device up to rounding. Their count should divide `batch_size`.
     - `state`, `start`: go on from an earlier `Fit.state` at its step number.
     - `throw`: raise `Diverged` instead of warning where training stops being finite.
 
@@ -117,7 +123,8 @@ def fit(
             objective=objective, optimizer=optimizer, data=data, initial=initial, steps=steps, epochs=epochs,
             batch_size=batch_size, key=key, metrics=metrics, every=every, validation=validation, patience=patience,
             average=average, divergence=divergence, draw=draw, last_batch=last_batch, callback=callback, run=run,
-            save_every=save_every, progress=progress, monitor=monitor, state=state, start=start,
+            save_every=save_every, progress=progress, monitor=monitor, tracker=tracker, devices=devices,
+            state=state, start=start,
         )
     )  # fmt: skip
     found = watched_or_traced(setting) if setting.is_whole else travel(setting)

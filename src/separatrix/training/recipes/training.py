@@ -23,6 +23,7 @@ from separatrix._errors import Diverged, SeparatrixError, explain
 from separatrix._files import remove_strays, write_whole
 from separatrix.data import read_npy
 from separatrix.systems.trajectory import OutcomeKind
+from separatrix.training._devices import by_the_first, is_follower
 from separatrix.training.fitting import fit
 from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
 from separatrix.training.run import Run
@@ -82,8 +83,9 @@ class Training(abc.ABC):
 
     def resume(self, run: Run, **options: Any) -> Run:
         """Go on with a run of this recipe, to its end."""
-        taken = Run.reopen(run.path)
-        return _carried_out(self, self.task(), taken, options.pop("monitor", None), options.pop("progress", None))
+        taken = by_the_first(lambda: Run.reopen(run.path), run.path)
+        asked = {name: options.pop(name, None) for name in ("monitor", "progress", "tracker")}
+        return _carried_out(self, self.task(), taken, **asked)
 
 
 class Stopped(SeparatrixError):
@@ -92,13 +94,13 @@ class Stopped(SeparatrixError):
     exit_code: int = 130
 
 
-def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) -> Run:
+def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None, tracker: Any = None) -> Run:
     """Settle a recipe, make the folder of its run, and carry it out.
 
     **Arguments:**
 
     - `recipe`: as `recipe_from` gives it. `path`: a new or empty folder.
-    - `monitor`: the class `StabilityMonitor`, for runs that are watched. `progress`: as `fit` has it.
+    - `monitor`: the class `StabilityMonitor`, for runs that are watched. `progress`, `tracker`: as `fit` has them.
 
     **Returns:** the run, with its results.
 
@@ -109,9 +111,9 @@ def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) 
     settled = recipe.settled()
     task = settled.task()
     _require_batches(settled, task)
-    run = Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled))
+    run = by_the_first(lambda: Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled)), path)
     try:
-        return _carried_out(settled, task, run, monitor, progress)
+        return _carried_out(settled, task, run, monitor, progress, tracker)
     except (ValueError, TypeError):
         run.close()
         if not run.checkpoints and not len(run.steps):
@@ -120,7 +122,10 @@ def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None) 
 
 
 def _require_batches(recipe: Any, task: Task) -> None:
-    """Refuse to keep examples on disk where every step takes them all."""
+    """Refuse to keep examples on disk where every step takes them all, or where several processes would write them."""
+    if recipe.on_disk and jax.process_count() > 1:
+        got, do = "true, in one of several processes", "Leave it out."
+        raise ValueError(explain(f"{recipe_name(recipe)}: on_disk", got, "false there", do))
     if recipe.on_disk and task.options.get("batch_size") is None:
         got, do = "true, with all examples in every step", "Give a smaller batch_size, or leave it out."
         raise ValueError(explain(f"{recipe_name(recipe)}: on_disk", got, "steps that take a part of them", do))
@@ -132,9 +137,12 @@ def _discard(path: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any) -> Run:
+def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any, tracker: Any) -> Run:
     """Carry out a run that is open for writing, from where it stands, and note its results."""
     path, steps = run.path, steps_of(recipe, len(jax.tree.leaves(task.data)[0]))
+    devices = "all" if jax.process_count() > 1 else None
+    if devices is not None:
+        monitor = None  # it reads the model in programs of its own, which others would not take part in
     every, data = watched_every(recipe, steps), _on_disk(task.data, path) if recipe.on_disk else task.data
     options = {"average": recipe.average, "save_every": recipe.save_every} | dict(task.options)
     with warnings.catch_warnings():
@@ -142,7 +150,7 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any)
         found = fit(
             task.objective, task.optimizer, data, initial=task.initial, run=run, key=jax.random.key(recipe.seed),
             monitor=None if monitor is None or every is None else monitor(every=every), progress=progress,
-            **options,
+            tracker=tracker, devices=devices, **options,
         )  # fmt: skip
     if found.stopped_at is not None:
         got = f"a loss or a step that is not finite at step {found.stopped_at} of {steps}"
@@ -155,7 +163,8 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any)
     averaged = found.model if found.averaged is None else found.averaged
     chosen = averaged if found.best is None else found.best
     results = recipe.results(chosen) | {"notes": list(task.notes), "best_step": found.best_step}
-    write_whole(path / RESULTS, json.dumps(results, allow_nan=False) + "\n")
+    if not is_follower():
+        write_whole(path / RESULTS, json.dumps(results, allow_nan=False) + "\n")
     return Run.open(path)
 
 
