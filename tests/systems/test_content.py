@@ -51,20 +51,21 @@ def test_a_schedule_that_makes_floats_of_its_own_whole_numbers_stays_equal_to_on
     used, state = by_content(make(60)), optax.sgd(optax.cosine_decay_schedule(0.1, 60)).init(1.0)
     for _ in range(3):
         with jax.numpy_dtype_promotion("standard"):
-            used(1.0, state)
+            used(jnp.asarray(1.0), state)
     assert used == by_content(make(60)) != by_content(make(61))
 
 
 def test_a_transformation_that_refuses_extra_arguments_is_not_given_them():
     # Of two steps the first goes up to x + g/|g|; the second goes down from x by the gradient there.
-    sam = optax.contrib.sam(optax.sgd(0.1), optax.contrib.normalize(), opaque_mode=False)
+    upwards = optax.chain(optax.contrib.normalize(), optax.sgd(1.0))
+    sam = optax.contrib.sam(optax.sgd(0.1), upwards, opaque_mode=False)
     descent = sx.from_optax(lambda x: jnp.sum(x**2), sam)
     start = jnp.array([3.0, 4.0])
     path = sx.evolve(descent, descent.init(start), steps=2).states.parameters
     up = start + start / 5
     np.testing.assert_allclose(path[1:], [up, start - 0.2 * up], atol=1e-12)
     assert descent.transformation == sx.from_optax(descent.objective, optax.contrib.sam(
-        optax.sgd(0.1), optax.contrib.normalize(), opaque_mode=False)).transformation  # fmt: skip
+        optax.sgd(0.1), upwards, opaque_mode=False)).transformation  # fmt: skip
 
 
 def test_what_a_function_is_made_of_tells_it_apart():
