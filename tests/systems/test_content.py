@@ -64,8 +64,6 @@ def test_a_transformation_that_refuses_extra_arguments_is_not_given_them():
     path = sx.evolve(descent, descent.init(start), steps=2).states.parameters
     up = start + start / 5
     np.testing.assert_allclose(path[1:], [up, start - 0.2 * up], atol=1e-12)
-    assert descent.transformation == sx.from_optax(descent.objective, optax.contrib.sam(
-        optax.sgd(0.1), upwards, opaque_mode=False)).transformation  # fmt: skip
 
 
 def test_what_a_function_is_made_of_tells_it_apart():
