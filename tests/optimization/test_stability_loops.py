@@ -153,7 +153,7 @@ def test_what_has_no_edge_is_said_once_and_the_run_goes_on(name):
 
 @pytest.mark.parametrize(
     ("build", "words"),
-    [(optax.lion, "steps along signs"), (optax.lamb, "of a given length"), (optax.fromage, "does not shrink"),
+    [(optax.lion, "steps along signs"), (optax.lamb, "by a given length"), (optax.fromage, "does not shrink"),
      (optax.novograd, "divides by its length")],
     ids=["signs", "trust ratios", "given length", "layer norms"],
 )  # fmt: skip
