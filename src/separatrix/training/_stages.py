@@ -66,7 +66,7 @@ def travel(asked: Setting) -> Fit:
         )  # fmt: skip
         driver = Driver(trip, asked.first)
         best = Best(asked.running.parameters(asked.first), layers_of(asked.first))
-        found = keeper.found(asked.first, best)
+        found = keeper.found(gathered(asked.first, mesh), gathered(best, mesh))
         if mesh is not None:
             meet("found")
         if found is not None:
