@@ -80,7 +80,9 @@ def constrained(below):
 MISUSED = {
     "a loss that is a word": (lambda: at(lambda p: ("a", "b")), TypeError, r"losses\[0\]\n  got a str"),
     "losses of whole numbers": (lambda: at(lambda p: (1, 2)), TypeError, "losses\n  got numbers of int"),
-    "losses of complex numbers": (lambda: at(lambda p: (p[0].astype(complex), p[1])), TypeError, "numbers of complex128, float64"),
+    "losses of complex numbers": (
+        lambda: at(lambda p: (p[0].astype(complex), p[1])), TypeError, "numbers of complex128, float64"
+    ),
     "no loss": (lambda: at(lambda p: None), (TypeError, ValueError), "losses"),
     "a player without parameters": (
         lambda: games.Players(optax.sgd(0.1))(games.Bilinear(1.0)).init((None, jnp.array(1.0))),
