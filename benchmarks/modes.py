@@ -2,14 +2,14 @@
 
 The ring is that of "The Numerics of GANs" (Mescheder, Nowozin & Geiger, 2017, section 6): eight Gaussians of deviation
 1/100 around the unit circle, perceptrons of four layers of 16 units, 16 numbers of noise, batches of 512, RMSprop of
-1e-4, simultaneous steps. The wide ring has radius 2 and deviation 1/10, with perceptrons of two layers of 64 units, batches
-of 256 and Adam (1e-3, b1 = 0.5). The grid has five by five Gaussians of deviation 1/20 one apart, perceptrons of two layers of
-32 units on batches of 256, and Adam (1e-3, b1 = 0.5). Five seeds run in one `vmap` of `fit`. Three settings:
+1e-4, simultaneous steps. The wide ring has radius 2 and deviation 1/10, with perceptrons of two layers of 64 units,
+batches of 256 and Adam (1e-3, b1 = 0.5). The grid has five by five Gaussians of deviation 1/20 one apart, perceptrons of
+two layers of 32 units on batches of 256, and the same Adam. Five seeds run in one `vmap` of `fit`. Three settings:
 non-saturating losses without a penalty; the same with the least penalty that `advise` names at the networks of another
 seed after a sixth of the run, doubled; relativistic pairs with R1 and R2 of 1/2 (R3GAN). A mode is reached where it
 holds a quarter of its due.
 
-The alarm (`collapse`) is judged on 32 runs of each of three settings on a ring of radius 2: one that collapses often
+The alarm (`collapse_in`) is judged on 32 runs of each of three settings on a ring of radius 2: one that collapses often
 (no penalty, a generator thirty times as fast), one that does not (R1 of 1), one that is slow (a hundredth of the step).
 A run has collapsed in truth where at most two of the eight modes are reached at its end; a slow one has not, for it has
 not begun. Chance is an alarm as often as ours, at random.

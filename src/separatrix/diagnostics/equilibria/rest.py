@@ -98,7 +98,7 @@ def _singular(matrices: np.ndarray, eps: float) -> np.ndarray:
 
 def _defined(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which are finite, and all with 0 in the place of those that are not: these have no spectrum."""
-    defined = np.isfinite(matrices).all(axis=(1, 2))
+    defined = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
     return defined, np.where(defined[:, None, None], matrices, 0.0)
 
 
