@@ -24,7 +24,7 @@ def run():
 
 
 def test_every_example_is_tested_here():
-    tested = {"monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
+    tested = {"fair_digits.py", "monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -61,3 +61,13 @@ def test_adam_in_a_scan_comes_to_its_own_edge_too(run):
     report = run("watch_scan.py")["report"]
     assert report.steps.tolist() == list(range(20, 401, 20))
     assert 0.85 < report.ratios.max() < 1.3 and report.ratios[0] < 0.3
+
+
+def test_the_multiplier_of_a_fair_classifier_swings_as_its_spectrum_says(run):
+    names = run("fair_digits.py")
+    # At the optimum of the constrained problem, to float32.
+    assert float(names["optimum"].violation) < 1e-5 and float(names["optimum"].stationarity) < 1e-3
+    predicted = names["told"].turning[0]
+    # The response holds slower directions beside the pair, and terms of the square of the kick.
+    assert abs(names["seen"].turn) == pytest.approx(abs(np.angle(predicted)), rel=0.1)
+    assert abs(complex(names["seen"].multiplier)) == pytest.approx(abs(predicted), rel=0.05)
