@@ -7,12 +7,12 @@ With records x_n and a, b the leading components of them, each over its deviatio
 
 Where x' = M x + noise, white and of any shape, the least-squares T tends to M however large the noise is, and arg mu to
 the turn of the mean field, which is the one that `advise` predicts. The mean of the angles does not: a step across the
-border at pi counts backwards, so it is biased towards 0. Of a circular z' = mu z + noise at rest, with rho = |mu| and
+border at pi counts backwards. Of a circular z' = mu z + noise at rest, with rho = |mu| and
 theta = arg mu, it is
 
     E arg(z'/z) = rho sin theta arccos(rho cos theta)/sqrt(1 - rho^2 cos^2 theta),
 
-below theta for rho < 1. Both need the whole state of what turns: records of one player alone may move on a line, whose
+below theta for rho < 1; noise along one direction alone can bias it either way. Both need the whole state of what turns: records of one player alone may move on a line, whose
 second component is noise. Of two runs on the same noise the difference turns as the mean field does, where that is linear.
 
 **Reference:** the rotation number of a circle map, Katok & Hasselblatt (1995), section 11.1, of an observed angle;
