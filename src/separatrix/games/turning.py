@@ -12,8 +12,9 @@ theta = arg mu, it is
 
     E arg(z'/z) = rho sin theta arccos(rho cos theta)/sqrt(1 - rho^2 cos^2 theta),
 
-below theta for rho < 1; noise along one direction alone can bias it either way. Both need the whole state of what turns: records of one player alone may move on a line, whose
-second component is noise. Of two runs on the same noise the difference turns as the mean field does, where that is linear.
+below theta for rho < 1; noise along one direction alone can bias it either way. Both need the whole state of what turns:
+records of one player alone may move on a line, whose second component is noise. Of two runs on the same noise the
+difference turns as the mean field does, where that is linear.
 
 **Reference:** the rotation number of a circle map, Katok & Hasselblatt (1995), section 11.1, of an observed angle;
 Hamilton, *Time Series Analysis* (1994), section 11.1, for the least squares; Goodman, *Statistics of the complex Wishart
