@@ -1,15 +1,25 @@
 """GANs on rings and grids of Gaussians: how many modes over how many seeds, and an alarm on a population of runs.
 
-Two perceptrons of two layers of 32 units on batches of 256, Adam (1e-3, b1 = 0.5), simultaneous steps, 5 seeds in one
-`vmap` of `fit`. Three settings: non-saturating losses without a penalty; the same with the R1 penalty that `advise`
-names at the networks after a sixth of the run (twice the least that contracts); relativistic pairs with R1 and R2 of
-1/2 (R3GAN). A mode is reached where it holds a quarter of its due.
+The ring is that of "The Numerics of GANs" (Mescheder, Nowozin & Geiger, 2017, section 6): eight Gaussians of deviation
+1/100 around the unit circle, perceptrons of four layers of 16 units, 16 numbers of noise, batches of 512, RMSprop of
+1e-4, simultaneous steps. The wide ring has radius 2 and deviation 1/10, with perceptrons of two layers of 64 units,
+batches of 256 and Adam (1e-3, b1 = 0.5). The grid has five by five Gaussians of deviation 1/20 one apart, perceptrons of
+two layers of 32 units on batches of 256, and the same Adam. Five seeds run in one `vmap` of `fit`. Three settings:
+non-saturating losses without a penalty; the same with the least penalty that `advise` names at the networks of another
+seed after a sixth of the run, doubled; relativistic pairs with R1 and R2 of 1/2 (R3GAN). A mode is reached where it
+holds a quarter of its due.
 
-The alarm (`collapse`) is judged on 32 runs of each of three settings on the ring: one that collapses often (no penalty,
-a ten times longer step), one that does not (R1 of 1), one that is slow (a hundredth of the step). A run has collapsed
-in truth where at most two of the eight modes are reached at its end. Chance is an alarm as often as ours, at random.
+The alarm (`collapse_in`) is judged on 32 runs of each of three settings on a ring of radius 2: one that collapses often
+(no penalty, a generator thirty times as fast), one that does not (R1 of 1), one that is slow (a hundredth of the step).
+A run has collapsed in truth where at most two of the eight modes are reached at its end; a slow one has not, for it has
+not begun. Chance is an alarm as often as ours, at random.
+
+    python modes.py              all of it
+    python modes.py ring         one part: ring, wide, grid or alarm
 """
 
+import dataclasses
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -21,112 +31,142 @@ from _table import report
 
 import separatrix as sx
 
-LATENT, STEPS, SEEDS, RUNS, SHORT = 8, 3_000, 5, 32, 1_500
+SEEDS, RUNS, QUARTERS = 5, 32, (0.25, 0.5, 0.75, 1.0)
 
 
-def ring() -> tuple[Any, float]:
-    """Eight centres of radius 2, and the deviation."""
-    angles = 2 * np.pi * np.arange(8) / 8
-    return 2 * np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32), 0.1
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A mixture, and how networks are trained on it."""
+
+    name: str
+    radius: float
+    deviation: float
+    latent: int
+    width: int
+    depth: int
+    batch: int
+    steps: int
+    optimizer: Any
+
+    @property
+    def modes(self) -> Any:
+        """The centres: of the grid where there is no radius."""
+        if not self.radius:
+            places = np.arange(5, dtype=np.float32) - 2
+            return np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
+        angles = 2 * np.pi * np.arange(8) / 8
+        return self.radius * np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    def draw(self, key: Any, count: int = 20_000) -> Any:
+        """Points of the mixture."""
+        which, noise = jax.random.split(key)
+        centres = jnp.asarray(self.modes)[jax.random.randint(which, (count,), 0, len(self.modes))]
+        return centres + self.deviation * jax.random.normal(noise, (count, 2), jnp.float32)
+
+    def networks(self, key: Any) -> tuple[Any, Any]:
+        """Generator and discriminator."""
+        first, second = jax.random.split(key)
+        sizes = {"width_size": self.width, "depth": self.depth, "activation": jax.nn.relu, "dtype": jnp.float32}
+        return eqx.nn.MLP(self.latent, 2, key=first, **sizes), eqx.nn.MLP(2, "scalar", key=second, **sizes)
+
+    def players(self, generator: float = 1.0, discriminator: float = 1.0) -> Any:
+        """The optimisers, their steps multiplied."""
+        factors = (generator, discriminator)
+        return sx.games.Players(*(optax.chain(self.optimizer, optax.scale(factor)) for factor in factors))
 
 
-def grid() -> tuple[Any, float]:
-    """Five by five centres, one apart."""
-    places = np.arange(5, dtype=np.float32) - 2
-    return np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2), 0.05
+RING = Setting("8 on a ring", 1.0, 0.01, 16, 16, 4, 512, 10_000, optax.rmsprop(1e-4, decay=0.9))
+WIDE = Setting("8 on a wide ring", 2.0, 0.1, 8, 64, 2, 256, 3_000, optax.adam(1e-3, b1=0.5))
+GRID = Setting("25 on a grid", 0.0, 0.05, 8, 32, 2, 256, 5_000, optax.adam(1e-3, b1=0.5))
+ALARM = Setting("the alarm", 2.0, 0.1, 8, 32, 2, 256, 1_500, optax.adam(1e-3, b1=0.5))
+
+MODES = {"RING": RING, "WIDE": WIDE, "GRID": GRID}
 
 
-def draw(key: Any, modes: Any, deviation: float, count: int = 20_000) -> Any:
-    """Points of the mixture."""
-    which, noise = jax.random.split(key)
-    centres = jnp.asarray(modes)[jax.random.randint(which, (count,), 0, len(modes))]
-    return centres + deviation * jax.random.normal(noise, (count, 2), jnp.float32)
-
-
-def networks(key: Any) -> tuple[Any, Any]:
-    """Generator and discriminator, 2 x 32."""
-    first, second = jax.random.split(key)
-    return (
-        eqx.nn.MLP(LATENT, 2, 32, 2, jax.nn.relu, key=first, dtype=jnp.float32),
-        eqx.nn.MLP(2, "scalar", 32, 2, jax.nn.relu, key=second, dtype=jnp.float32),
-    )
-
-
-def train(gan: Any, players: Any, data: Any, mixture: Any, key: Any, steps: int) -> Any:
+def train(gan: Any, setting: Setting, players: Any, data: Any, key: Any, steps: int) -> Any:
     """One run: modes, quality and the alarm at each measurement, and the state at its end."""
-    modes, deviation = mixture
 
     def seen(model: Any) -> Any:
         samples = gan.sample(model[0], jax.random.key(9), 1_000)
-        found, spread = sx.games.mode_coverage(samples, modes, deviation), sx.games.collapse(samples, data[:1_000])
-        return found.count, found.quality, spread.collapsed
+        found = sx.games.mode_coverage(samples, setting.modes, setting.deviation)
+        return found.count, found.quality, sx.games.collapse(samples, data[:1_000])
 
     return sx.fit(
-        gan, players, data, initial=networks(key), steps=steps, batch_size=256, key=key, metrics={"seen": seen},
-        every=steps // 30,
+        gan, players, data, initial=setting.networks(key), steps=steps, batch_size=setting.batch, key=key,
+        metrics={"seen": seen}, every=setting.steps // 20,
     )  # fmt: skip
 
 
-def over_seeds(gan: Any, players: Any, data: Any, mixture: Any, count: int, steps: int) -> Any:
-    """(modes, quality, alarm), each (seeds, measurements)."""
+def over_seeds(gan: Any, setting: Setting, players: Any, data: Any, count: int) -> Any:
+    """(modes, quality), each (seeds, measurements), and whether the alarm rings at the end, (seeds,)."""
+
+    def one(key: Any) -> Any:
+        count, quality, spread = train(gan, setting, players, data, key, setting.steps).metrics["seen"]
+        return count, quality, sx.games.collapse_in(spread).collapsed
 
     @eqx.filter_jit
     def all_of(keys: Any) -> Any:
-        return jax.vmap(lambda key: train(gan, players, data, mixture, key, steps).metrics["seen"])(keys)
+        return jax.vmap(one)(keys)
 
     return [np.asarray(values) for values in all_of(jax.random.split(jax.random.key(1), count))]
 
 
-def settings(data: Any, mixture: Any) -> tuple[dict[str, Any], Any]:
+def ways(setting: Setting, data: Any) -> tuple[dict[str, Any], str]:
     """The three settings, and what `advise` said."""
-    players = sx.games.Players(optax.adam(1e-3, b1=0.5))
-    begun = train(sx.games.GAN(LATENT, penalty=0.0), players, data, mixture, jax.random.key(0), STEPS // 6)
+    latent, players = setting.latent, setting.players()
+    begun = train(sx.games.GAN(latent, penalty=0.0), setting, players, data, jax.random.key(0), setting.steps // 6)
     told = sx.games.advise(begun.map, begun.state, key=jax.random.key(2))
     least = float(told.penalty)
-    cure = 2 * least if np.isfinite(least) and least > 0 else 1.0
+    named = np.isfinite(least) and least > 0
+    cure = 2 * least if named else 1.0
+    words = f"{told.verdict}, {told.rotation:.3g} a step, times {told.decay:.5g}; least R1 {least:.3g}"
     return {
-        "simultaneous": (sx.games.GAN(LATENT, penalty=None), players),
-        f"R1 of {cure:.3g}, named by advise": (sx.games.GAN(LATENT, penalty=cure), players),
-        "R3GAN": (sx.games.GAN(LATENT, "relativistic", 0.5, fake_penalty=0.5), players),
-    }, told
+        "simultaneous": sx.games.GAN(latent, penalty=None),
+        f"R1 of {cure:.3g}{'' if named else ' (advise names none)'}": sx.games.GAN(latent, penalty=cure),
+        "R3GAN": sx.games.GAN(latent, "relativistic", 0.5, fake_penalty=0.5),
+    }, words
 
 
-def study_of_modes() -> None:
-    """Modes over seeds."""
-    rows, notes = [], []
-    for name, mixture in (("8 on a ring", ring()), ("25 on a grid", grid())):
-        data = draw(jax.random.key(0), *mixture)
-        ways, told = settings(data, mixture)
-        notes.append(f"{name}: {told.verdict}, {told.rotation:.3g} a step, times {told.decay:.5g}")
-        for way, (gan, players) in ways.items():
-            count, quality, _ = over_seeds(gan, players, data, mixture, SEEDS, STEPS)
-            whole = len(mixture[0])
-            held = np.mean(count[:, count.shape[1] // 2 :] == whole)
-            rows.append([f"{name}: {way}", *count[:, -1].tolist(), float(held), float(quality[:, -1].mean())])
-    columns = ["setting", *[f"seed {seed}" for seed in range(SEEDS)], "all held", "quality"]
-    report("MODES", "Modes reached at the end, by seed", columns, rows, "; ".join(notes))
+def study_of_modes(setting: Setting) -> None:
+    """Modes over time and over seeds."""
+    data, rows = setting.draw(jax.random.key(0)), []
+    found, words = ways(setting, data)
+    whole = len(setting.modes)
+    for way, gan in found.items():
+        count, quality, _ = over_seeds(gan, setting, setting.players(), data, SEEDS)
+        places = [round(part * (count.shape[1] - 1)) for part in QUARTERS]
+        over_time = " ".join(f"{value:.1f}" for value in count.mean(axis=0)[places])
+        ends = " ".join(str(int(value)) for value in count[:, -1])
+        held = np.mean(count[:, count.shape[1] // 2 :] == whole)
+        rows.append([f"{setting.name}: {way}", over_time, ends, float(held), float(quality[:, -1].mean())])
+        print(rows[-1], flush=True)
+    columns = ["setting", "mean over seeds at each quarter", "seeds at the end", "all held, second half", "quality"]
+    name = next(key for key, known in MODES.items() if known is setting)
+    report(f"MODES_{name}", f"Modes reached, {setting.steps} steps", columns, rows, f"{setting.name}: {words}")
 
 
 def study_of_the_alarm() -> None:
     """Hits, misses and false alarms beside chance."""
-    mixture = ring()
-    data, rows = draw(jax.random.key(0), *mixture), []
-    ways = {
-        "no penalty, ten times the step": (None, optax.adam(1e-2)),
-        "R1 of 1": (1.0, optax.adam(1e-3, b1=0.5)),
-        "a hundredth of the step": (1.0, optax.adam(1e-5, b1=0.5)),
+    data, rows = ALARM.draw(jax.random.key(0)), []
+    settings = {
+        "no penalty, generator 30 times as fast": (None, (30.0, 1.0)),
+        "R1 of 1": (1.0, (1.0, 1.0)),
+        "R1 of 1, a hundredth of the step": (1.0, (0.01, 0.01)),
     }
-    for name, (penalty, adam) in ways.items():
-        gan, players = sx.games.GAN(LATENT, penalty=penalty), sx.games.Players(adam)
-        count, _, alarm = over_seeds(gan, players, data, mixture, RUNS, SHORT)
-        truth, rung = count[:, -1] <= 2, alarm[:, -1]
+    for name, (penalty, factors) in settings.items():
+        gan = sx.games.GAN(ALARM.latent, penalty=penalty)
+        count, _, alarm = over_seeds(gan, ALARM, ALARM.players(*factors), data, RUNS)
+        truth, rung = (count[:, -1] <= 2) & (factors[0] >= 1), alarm
         hits, false = int(np.sum(truth & rung)), int(np.sum(~truth & rung))
         by_chance = float(rung.mean() * truth.sum())
         rows.append([name, int(truth.sum()), hits, int(truth.sum()) - hits, false, by_chance])
+        print(rows[-1], flush=True)
     columns = ["setting", "collapsed", "hits", "misses", "false alarms", "hits by chance"]
-    report("ALARM", f"The alarm on {RUNS} runs of each setting", columns, rows, f"{SHORT} steps each.")
+    report("ALARM", f"The alarm on {RUNS} runs of each setting", columns, rows, f"{ALARM.steps} steps each.")
 
 
 if __name__ == "__main__":
-    study_of_modes()
-    study_of_the_alarm()
+    parts = {name.lower(): lambda setting=setting: study_of_modes(setting) for name, setting in MODES.items()}
+    parts["alarm"] = study_of_the_alarm
+    for part in sys.argv[1:] or parts:
+        parts[part]()

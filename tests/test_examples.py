@@ -26,7 +26,8 @@ def run():
 
 
 def test_every_example_is_tested_here():
-    tested = {"heavy_ball.py", "monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
+    monitors = {"monitor_equinox.py", "monitor_flax.py", "monitor_fit.py", "watch_scan.py"}
+    tested = monitors | {"fair_digits.py", "heavy_ball.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -71,3 +72,13 @@ def test_heavy_ball_diverges_past_its_edge(run):
     found = sx.sweep(names["trial"], {"learning_rate": [1.9, 2.1, 2.9, 3.1], "momentum": [0.0, 0.5]})
     past = found["learning_rate"] > 2 * (1 + found["momentum"])
     assert (found["outcome"] == "non_finite").tolist() == past.tolist()
+
+
+def test_the_multiplier_of_a_fair_classifier_swings_as_its_spectrum_says(run):
+    names = run("fair_digits.py")
+    # At the optimum of the constrained problem, to float32.
+    assert float(names["optimum"].violation) < 1e-5 and float(names["optimum"].stationarity) < 1e-3
+    predicted = names["told"].turning[0]
+    # The response holds slower directions beside the pair, and terms of the square of the kick.
+    assert abs(names["seen"].turn) == pytest.approx(abs(np.angle(predicted)), rel=0.1)
+    assert abs(complex(names["seen"].multiplier)) == pytest.approx(abs(predicted), rel=0.05)

@@ -84,6 +84,25 @@ def test_the_alarm_runs_over_a_population_at_once():
     assert found.tolist() == [False, True, False, True]
 
 
+def test_a_run_that_collapses_is_told_from_one_that_is_slow():
+    ones = jnp.ones(4)
+    table = {
+        "falls": (jnp.array([0.02, 0.8, 0.9, 0.05]), ones, [False, False, False, True], 3),
+        "loses directions": (ones, jnp.array([0.5, 1.0, 0.3, 0.2]), [False, False, True, True], 2),
+        "comes back": (jnp.array([0.9, 0.05, 0.5, 1.0]), ones, [False, True, False, False], None),
+        "is slow": (jnp.array([0.01, 0.02, 0.03, 0.05]), ones, [False] * 4, None),
+        "breaks": (jnp.array([0.5, 0.9, jnp.nan, jnp.nan]), ones, [False, False, True, True], 2),
+    }
+    for name, (spread, directions, alarms, first) in table.items():
+        found = games.collapse_in(games.Collapse(spread, directions))
+        assert (found.alarms.tolist(), found.first) == (alarms, first), name
+        assert ("never spread" in " ".join(found.cautions)) is (name == "is slow"), name
+    with pytest.raises(ValueError, match=r"spread of shape \(\)"):
+        games.collapse_in(games.Collapse(jnp.array(1.0), jnp.array(1.0)))
+    with pytest.raises(TypeError, match="expected a Collapse"):
+        games.collapse_in(jnp.ones(3))
+
+
 def test_the_turn_of_a_run_is_measured_in_sense_number_and_growth():
     h = 0.2
     descent = sx.games.SimultaneousDescent(sx.games.Bilinear(1.0), h)
@@ -97,6 +116,46 @@ def test_the_turn_of_a_run_is_measured_in_sense_number_and_growth():
     assert not falls.cycles
     noise = games.cycle_in(jax.random.normal(jax.random.key(0), (200, 6)))
     assert not noise.cycles
+
+
+@pytest.mark.parametrize(("size", "turn"), [(0.8, 0.5), (0.95, -0.3)])
+def test_noise_biases_the_mean_angle_and_not_the_fitted_multiplier(size, turn):
+    # z' = mu z + noise at rest, circular: the law of the module; four standard errors of what is measured.
+    rng, n, mu = np.random.default_rng(0), 20_000, size * np.exp(1j * turn)
+    noise = (rng.standard_normal(n) + 1j * rng.standard_normal(n)) * np.sqrt(1 - size**2)
+    z = np.zeros(n, complex)
+    for i in range(1, n):
+        z[i] = mu * z[i - 1] + noise[i]
+    found = games.cycle_in(np.stack([z.real, z.imag], axis=1))
+    assert abs(abs(found.turn) - abs(turn)) < 4 * float(found.multiplier_error) / size
+    assert abs(complex(found.multiplier)) == pytest.approx(size, abs=4 * float(found.multiplier_error))
+    assert float(found.multiplier_error) == pytest.approx(np.sqrt((1 - size**2) / n), rel=0.05)
+    c, s = np.cos(turn), np.sin(abs(turn))
+    biased = size * s * np.arccos(size * c) / np.sqrt(1 - (size * c) ** 2)
+    # Angles of neighbours spread by about 1: 4/sqrt(n), with what is correlated.
+    assert abs(float(found.rotation)) == pytest.approx(biased, abs=0.03) and biased < abs(turn) - 0.01
+
+
+def test_on_common_noise_the_difference_of_two_runs_turns_as_predicted():
+    # Wasserstein's Dirac-GAN with noise on the slope of the second player: linear, mu = 1 - g h/2 +- i h sqrt(1 - g^2/4).
+    h, g = 0.2, 0.4
+
+    def game(players, *, key=None):
+        theta, psi = players
+        shake = 0.0 if key is None else 3.0 * jax.random.normal(key)
+        return theta * psi, g / 2 * psi**2 - theta * psi + shake * psi
+
+    descent, ends = games.SimultaneousDescent(game, h), []
+    for start in (1.0, 1.5):
+        path = sx.evolve(
+            descent, (jnp.array(start), jnp.array(0.0)), steps=60, key=jax.random.key(4), save=lambda s: jnp.stack(s)
+        )
+        ends.append(np.asarray(path.states))
+    found = games.cycle_in(ends[1] - ends[0])
+    told = games.advise(descent, (jnp.array(0.0), jnp.array(0.0)), slack=0.0)
+    assert told.rotation == pytest.approx(np.arctan2(h * np.sqrt(1 - g**2 / 4), 1 - g * h / 2), rel=1e-12)
+    assert abs(found.turn) == pytest.approx(told.rotation, rel=1e-6)
+    assert abs(complex(found.multiplier)) == pytest.approx(told.decay, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,57 @@ def test_the_gradient_penalty_of_wasserstein_holds_the_slope_at_one():
     # dL_2/dpsi = -theta + gamma_0 (|psi| - 1) sign psi.
     np.testing.assert_allclose(slope, 0.3 - 2.0 * 0.5, rtol=1e-12)
     assert bool(jnp.isfinite(jax.grad(lambda p: game((jnp.array(0.3), p))[1])(jnp.array(0.0))))
+
+
+def diagonal_pair(a, b, c):
+    """a x^2/2 + c x y - b y^2/2 in each of many coordinates: 2x2 blocks, solved by hand."""
+
+    def game(players):
+        x, y = players
+        value = jnp.sum(a * x**2 / 2 + c * x * y - b * y**2 / 2)
+        return value, -value
+
+    return game
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "kind", "stability"),
+    [(0.0, 0.0, "undecided", "undecided"), (-3.0, 0.0, "unstable", "unstable"), (1.0, -1.5, "undecided", "undecided")],
+)
+def test_a_large_game_is_told_by_products(lower, upper, kind, stability):
+    n = 1100
+    a, b, c = np.linspace(-0.5, 3, n) + lower, np.linspace(1, 4, n) + upper, np.linspace(2, 1, n)
+    told = games.classify(diagonal_pair(*map(jnp.asarray, (a, b, c))), (jnp.zeros(n), jnp.zeros(n)))
+    assert not told.formed and (told.kind, told.stability) == (kind, stability) and not told.is_nash
+    # Lanczos: bounds from above, near the ends of an even spectrum within 2 (b - a)(pi/(2 k))^2 of k = 60 vectors.
+    for found, least, span in zip(told.curvatures, (a.min(), b.min()), (np.ptp(a), np.ptp(b)), strict=True):
+        assert least - 1e-9 <= float(found) <= least + 2 * span * (np.pi / 120) ** 2
+    # Blocks ((-a, -c), (c, -b)) of -H: shares and the largest real part in closed form.
+    turning = np.sum(2 * c**2) / np.sum(2 * c**2 + a**2 + b**2)
+    assert float(told.turning) == pytest.approx(turning, rel=1e-9)
+    if upper == 0.0:
+        # 15 vectors of the Schur complement a + c^2/b.
+        answered = a + c**2 / b
+        assert (
+            answered.min() - 1e-6 <= float(told.answered) <= answered.min() + 2 * np.ptp(answered) * (np.pi / 30) ** 2
+        )
+    else:
+        assert np.isnan(float(told.answered))
+    if kind == "unstable":
+        most = np.max(np.real(-(a + b) / 2 + np.sqrt((a - b + 0j) ** 2 / 4 - c**2)))
+        assert float(np.real(told.spectrum[0])) == pytest.approx(most, abs=0.01)
+    else:
+        assert "is not proved" in told.cautions[0]
+        assert ("player 2 has a direction down" in told.cautions[0]) is (upper < 0)
+
+
+def test_a_game_without_derivatives_here_is_refused_in_words():
+    def game(players):
+        return jnp.sqrt(jnp.abs(players[0])) * players[1], players[1] ** 2
+
+    at = (jnp.array(0.0), jnp.array(1.0))
+    for ask in (games.classify, games.joint_jacobian):
+        with pytest.raises(ValueError, match=r"(?s)derivatives of the system.*not finite.*state\[0\], number 0"):
+            ask(game, at)
+    with pytest.raises(ValueError, match=r"(?s)advise: derivatives of the system"):
+        games.advise(games.SimultaneousDescent(game, 0.1), at)

@@ -36,11 +36,11 @@ from separatrix.games.game import (
 from separatrix.games.gan import GAN as GAN
 from separatrix.games.instruments import (
     Collapse as Collapse,
-    CycleInRun as CycleInRun,
+    CollapseInRun as CollapseInRun,
     ModeCoverage as ModeCoverage,
     SampleQuality as SampleQuality,
     collapse as collapse,
-    cycle_in as cycle_in,
+    collapse_in as collapse_in,
     mode_coverage as mode_coverage,
     sample_quality as sample_quality,
 )
@@ -78,3 +78,4 @@ from separatrix.games.points import (
     classify as classify,
     joint_jacobian as joint_jacobian,
 )
+from separatrix.games.turning import CycleInRun as CycleInRun, cycle_in as cycle_in

@@ -23,6 +23,8 @@ from separatrix.games.game import Game, GameField, slopes
 from separatrix.games.linear_steps import LinearGame
 from separatrix.games.players import PlayersMap
 from separatrix.linear.coordinates import Jacobian, as_vector, dimension_of
+from separatrix.linear.derivatives import require_derivatives
+from separatrix.linear.krylov import arnoldi
 
 # Up to here the matrix is formed.
 FORMED = 64
@@ -121,22 +123,14 @@ def products(game: Game, players: State, key: Key | None, columns: Any) -> Any:
 
 def _times(multiply: Any, vector: Any, jacobian: Jacobian) -> Any:
     # The field is -g.
-    return -np.asarray(multiply(jnp.asarray(vector, jacobian.point.dtype)), float)
+    found = multiply(jnp.asarray(vector, jacobian.point.dtype))
+    return -require_derivatives("advise", jacobian, found).astype(float)
 
 
 def _arnoldi(jacobian: Jacobian, root: Any) -> Any:
     """An orthonormal basis of the Krylov space of A from a random vector, shape (d, ROOM)."""
     start = np.random.default_rng(0).standard_normal(jacobian.size) * (root > 0)
-    found = [start / np.linalg.norm(start)]
-    for _ in range(ROOM - 1):
-        vector = root * _times(jacobian.mv, root * found[-1], jacobian)
-        size, space = np.linalg.norm(vector), np.stack(found, axis=1)
-        for _ in range(2):
-            vector = vector - space @ (space.T @ vector)
-        if not np.linalg.norm(vector) > 1e-6 * size:
-            break
-        found.append(vector / np.linalg.norm(vector))
-    return np.stack(found, axis=1)
+    return arnoldi(lambda vector: root * _times(jacobian.mv, root * vector, jacobian), start, ROOM).basis
 
 
 def _split(space: Any, sizes: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:

@@ -222,7 +222,7 @@ def advise(
     player.
 
     **Raises:** `TypeError` for a map that is none of a game; `ValueError` for an optimiser that climbs or has no rate
-    yet.
+    yet, a state that is not finite, or one at which the game has no derivatives.
 
     **Example:** the Dirac-GAN with a penalty of 0.1 cycles at steps of 1; its edge is 4 gamma, a penalty of 1/4.
 
@@ -238,6 +238,9 @@ def advise(
         ranges.nonnegative("advise: slack", slack, "Leave it out.")
     factors = tuple(sorted({1.0, *(float(factor) for factor in factors)}))
     ranges.positive("advise: factors", jnp.asarray(factors), "Leave them out.")
+    if any(not np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))):
+        do = "Ask at the last finite state: `last` of a trajectory, `state` of a fit."
+        raise ValueError(explain("advise: state", "a value that is not finite", "finite numbers", do))
     game, players, metric, momentum, misfit, options = _running(map, state, key)
     near = reduced(game, players, key, metric)
     slack = float(_SLACK[len(near.basis) > FORMED] if slack is None else slack)

@@ -14,10 +14,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import axpy, dot, scale
 from separatrix._types import Function, Key, Scalar, State
+from separatrix.linear.coordinates import dimension_of
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
 from separatrix.systems.objective import Objective
@@ -140,13 +142,30 @@ def require_players(players: Any) -> State:
         got = f"{type(players).__name__} of {len(players)}" if isinstance(players, tuple) else type(players).__name__
         do = "Pass (x_1, ..., x_n), a pytree for each player."
         raise TypeError(explain("game: players", got, "a tuple of at least two", do))
+    for i, player in enumerate(players):
+        if dimension_of(player) == 0:
+            do = "Give it at least one floating-point array, or leave it out of the game."
+            raise ValueError(explain(f"game: players[{i}]", "no parameters", "at least one", do))
     return players
 
 
 def require_losses(game: Game, players: State, key: Key | None) -> None:
     """Refuse losses that are not one scalar for each player."""
-    losses = jax.eval_shape(lambda x: game(x, key=key), require_players(players))
+    losses = jax.eval_shape(lambda x: _numbers(game(x, key=key)), require_players(players))
+    kinds = [str(loss.dtype) for loss in losses]
+    if any(not jnp.issubdtype(loss.dtype, jnp.floating) for loss in losses):
+        do = "Return a real number of floating point for each player."
+        raise TypeError(explain("game: losses", f"numbers of {', '.join(kinds)}", "real ones of floating point", do))
     if len(losses) != len(players) or any(jnp.shape(loss) != () for loss in losses):
         got = f"{len(losses)} of shapes {[jnp.shape(loss) for loss in losses]}"
         do = "Return one scalar loss for each player."
         raise ValueError(explain("game: losses", got, f"{len(players)} scalars", do))
+
+
+def _numbers(losses: Any) -> tuple[Any, ...]:
+    """The losses as arrays; refused where one is none."""
+    for i, loss in enumerate(losses):
+        if not isinstance(loss, jax.Array | np.ndarray | np.generic | float | int | complex):
+            do = "Return one scalar loss for each player."
+            raise TypeError(explain(f"game: losses[{i}]", f"a {type(loss).__name__}", "a number", do))
+    return tuple(jnp.asarray(loss) for loss in losses)

@@ -153,23 +153,40 @@ class GAN(eqx.Module):
             if isinstance(batch, tuple | list):
                 do = "Pass data.inputs alone, or make the GAN with classes=."
                 raise ValueError(explain("GAN: data", f"a {type(batch).__name__} of {len(batch)}", "examples", do))
-            return batch, None
+            return _floating(batch), None
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             do = "Pass (inputs, labels) as data."
             raise ValueError(explain("GAN: data", type(batch).__name__, "(examples, labels)", do))
-        return batch[0], batch[1]
+        return _floating(batch[0]), self._codes(jnp.asarray(batch[1]))
+
+    def _codes(self, labels: Any) -> Any:
+        """Labels in their range: of traced ones that is known only where the batch is drawn."""
+        count = self.classes or 0
+        do = "Count classes from 0, and pass classes= as many as there are."
+        ranges.indices("GAN: labels", labels, count, do)
+        outside = jnp.any((labels < 0) | (labels >= count))
+        return eqx.error_if(labels, outside, explain("GAN: labels", "a label out of range", f"0 to {count - 1}", do))
 
     def _generate(self, generator: Any, key: Key, count: int, dtype: Any, labels: Any) -> Any:
         noise = jax.random.normal(key, (count, self.latent_size), dtype)
-        return jax.vmap(generator)(noise, *(() if labels is None else (labels,)))
+        try:
+            return jax.vmap(generator)(noise, *(() if labels is None else (labels,)))
+        except TypeError as error:
+            expected = f"a network of one z, shape ({self.latent_size},){'' if labels is None else ', and its label'}"
+            do = "Make latent_size the number of the generator's inputs."
+            raise TypeError(explain("GAN: generator", _first_line(error), expected, do)) from error
 
     def _scored(self, discriminator: Any, examples: Any, labels: Any) -> Any:
         """D of each example, shape (B,)."""
         beside = () if labels is None else (labels,)
-        if self.whole_batch:
-            scores = discriminator(examples, *beside)
-        else:
-            scores = jax.vmap(discriminator)(examples, *beside)
+        try:
+            scores = (discriminator if self.whole_batch else jax.vmap(discriminator))(examples, *beside)
+        except TypeError as error:
+            expected = (
+                f"a network of one example, shape {examples.shape[1:]}{'' if labels is None else ', and its label'}"
+            )
+            do = "Let it take what the data hold: flatten them, or its input."
+            raise TypeError(explain("GAN: discriminator", _first_line(error), expected, do)) from error
         if jnp.shape(scores) != (examples.shape[0],):
             got = f"shape {jnp.shape(scores)} of a batch of {examples.shape[0]}"
             do = 'Let it end in a scalar: eqx.nn.MLP(..., out_size="scalar", ...).'
@@ -221,5 +238,21 @@ class GAN(eqx.Module):
 
 def _distance(follower: Any, leader: Any) -> Scalar:
     """|theta_3 - theta_1|^2/2."""
+    forms = [jax.tree.map(jnp.shape, eqx.filter(net, eqx.is_inexact_array)) for net in (follower, leader)]
+    if jax.tree.leaves(forms[0]) != jax.tree.leaves(forms[1]):
+        do = "Pass (generator, discriminator, generator)."
+        raise ValueError(explain("GAN: networks[2]", "another form", "that of the generator, to be its average", do))
     pairs = zip(*(jax.tree.leaves(eqx.filter(net, eqx.is_inexact_array)) for net in (follower, leader)), strict=True)
     return jnp.sum(jnp.stack([jnp.sum((own - other) ** 2) for own, other in pairs])) / 2
+
+
+def _floating(examples: Any) -> Any:
+    """Examples of floating-point numbers."""
+    if not jnp.issubdtype(jnp.asarray(examples).dtype, jnp.floating):
+        do = "Scale pictures to [0, 1], as float32."
+        raise ValueError(explain("GAN: data", str(jnp.asarray(examples).dtype), "floating-point numbers", do))
+    return examples
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

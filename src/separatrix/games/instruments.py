@@ -6,7 +6,8 @@ r"""What a generator does: which modes of a mixture it reaches, how its samples 
     density     mean number of such balls a sample is in, over k;  coverage: share of data balls with a sample in them
     spread      tr cov(samples)/tr cov(data), and exp of the entropy of the covariance spectrum over that of the data
 
-A generator has collapsed where its samples are far less spread than the data, in size or in the number of directions.
+A generator has collapsed where its samples are far less spread than the data, in size or in the number of directions,
+and had been more so before.
 
 **Reference:** Metz et al., *Unrolled generative adversarial networks* (2017), section 3.1, for the ring of Gaussians;
 Kynkaanniemi et al., *Improved precision and recall metric* (2019), equations 1 and 2; Naeem et al., *Reliable fidelity
@@ -19,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Function
@@ -31,6 +32,8 @@ _WITHIN = 3.0
 _QUARTER = 0.25
 # Below these a generator counts as collapsed: a tenth of the data's variance, or a third of its directions.
 SPREAD, DIRECTIONS = 0.1, 1 / 3
+# A run that has collapsed had been so many times as spread before; one that is slow had not.
+_FALLEN = 3.0
 _MOST = 20_000
 
 
@@ -222,10 +225,12 @@ class Collapse(Result):
     """Whether samples are far less spread than data.
 
     - `spread`: tr cov(samples)/tr cov(data). `directions`: the effective number of directions over that of the data.
+
+    As a metric of `fit` it is recorded with a leading axis: a row for each measurement.
     """
 
-    spread: Float[Array, ""]
-    directions: Float[Array, ""]
+    spread: Float[Array, "*records"]
+    directions: Float[Array, "*records"]
 
     @property
     def collapsed(self) -> Any:
@@ -247,7 +252,7 @@ class Collapse(Result):
     def findings(self) -> list[Finding]:
         """What `diagnose` says of it."""
         do = "Go back to an earlier checkpoint; add a penalty (see advise), or let the discriminator see whole batches."
-        cause = "the generator puts its samples where few of the data are: it has collapsed"
+        cause = "the generator puts its samples where few of the data are: it has collapsed, or has not spread yet"
         return [
             Finding("variance of the samples over that of the data", float(self.spread), ">=", SPREAD, cause, do),
             Finding("directions of the samples over those of the data", float(self.directions), ">=", DIRECTIONS,
@@ -284,6 +289,74 @@ def collapse(samples: Any, data: Any) -> Collapse:
     return Collapse(jnp.sum(own) / jnp.sum(of_data), jnp.exp(_entropy(own) - _entropy(of_data)))
 
 
+class CollapseInRun(Result):
+    """Whether a run collapsed, which one record cannot tell from a run that has not spread yet.
+
+    - `alarms`, shape (n,): at which records the samples are far less spread than the data, and than they had been.
+    - `peak`: the largest spread seen.
+    """
+
+    alarms: Bool[Array, " n"]
+    peak: Float[Array, ""]
+
+    @property
+    def collapsed(self) -> Any:
+        """Whether the alarm rings at the last record (an array under `vmap`)."""
+        return self.alarms[-1]
+
+    @property
+    def first(self) -> int | None:
+        """The first record of the collapse in which the run ended; None for none."""
+        quiet = np.flatnonzero(~np.asarray(self.alarms))
+        since = int(quiet[-1]) + 1 if len(quiet) else 0
+        return None if since == len(self.alarms) else since
+
+    def rows(self) -> list[Row]:
+        since = "no" if self.first is None else f"since record {self.first}"
+        return [Row("collapsed", since), Row("largest spread over that of the data", self.peak)]
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        if self.first is None and float(self.peak) < SPREAD:
+            return ("the samples were never spread: the generator is slow, or collapsed before the first record",)
+        return ()
+
+
+def collapse_in(records: Checked[Collapse]) -> CollapseInRun:
+    r"""Return whether a run collapsed: its samples are far less spread than the data now, and were not before.
+
+        spread_n < 1/10 or directions_n < 1/3,   and one of them below a third of the largest that it had been
+
+    **Arguments:** `records`: a `Collapse` for each measurement, as a metric of `fit` returns them: fields of shape (n,).
+
+    **Returns:** a `CollapseInRun`; the function runs under `jit` and `vmap`.
+
+    **Raises:** `TypeError` for anything else, `ValueError` for a single record.
+
+    **Example:** one that learns and collapses, and one that is slow.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> whole = jnp.ones(3)
+    >>> falls = sx.games.collapse_in(sx.games.Collapse(jnp.array([0.05, 0.9, 0.01]), whole))
+    >>> rises = sx.games.collapse_in(sx.games.Collapse(jnp.array([0.01, 0.02, 0.05]), whole))
+    >>> bool(falls.collapsed), falls.first, bool(rises.collapsed)
+    (True, 2, False)
+
+    **Reference:** as `collapse`; the comparison with the past is that of a cumulative maximum.
+    """
+    if not isinstance(records, Collapse):
+        do = "Pass what a metric of fit recorded: metrics={'spread': lambda model: sx.games.collapse(...)}."
+        raise TypeError(explain("collapse_in: records", type(records).__name__, "a Collapse", do))
+    if jnp.ndim(records.spread) != 1 or records.spread.shape[0] < 2:
+        got = f"spread of shape {jnp.shape(records.spread)}"
+        raise ValueError(explain("collapse_in: records", got, "two records or more, (n,)", "Measure more often."))
+    peaks = [jax.lax.cummax(jnp.nan_to_num(values)) for values in (records.spread, records.directions)]
+    fallen = [
+        ~(values >= peak / _FALLEN) for values, peak in zip((records.spread, records.directions), peaks, strict=True)
+    ]
+    return CollapseInRun(records.collapsed & (fallen[0] | fallen[1]), peaks[0][-1])
+
+
 def _covariance_spectrum(points: Any) -> Any:
     off = points - jnp.mean(points, axis=0, keepdims=True)
     return jnp.linalg.svd(off, compute_uv=False) ** 2 / (points.shape[0] - 1)
@@ -292,83 +365,3 @@ def _covariance_spectrum(points: Any) -> Any:
 def _entropy(values: Any) -> Any:
     share = values / jnp.maximum(jnp.sum(values), jnp.finfo(values.dtype).tiny)
     return -jnp.sum(jax.scipy.special.xlogy(share, share))
-
-
-class CycleInRun(Result):
-    """A turn in what was recorded of a run.
-
-    - `rotation`: radians a record, by the rotation of the plane of the two leading components about their mean;
-      `turns`: how often it went round. `steadiness`: |mean e^{i(step of the angle - rotation)}|, 1 for an even turn.
-    - `growth`: the factor a record by which the distance from the middle changes. `share`: of the variance in that
-      plane.
-    """
-
-    rotation: Float[Array, ""]
-    turns: Float[Array, ""]
-    steadiness: Float[Array, ""]
-    growth: Float[Array, ""]
-    share: Float[Array, ""]
-
-    @property
-    def cycles(self) -> bool:
-        """Whether it went round at least twice, evenly, in a plane with most of the variance."""
-        return abs(float(self.turns)) >= 2 and float(self.steadiness) > 0.7 and float(self.share) > 0.5
-
-    def rows(self) -> list[Row]:
-        return [
-            Row("verdict", "cycles" if self.cycles else "no cycle"),
-            Row("radians a record", self.rotation),
-            Row("turns", self.turns),
-            Row("steadiness of the turn", self.steadiness),
-            Row("factor of the radius a record", self.growth),
-            Row("share of the variance in its plane", self.share),
-        ]
-
-    @property
-    def cautions(self) -> tuple[str, ...]:
-        if abs(float(self.rotation)) > 2.5:
-            return ("it turns by nearly half a round between records: record more often, its sense is not known",)
-        return ()
-
-
-def cycle_in(records: Any) -> CycleInRun:
-    r"""Return how a run went round: the rotation of its records in the plane in which they vary most.
-
-        theta_n = arg(a_n/s_a + i b_n/s_b),   rotation = mean of theta_{n+1} - theta_n,   a, b the leading components
-        of x_n
-
-    **Arguments:** `records`: shape (n, ...), n >= 8: states, losses, or any metrics of a run at even intervals.
-
-    **Returns:** a `CycleInRun`.
-
-    **Raises:** `ValueError` for fewer than 8 records, or less than two numbers each.
-
-    **Example:** alternating steps of 0.1 on the bilinear game go round once in 2 pi/(2 arcsin 0.05) steps.
-
-    >>> import jax.numpy as jnp, separatrix as sx
-    >>> descent = sx.games.AlternatingDescent(sx.games.Bilinear(1.0), 0.1)
-    >>> path = sx.evolve(descent, (jnp.array(1.0), jnp.array(0.0)), steps=628)
-    >>> found = sx.games.cycle_in(jnp.stack(path.states, axis=1))
-    >>> found.cycles, round(abs(float(found.rotation)), 3)
-    (True, 0.1)
-
-    **Reference:** the rotation number of a circle map, Katok & Hasselblatt (1995), section 11.1, of an observed angle.
-    """
-    points = np.asarray(records, float)
-    if points.ndim < 2 or len(points) < 8 or np.prod(points.shape[1:]) < 2 or not np.isfinite(points).all():
-        do = "Record at least two numbers, finite, at eight instants or more."
-        raise ValueError(explain("cycle_in: records", f"shape {points.shape}", "(n >= 8, 2 or more)", do))
-    points = points.reshape(len(points), -1)
-    off = points - points.mean(axis=0)
-    left, values, _ = np.linalg.svd(off, full_matrices=False)
-    total = float(np.sum(values**2))
-    z = left[:, 0] + 1j * left[:, 1] if total > 0 else np.ones(len(points), complex)
-    steps = np.angle(z[1:] * np.conj(z[:-1]))
-    mean = float(np.angle(np.sum(np.exp(1j * steps))))
-    steadiness = float(np.abs(np.mean(np.exp(1j * (steps - mean)))))
-    radii = np.log(np.maximum(np.abs(z), 1e-300))
-    growth = float(np.exp(np.polyfit(np.arange(len(z)), radii, 1)[0]))
-    share = float(np.sum(values[:2] ** 2) / total) if total > 0 else 0.0
-    turns = float(np.sum(steps) / (2 * np.pi))
-    rotation = turns * 2 * np.pi / len(steps)
-    return CycleInRun(*(jnp.asarray(value) for value in (rotation, turns, steadiness, growth, share)))

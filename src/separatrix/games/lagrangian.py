@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -138,10 +139,7 @@ class Lagrangian(Game):
             raise ValueError(explain("Lagrangian: loss", f"shape {value.shape}", "a scalar", "Take the mean."))
         parts = []
         for place, (name, function) in enumerate((("equal", self.equal), ("below", self.below)), start=1):
-            part = jnp.zeros(0, value.dtype) if function is None else jnp.asarray(of(place, function))
-            if part.ndim > 1:
-                do = "Return one number for each constraint."
-                raise ValueError(explain(f"Lagrangian: {name}", f"shape {part.shape}", "a number or a vector", do))
+            part = jnp.zeros(0, value.dtype) if function is None else _constraint(name, of(place, function))
             parts.append(part.reshape(-1).astype(value.dtype))
         return value, parts[0], parts[1]
 
@@ -212,6 +210,8 @@ class Optimality(Result):
     @property
     def cautions(self) -> tuple[str, ...]:
         found = []
+        if not np.isfinite(float(self.stationarity) + float(self.violation)):
+            found.append("the loss, a constraint or a slope of them is not finite here: nothing is known of an optimum")
         if self.infeasible:
             found.append(
                 f"the constraints look infeasible: a violation of {float(self.violation):.3g} that no small change "
@@ -282,6 +282,19 @@ def pi_control(integral: Checked[float], proportional: Checked[float]) -> optax.
         return jax.tree.map(leaf, updates, before), (updates, jnp.asarray(False))
 
     return optax.GradientTransformation(init, update)
+
+
+def _constraint(name: str, given: Any) -> Any:
+    """What a constraint returned, as numbers."""
+    do = "Return one number for each constraint: x - 1 for x <= 1, and not whether it holds."
+    if not isinstance(given, jax.Array | np.ndarray | np.generic | float | int):
+        raise TypeError(explain(f"Lagrangian: {name}", f"a {type(given).__name__}", "a number or a vector", do))
+    part = jnp.asarray(given)
+    if part.dtype == bool:
+        raise TypeError(explain(f"Lagrangian: {name}", "a truth value", "a number or a vector", do))
+    if part.ndim > 1 or part.size == 0:
+        raise ValueError(explain(f"Lagrangian: {name}", f"shape {part.shape}", "a number or a vector", do))
+    return part
 
 
 def _below_alone(tree: Any) -> ConstraintMultipliers:

@@ -34,8 +34,10 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays
 from separatrix._types import Checked, Function, Key, State
 from separatrix.diagnostics.result import Result, Row
+from separatrix.games._large_points import of_products
 from separatrix.games.game import Game, GameField, as_game, require_losses, require_players
 from separatrix.linear.coordinates import Jacobian, dimension_of
+from separatrix.linear.derivatives import require_derivatives
 from separatrix.systems.optax_maps import require_trainable
 
 # The most parameters for which the joint Jacobian is formed: 2,000^2 numbers of 8 bytes are 32 MB.
@@ -96,9 +98,11 @@ def joint_jacobian(game: Checked[Game | Function], players: State, *, key: Key |
     require_losses(game, players, key)
     sizes = sizes_of("joint_jacobian", players)
     if sum(sizes) > MOST_FORMED:
-        do = "Ask field_split or linear_stability of sx.games.field(game), which need products alone."
+        do = "Ask classify, or field_split of sx.games.field(game): both need products alone."
         raise ValueError(explain("joint_jacobian: players", f"{sum(sizes)} numbers", f"at most {MOST_FORMED}", do))
-    return JointJacobian(-Jacobian(GameField(game), players, key=key).matrix(), sizes)
+    jacobian = Jacobian(GameField(game), players, key=key)
+    require_derivatives("joint_jacobian", jacobian, matrix := jacobian.matrix())
+    return JointJacobian(-matrix, sizes)
 
 
 def sizes_of(what: str, players: State) -> tuple[int, ...]:
@@ -118,6 +122,9 @@ class PointOfGame(Result):
     - `curvatures`: for each player the least eigenvalue of H_ii. `answered`: the least eigenvalue of
       H_11 - H_12 H_22^{-1} H_21; NaN where the game is not one of two opposed players, or H_22 is singular.
     - `turning`: |A|^2/(|A|^2 + |S|^2). `tolerance`: what counts as 0.
+    - `formed`: whether H was formed, of at most 2,000 numbers. Otherwise `spectrum` holds the outer eigenvalues found
+      (the first known to `residual`), curvatures are upper bounds of the least ones, and `turning` is an estimate: what
+      is negative or grows is proved so, and that nothing is, is not.
     """
 
     slopes: Float[Array, ""]
@@ -126,7 +133,9 @@ class PointOfGame(Result):
     answered: Float[Array, ""]
     turning: Float[Array, ""]
     tolerance: Float[Array, ""]
+    residual: Float[Array, ""]
     sizes: tuple[int, ...] = eqx.field(static=True)
+    formed: bool = eqx.field(static=True, default=True)
 
     @property
     def at_rest(self) -> bool:
@@ -135,27 +144,33 @@ class PointOfGame(Result):
 
     @property
     def stability(self) -> str:
-        """Return "stable", "neutral" or "unstable": what the flow of simultaneous descent does there."""
+        """Return "stable", "neutral" or "unstable": what the flow of simultaneous descent does there.
+
+        "undecided" where H was not formed and nothing that grows was found.
+        """
         most = float(np.max(np.real(self.spectrum)))
+        if not self.formed:
+            return "unstable" if most > float(self.tolerance) + float(self.residual) else "undecided"
         return "neutral" if abs(most) <= float(self.tolerance) else "stable" if most < 0 else "unstable"
 
     @property
     def is_nash(self) -> bool:
-        """Whether every player is at a strict local minimum of its own loss."""
-        return self.at_rest and float(np.min(self.curvatures)) > float(self.tolerance)
+        """Whether every player is at a strict local minimum of its own loss; False where that is not proved."""
+        return self.at_rest and self.formed and float(np.min(self.curvatures)) > float(self.tolerance)
 
     @property
     def is_minimax(self) -> bool:
-        """Whether the second player is at a strict minimum, and the first too, given its answer."""
+        """Whether the second player is at a strict minimum, and the first too, given its answer; False as above."""
         strict = min(float(self.curvatures[-1]), float(np.nan_to_num(self.answered, nan=-1.0)))
-        return self.at_rest and strict > float(self.tolerance)
+        return self.at_rest and self.formed and strict > float(self.tolerance)
 
     @property
     def kind(self) -> str:
-        """Return "no equilibrium", "local Nash", "local minimax", "spurious", "unstable", or "degenerate".
+        """Return "no equilibrium", "local Nash", "local minimax", "spurious", "unstable", "degenerate", or
+        "undecided".
 
-        Degenerate is a point that second derivatives do not decide: one of them is 0 to rounding, as in a bilinear
-        game.
+        Undecided is a point of more than 2,000 numbers at which products did not prove it to be none of these.
+        Degenerate is a point that second derivatives do not decide: one of them is 0 to rounding, as in a bilinear game.
         """
         if not self.at_rest:
             return "no equilibrium"
@@ -167,8 +182,9 @@ class PointOfGame(Result):
         own = self.curvatures[-1:] if np.isfinite(self.answered) else self.curvatures
         decided = float(np.min(own)) < -float(self.tolerance) or float(self.answered) < -float(self.tolerance)
         if not decided:
-            return "degenerate"
-        return {"stable": "spurious", "neutral": "degenerate", "unstable": "unstable"}[self.stability]
+            return "degenerate" if self.formed else "undecided"
+        kinds = {"stable": "spurious", "neutral": "degenerate", "unstable": "unstable", "undecided": "undecided"}
+        return kinds[self.stability]
 
     def rows(self) -> list[Row]:
         rows = [
@@ -185,6 +201,16 @@ class PointOfGame(Result):
     def cautions(self) -> tuple[str, ...]:
         if not self.at_rest:
             return (f"the point is no equilibrium (slopes {float(self.slopes):.2g}): its kind is that of no point",)
+        if self.kind == "undecided":
+            tolerance = float(self.tolerance)
+            down = [i + 1 for i, least in enumerate(np.asarray(self.curvatures)) if least < -tolerance]
+            proved = (
+                f"it is no local Nash point (player {down[0]} has a direction down)" if down else "none was negative"
+            )
+            return (
+                f"H of {sum(self.sizes)} numbers was not formed, least curvatures are upper bounds from Lanczos vectors: "
+                f"{proved}; that nothing more negative and nothing that grows was missed is not proved",
+            )
         if self.kind == "degenerate":
             return ("a second derivative is 0 to rounding: higher ones decide what stands here",)
         return ()
@@ -195,9 +221,10 @@ def classify(game: Checked[Game | Function], players: State, *, key: Key | None 
 
         local Nash  H_ii > 0;    local minimax  H_22 > 0, H_11 - H_12 H_22^{-1} H_21 > 0;    stable  Re spec(H) > 0
 
-    **Arguments:** those of `joint_jacobian`; any number of players, 2,000 numbers in all.
+    **Arguments:** those of `joint_jacobian`; any number of players and of numbers. Of more than 2,000 the matrix is not
+    formed: 60 Lanczos vectors of each H_ii and Arnoldi vectors of H find what is negative, or grows.
 
-    **Returns:** a `PointOfGame`.
+    **Returns:** a `PointOfGame`. Of a large game it proves what a point is not; what it may be is "undecided", in words.
 
     **Raises:** as `joint_jacobian`.
 
@@ -213,10 +240,19 @@ def classify(game: Checked[Game | Function], players: State, *, key: Key | None 
     follow-the-ridge approach* (2020), section 3.
     """
     game = as_game(game)
+    point = asarrays(require_trainable(require_players(players)))
+    require_losses(game, point, key)
+    sizes = sizes_of("classify", point)
+    field = Jacobian(GameField(game), point, key=key)
+    moved = require_derivatives("classify", field, field.value()).astype(float)
+    if sum(sizes) > MOST_FORMED:
+        found = of_products(field, sizes, float(np.finfo(field.point.dtype).eps))
+        size = found.pop("size")
+        numbers = {name: jnp.asarray(value) for name, value in found.items()}
+        slopes = jnp.asarray(np.linalg.norm(moved) / max(1.0, size))
+        return PointOfGame(slopes=slopes, **numbers, sizes=sizes, formed=False)
     jacobian = joint_jacobian(game, players, key=key)
     matrix = np.asarray(jacobian.matrix, float)
-    point = asarrays(players)
-    moved = np.asarray(Jacobian(GameField(game), point, key=key).value(), float)
     size = np.linalg.norm(matrix, 2)
     eps = float(np.finfo(jacobian.matrix.dtype).eps)
     values = np.linalg.eigvals(-matrix)
@@ -228,6 +264,7 @@ def classify(game: Checked[Game | Function], players: State, *, key: Key | None 
         answered=jnp.asarray(_answered(jacobian, eps**0.5)),
         turning=jnp.asarray(turning / (turning + falling) if turning + falling > 0 else 0.0),
         tolerance=jnp.asarray(eps**0.5 * max(size, 1.0)),
+        residual=jnp.asarray(0.0),
         sizes=jacobian.sizes,
     )
 

@@ -15,6 +15,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
 
 from separatrix._errors import explain
 from separatrix.linear.coordinates import Jacobian
+from separatrix.linear.derivatives import require_derivatives
 
 _SPARE = 2
 # Sweeps of orthogonal iteration at most: two are enough where multipliers differ by much.
@@ -60,7 +61,10 @@ def leading_part(jacobian: Jacobian, kind: str, which: str, count: int, tol: flo
     dtype = jacobian.point.dtype
 
     def product(multiply: Any) -> Any:
-        apply = lambda v: np.asarray(multiply(jnp.asarray(v.ravel(), dtype)), float)  # noqa: E731
+        def apply(v: Any) -> Any:
+            found = multiply(jnp.asarray(v.ravel(), dtype))
+            return require_derivatives("linear_stability", jacobian, found).astype(float)
+
         return LinearOperator((jacobian.size, jacobian.size), matvec=apply, dtype=float)  # pyright: ignore[reportCallIssue]
 
     start = np.random.default_rng(0).standard_normal(jacobian.size)

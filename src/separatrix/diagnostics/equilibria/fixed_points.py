@@ -92,6 +92,8 @@ class FixedPoints(Result):
         past = np.abs(values) - 1 if self.kind == "map" else np.real(values)
         up, down = int(np.sum(past > tolerance)), int(np.sum(past < -tolerance))
         turning = bool(np.any(np.abs(np.imag(values)) > tolerance))
+        if np.isnan(values).any():
+            return "without derivatives"
         more = values.size < self.size
         if np.any(np.abs(values - (1 if self.kind == "map" else 0)) <= tolerance):
             return "degenerate"

@@ -29,6 +29,7 @@ from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.questions import Question, register
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, as_vector, from_vector, kind_of
+from separatrix.linear.derivatives import require_derivatives
 from separatrix.linear.spectrum import DECISIVE, ORDERS, euler_edge, leading_part, least_stable_first, ordered
 from separatrix.systems.map import FiniteMap
 from separatrix.systems.sde import SDE
@@ -242,8 +243,8 @@ def linear_stability(
 
     **Returns:** a `LinearStability`.
 
-    **Raises:** `TypeError` for anything but a system; `ValueError` for a count below 1, an unknown order, or a state
-    without floats.
+    **Raises:** `TypeError` for anything but a system; `ValueError` for a count below 1, an unknown order, a state
+    without floats, or one at which the system has no derivatives.
 
     **Example:** a normal and a non-normal matrix with the same eigenvalues.
 
@@ -305,7 +306,7 @@ def linear_stability(
 
 def _dense(jacobian: Jacobian, kind: str, which: str, eps: float) -> dict[str, Any]:
     """All of it, from the matrix."""
-    matrix = np.asarray(jacobian.matrix(), float)
+    matrix = require_derivatives("linear_stability", jacobian, jacobian.matrix()).astype(float)
     values, vectors = np.linalg.eig(matrix)
     order = ordered(values, which)
     values, vectors = values[order], vectors[:, order]

@@ -91,13 +91,21 @@ def distinct(
 
 
 def _singular(matrices: np.ndarray, eps: float) -> np.ndarray:
+    defined, matrices = _defined(matrices)
     values = np.linalg.svd(matrices, compute_uv=False)
-    return values[:, -1] <= eps**0.25 * np.maximum(1, values[:, 0])
+    return ~defined | (values[:, -1] <= eps**0.25 * np.maximum(1, values[:, 0]))
+
+
+def _defined(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which are finite, and all with 0 in the place of those that are not: these have no spectrum."""
+    defined = np.asarray(np.isfinite(matrices).all(axis=(1, 2)))
+    return defined, np.where(defined[:, None, None], matrices, 0.0)
 
 
 def spectra_of(matrices: np.ndarray, kind: str, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of each matrix, the least stable first, and how near the border is neutral."""
-    values = np.linalg.eigvals(matrices).astype(complex)
+    """Eigenvalues of each matrix, the least stable first, and how near the border is neutral; NaN without derivatives."""
+    defined, matrices = _defined(matrices)
+    values = np.where(defined[:, None], np.linalg.eigvals(matrices).astype(complex), np.nan)
     order = np.array([least_stable_first(row, kind) for row in values], int).reshape(values.shape)
     # Where it is singular a point is known to the root of the residual, and its eigenvalues no better.
     tolerances = 100 * eps**0.5 * np.maximum(1, _norms(matrices))

@@ -28,6 +28,7 @@ from separatrix.diagnostics.equilibria._manifold import along_flow, along_map, e
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.closed_orbits import Anchor, at_rest
 from separatrix.linear.coordinates import Jacobian, from_vector, kind_of
+from separatrix.linear.derivatives import require_derivatives
 from separatrix.linear.root_search import find_roots
 
 # Of the search for the saddle from where the user says it is.
@@ -141,7 +142,9 @@ def separatrix(
     if not length > 0 or rows < 8:
         raise ValueError(explain("separatrix: length and rows", (length, rows), "length > 0, rows >= 8", "Raise them."))
     jacobian, residual = _polished(Jacobian(system, saddle, at=at))
-    values, stable, normal = _directions(np.asarray(jacobian.matrix(), float), kind)
+    values, stable, normal = _directions(
+        require_derivatives("separatrix", jacobian, jacobian.matrix()).astype(float), kind
+    )
     d, k = stable.shape
     single = jacobian.point.dtype == jnp.float32
     points, error, connects = np.zeros((2, 0, d)), np.nan, np.zeros(2, bool)

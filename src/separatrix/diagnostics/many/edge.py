@@ -22,6 +22,7 @@ from separatrix.diagnostics.many._finder import Finder
 from separatrix.diagnostics.many.basins import Basins
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, as_vector, from_vector
+from separatrix.linear.derivatives import require_derivatives
 
 # Starts that are tried at once between a pair, and rows in which they are watched as they part.
 _INSIDE = 15
@@ -121,7 +122,8 @@ def edge_state(found: Any, first: Any, second: Any, *, rounds: int = 4, width: f
             begin = begin + (len(middle) - 1) * apart
             pair, fates = _straddling(finder, sides[:, len(middle) - 1], begin)
     state = jnp.asarray(path[-1])
-    values = np.linalg.eigvals(np.asarray(_jacobian(finder, path[-1], when).matrix()))
+    jacobian = _jacobian(finder, path[-1], when)
+    values = np.linalg.eigvals(require_derivatives("edge_state", jacobian, jacobian.matrix()))
     unstable = np.sum(np.abs(values) > 1) if finder.run.is_map else np.sum(values.real > 0)
     moved = np.linalg.norm(path[-1] - path[-2]) if rounds > 1 else np.nan
     numbers = (np.min(speeds), unstable, np.array(path), moved, fates, np.linalg.norm(pair[1] - pair[0]), extent)

@@ -23,6 +23,7 @@ from separatrix._types import Key, State
 from separatrix.calculus.undefined import undefined
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import Jacobian, as_vector, from_vector
+from separatrix.linear.derivatives import require_derivatives
 from separatrix.systems.map import Map
 from separatrix.systems.sde import SDE
 
@@ -119,7 +120,8 @@ def stationary_covariance(
         raise ValueError(
             explain("stationary_covariance: state", f"{jacobian.size} coordinates", f"at most {_DENSE}", do)
         )
-    matrix, value = np.asarray(jacobian.matrix(), float), np.asarray(jacobian.value(), float)
+    matrix = require_derivatives("stationary_covariance", jacobian, jacobian.matrix()).astype(float)
+    value = np.asarray(jacobian.value(), float)
     discrete = isinstance(system, Map)
     noises = _noises(system, jacobian, key, samples, at)
     spectrum = np.linalg.eigvals(matrix)
