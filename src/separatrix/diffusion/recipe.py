@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from separatrix._errors import DataError, explain, unknown
+from separatrix._errors import DataError, DataMissing, explain, unknown
 from separatrix.data import names, split
 from separatrix.data.dataset import digest
 from separatrix.diffusion.densities import bits_per_dimension, log_density
@@ -34,11 +34,12 @@ from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.columns import Column, matrix_of, read_table, settle
 from separatrix.training.recipes.pictures import pictures_at, split_of_folder
 from separatrix.training.recipes.results import cloud, grid, mean, number
-from separatrix.training.recipes.training import length_of, require_counts, require_same_data, validated_by
+from separatrix.training.recipes.training import require_counts, require_same_data, steps_of, validated_by
 
 _LEVELS = 256
 _LOW = 0.004
 _JUDGED, _SHOWN = 64, 16
+_FOLDERS = "true"  # what --labels without a value is
 _SAMPLERS = {"dpm": DPMSolver, "dpm-sde": DPMSolverSDE, "ddim": DDIM, "heun": ChurnedHeun, "ancestral": Ancestral}
 
 
@@ -57,12 +58,14 @@ class DiffusionParts:
 class DiffusionRecipe(Training):
     """Learn the law of pictures or of the rows of a table, and draw from it."""
 
-    epochs: int = 300
+    epochs: int = 40
     """How often every example is used, if `steps` is not given; of many thousand examples a few are enough."""
-    learning_rate: float = 2e-3
+    batch_size: int = 32
+    """Examples a step; all, where there are fewer."""
+    learning_rate: float = 3e-3
     """Of Adam, at its highest; it rises over a hundredth of the run and falls to 0 by a cosine."""
     labels: str | None = None
-    """Of a table: the column of classes. Of pictures the class is their folder."""
+    """Of a table: the column of classes. Of pictures the class is their folder; without a value: it must be."""
     drop: tuple[str, ...] = ()
     """Columns that are left out, such as the number of a row."""
     delimiter: str | None = None
@@ -77,8 +80,8 @@ class DiffusionRecipe(Training):
     """Channels of the U-Net for pictures, 24 by default; units of the perceptron for a table, 128."""
     depth: int | None = None
     """Blocks at each size of the U-Net, 1 by default; residual blocks of the perceptron, 3."""
-    average: float = 0.998
-    """Factor d of the average of the weights, a <- d a + (1 - d) w, which is the model."""
+    average_width: float = 0.1
+    """Relative width of the average of the weights, which is the model; its memory grows with the run."""
     classes: tuple[str, ...] = ()
     """Settled from the data: what the codes of the classes mean."""
     columns: tuple[Column, ...] = ()
@@ -100,8 +103,10 @@ class DiffusionRecipe(Training):
         parts = self._parts()
         size = min(self.batch_size, len(parts.train[0]))
         held = None if parts.validation is None else self._batch(parts.validation)
-        options: dict[str, Any] = {"batch_size": size} | length_of(self) | validated_by(self, held)
-        steps = self.steps or self.epochs * -(-len(parts.train[0]) // size)
+        steps = steps_of(self, len(parts.train[0]))
+        # Independent draws: a smaller last batch would be a second program to compile.
+        options: dict[str, Any] = {"batch_size": size, "steps": steps, "draw": "replacement"}
+        options |= validated_by(self, held)
         rate = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, max(1, steps // 100), steps)
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
@@ -146,11 +151,13 @@ class DiffusionRecipe(Training):
 
         **Raises:** `ValueError` for a class that the model does not know, or numbers out of range.
         """
+        if sampler not in _SAMPLERS:
+            raise ValueError(unknown("sample: sampler", sampler, tuple(_SAMPLERS), "Leave it out for dpm."))
         drawn = self._draw(model, count, class_, scale, steps, sampler, seed, batch_size)
         return self._told(drawn)
 
     def log_density(
-        self, model: Any, path: Path, *, steps: int = 50, probes: int = 4, batch_size: int = 64, seed: int = 0
+        self, model: Any, path: Path, *, steps: int = 30, probes: int = 2, batch_size: int = 64, seed: int = 0
     ) -> dict[str, Any]:
         """How likely each picture or row of a file is: bits a dimension, or nats, with the error of the probes."""
         for name, value in (("steps", steps), ("probes", probes), ("batch_size", batch_size)):
@@ -257,13 +264,17 @@ class DiffusionRecipe(Training):
 
     def _parts(self) -> DiffusionParts:
         of_pictures = str(self.data) in names() or self.data.is_dir()
+        if not of_pictures and not self.data.exists():
+            expected = "a folder of pictures, or a table"
+            raise DataMissing(explain(f"--data {self.data}", "nothing there", expected, "Check the path."))
         parts = self._of_pictures() if of_pictures else self._of_table()
         require_same_data(self, parts.settled["digest"])
+        _require_all_classes(str(self.data), parts)
         return parts
 
     def _of_pictures(self) -> DiffusionParts:
         for option, none in (("labels", None), ("drop", ()), ("delimiter", None)):
-            if getattr(self, option) != none:
+            if getattr(self, option) != none and (option, self.labels) != ("labels", _FOLDERS):
                 do = "Leave it out: the class of a picture is its folder."
                 raise ValueError(explain(option, getattr(self, option), "no such option for pictures", do))
         parts = split_of_folder(self)
@@ -271,6 +282,9 @@ class DiffusionRecipe(Training):
         if train.inputs.ndim < 3 or len(train.inputs) < 2:
             got = f"{len(train.inputs)} for training" if train.inputs.ndim > 2 else "no pictures"
             raise DataError(explain(str(self.data), got, "at least two pictures", "Put more pictures there."))
+        if self.labels is not None and train.targets is None:
+            do = "Put the pictures of each class into a folder of its own, as pictures/cat/1.png"
+            raise DataError(explain(str(self.data), "pictures without classes", "sub-folders, for --labels", do))
         spread = float(train.inputs.std())
         if not spread > 0:
             raise DataError(explain(str(self.data), "pictures of one level", "pictures that differ", "Check them."))
@@ -294,6 +308,9 @@ class DiffusionRecipe(Training):
         for name in (*self.drop, *(() if self.labels is None else (self.labels,))):
             if name not in table.columns:
                 raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))
+        if self.labels is not None and self.labels in self.drop:
+            do = f"Drop other columns, or leave out --labels {self.labels}"
+            raise ValueError(explain("diffusion: drop", f"the column of classes, {self.labels!r}", "others", do))
         kept = tuple(name for name in table.names if name != self.labels and name not in self.drop)
         if not kept:
             raise DataError(explain(table.source, "no column left", "columns of numbers", "Drop fewer columns."))
@@ -303,7 +320,7 @@ class DiffusionRecipe(Training):
         matrix, _ = matrix_of(columns, table)
         words, codes, known = (), None, []
         if self.labels is not None:
-            known = [_word(value) for value in _values(table, self.labels)]
+            known = _words_of(self.data, table, self.labels)
             words = self.classes or tuple(dict.fromkeys(sorted(known)))
         made = []
         for part in (parts.train, parts.validation, parts.test):
@@ -319,6 +336,26 @@ def _values(table: Any, name: str) -> list[Any]:
     """A column, words as words."""
     words = table.vocabularies.get(name)
     return [words[code] for code in table[name]] if words else list(table[name])
+
+
+def _words_of(path: Path, table: Any, name: str) -> list[str]:
+    """The classes of a column of words or whole numbers, as words."""
+    values = _values(table, name)
+    for row, value in enumerate(values, 1):
+        if isinstance(value, float | np.floating) and not float(value).is_integer():
+            where, do = f"{path}: column {name!r}, row {row}", "Name a column of classes, or leave --labels out."
+            raise DataError(explain(where, f"{value:g}", "a word or a whole number, as a class", do))
+    return [_word(value) for value in values]
+
+
+def _require_all_classes(where: str, parts: DiffusionParts) -> None:
+    """Refuse a class without an example to learn it from."""
+    words = parts.settled["classes"]
+    there = set() if parts.train[1] is None else set(np.asarray(parts.train[1]).tolist())
+    for code, word in enumerate(words):
+        if code not in there:
+            do = "Give it more examples, leave it out, or take another --seed."
+            raise DataError(explain(f"{where}: class {word!r}", "no example in the part for training", "some", do))
 
 
 def _word(value: Any) -> str:
