@@ -37,7 +37,7 @@ from separatrix.systems.cells import from_cell
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Outcome
 
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Forecaster(eqx.Module):
@@ -314,8 +314,8 @@ def forecast(
     parts = jnp.concatenate([run[1] for run in runs]) if key is not None else means
     first = models[0]
     spread = len(models) > 1 or key is not None
-    none = jnp.full((len(_QUANTILES), *means.shape[1:]), jnp.nan, means.dtype)
-    levels = jnp.asarray(_QUANTILES, means.dtype)
+    none = jnp.full((len(QUANTILES), *means.shape[1:]), jnp.nan, means.dtype)
+    levels = jnp.asarray(QUANTILES, means.dtype)
     quantiles = jnp.quantile(parts, levels, axis=0) if spread else none
     mean = jnp.mean(means, axis=0)
     outcomes = [run[2] for run in runs]
