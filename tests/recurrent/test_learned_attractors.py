@@ -26,8 +26,9 @@ def test_divergence_of_gaussians_by_sums_of_gaussians():
     found = sx.recurrent.state_space_divergence(true, learned, width=w)
     assert abs(float(found.value) - exact) < 4 * float(found.error) + 0.01 * float(np.abs(scale - 1).max())
     assert float(found.error) < 0.08
-    back = sx.recurrent.state_space_divergence(learned, true, width=w / 1.5)
-    v1, v2 = (s**2 + w**2) / s**2, (1 + w**2) / s**2
+    # The other way round, wide Gaussians: in tails where the narrow orbit has no points its density is too low.
+    back = sx.recurrent.state_space_divergence(learned, true, width=1.0)
+    v1, v2 = 1 + 1.0, 1 / s**2 + 1.0
     exact = 2 * 0.5 * (np.log(v2 / v1) + (1 + (m / s) ** 2) / v2 - 1 / v1)
     assert abs(float(back.value) - exact) < 4 * float(back.error) + 0.02
 

@@ -133,5 +133,6 @@ def test_a_gru_of_16_units_learns_the_even_process_to_its_entropy_rate():
         own.append(np.mean([b for b in bits[1:] if b is not None]))
     paid, error = float(np.mean(each)), float(np.std(each) / len(each) ** 0.5)
     assert abs(np.mean(own) - 2 / 3) < 4 * error + 0.001
-    assert paid - float(np.mean(own)) < 0.003 + 2 * 2 / 1000  # the first symbols of a row do not tell the parity
+    # At the start of a row nothing tells the parity: even the best predictor pays the excess entropy, log2 3 - 2/3 bit.
+    assert paid - float(np.mean(own)) < 0.003 + (np.log2(3) - 2 / 3) / 1000
     assert paid < 0.6926 - 0.01  # below every 8-gram

@@ -22,7 +22,7 @@ from separatrix._errors import explain
 from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.evolution import evolve
 from separatrix.linear.coordinates import as_vector, dimension_of, from_vector
-from separatrix.recurrent.nets import rest
+from separatrix.recurrent.nets import require_kept, rest
 from separatrix.recurrent.reservoirs import checked_series
 from separatrix.systems import ranges
 from separatrix.systems.cells import from_cell
@@ -79,6 +79,7 @@ def conditional_exponents(
     """
     inputs = checked_series("conditional_exponents: inputs", inputs, 2)
     first = rest(cell) if initial is None else initial
+    require_kept("conditional_exponents: cell", cell, inputs[0], first)
     size = dimension_of(first)
     count = ranges.whole("conditional_exponents: count", count, "Take 1.", most=size)
     steps = len(inputs)

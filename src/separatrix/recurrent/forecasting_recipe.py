@@ -107,6 +107,12 @@ class ForecasterRecipe(Training):
         starts = np.arange(0, count, max(1, self.length // 2))
         pieces = train[starts[:, None] + np.arange(self.length + 1)].astype(np.float32)
         size = min(self.batch_size, len(pieces))
+        tested = len(rows) - round(len(rows) * self.fraction)
+        if self.horizon > tested:
+            notes = (
+                *notes,
+                f"the horizon of {self.horizon} rows is longer than the {tested} that test: it ends with these",
+            )
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.learning_rate))
         options = {"batch_size": size} | length_of(self) | validated_by(self, None)
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))

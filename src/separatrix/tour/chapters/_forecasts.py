@@ -48,29 +48,33 @@ def forecast(say: Callable[[str], None]) -> Section:
     series = jnp.asarray(sx.evolve(lorenz, jnp.ones(3), times=times).states[1000:], jnp.float64)
     model, starts, valid = _forecast_lorenz(series)
     errors = _errors(model, series, starts)
-    # From the end of what the first steps do to where a forecast is still small beside the series, for nearly all.
-    first, last = round(0.5 / (_EXPONENT * _SPACING)), round(3.5 / (_EXPONENT * _SPACING))
+    # From where a forecast has gone wrong a little to where nearly all are still small beside the series.
+    begin, end = 1.5, 4.0
+    first, last = (round(at / (_EXPONENT * _SPACING)) for at in (begin, end))
     rate, error = growth_of_errors(errors, first, last, _SPACING)
+    # Each step adds an error of its own, so that errors grow as e^t - 1, in Lyapunov times, and not as e^t.
+    law = _EXPONENT * float(np.log(np.expm1(end) / np.expm1(begin))) / (end - begin)
     level = np.exp(np.mean(np.log(errors), axis=0))
-    told = float(np.log(valid.threshold / level[first])) + 0.5
+    told = float(np.log1p(valid.threshold / level[first] * np.expm1(begin)))
     mean, bar = float(valid.mean), float(valid.error)
     fig = _draw(errors, level, valid)
     text = f"""
         A net of 300 random units hears the Lorenz system for 100 units of time, and one linear solve teaches it to say
-        the next row. Then it hears itself. It has learned the flow, not the orbit: an error grows by a factor e in each
-        Lyapunov time, 1/{_EXPONENT} units, whatever the net, so that each tenfold smaller error buys only 2.3 of these.
+        the next row. Then it hears itself. It has learned the flow, not the orbit: each step adds a small error, and all
+        grow by a factor e in each Lyapunov time, 1/{_EXPONENT} units, whatever the net, so that each tenfold smaller error
+        buys only 2.3 of these.
 
         {_STARTS} forecasts from rows that were not trained on stay within {valid.threshold:g} spreads of the series for
         {mean:.1f} Lyapunov times on average, some for {float(jnp.min(valid.times)):.1f}, others for
         {float(jnp.max(valid.times)):.1f}: chaos is not equally fast everywhere.
     """
     checks = (
-        Check("rate at which errors grow: exponent of the Lorenz system", rate, _EXPONENT, 3 * error),
-        Check("valid time, Lyapunov times: ln(threshold/error), for this error", mean, told, 3 * bar + 0.5),
+        Check("rate at which errors grow, from the exponent of the Lorenz system", rate, law, 3 * error),
+        Check("valid time, Lyapunov times, from the error at 1.5", mean, told, 3 * bar + 0.5),
         Check("forecasts that outlast the horizon", float(valid.censored), 0.0, relation="<="),
     )
-    equation = r"x_{n+1} = F(x_n,\,R\,x_n),\qquad |e(t)| \approx |e(0)|\,e^{\Lambda_1 t}"
-    caption = "Left: errors of 20 forecasts (thin), their geometric mean, and the exponent's slope. Right: valid times."
+    equation = r"x_{n+1} = F(x_n,\,R\,x_n),\qquad |e(t)| \approx \varepsilon\,(e^{\Lambda_1 t} - 1)"
+    caption = "Left: errors of 20 forecasts (thin), their geometric mean, and its law. Right: valid times."
     return Section(
         "A forecast ends where the exponent says", text, equation, fig, caption, source(_forecast_lorenz), checks
     )
@@ -83,10 +87,10 @@ def _draw(errors: Any, level: Any, valid: Any) -> Any:
     for row in errors:
         left.semilogy(times, row, color="0.8", linewidth=0.6)
     left.semilogy(times, level, color=COLOURS[0], label="geometric mean")
-    place = int(np.searchsorted(times, 0.5))
+    place = int(np.searchsorted(times, 1.5))
     end = int(np.searchsorted(level, 1.0)) or len(level)
-    slope = level[place] * np.exp(times[:end] - times[place])
-    left.semilogy(times[:end], slope, color=COLOURS[1], linestyle="--", label="the exponent's slope")
+    slope = level[place] * np.expm1(times[:end]) / np.expm1(times[place])
+    left.semilogy(times[:end], slope, color=COLOURS[1], linestyle="--", label="from the exponent")
     left.axhline(valid.threshold, color="0.3", linewidth=0.8)
     left.legend(fontsize=8, frameon=False)
     label(left, "Lyapunov times", "error, in spreads of the series")
