@@ -95,6 +95,10 @@ from separatrix.recurrent.network import (
     random_network_flow as random_network_flow,
 )
 from separatrix.recurrent.ngrams import kneser_ney_bits as kneser_ney_bits
+from separatrix.recurrent.predictability import (
+    NewtonRounds as NewtonRounds,
+    newton_rounds as newton_rounds,
+)
 from separatrix.recurrent.processes import (
     HiddenMarkovProcess as HiddenMarkovProcess,
     even_process as even_process,

@@ -338,13 +338,24 @@ def collected(cell: Any, inputs: Any, initial: Any = None) -> tuple[Float[Array,
     return path.states[1:], path.final
 
 
+def _require_numbers(what: str, values: Any, least: int) -> None:
+    """Refuse texts, and rows of unequal length."""
+    try:
+        words = np.asarray(values).dtype.kind in "OSUMm"
+    except jax.errors.TracerArrayConversionError:
+        return
+    except ValueError:
+        words = True
+    if words:
+        got, do = "values that are no numbers, or rows of unequal length", "Put time first, one row a step."
+        raise ValueError(explain(what, got, f"floats of shape (T, columns), T >= {least}", do))
+
+
 def checked_series(what: str, values: Any, least: int) -> Any:
     """Rows of finite numbers."""
-    try:
-        values = jnp.asarray(values)
-    except (TypeError, ValueError) as error:
-        got, do = "values that are no numbers or rows of unequal length", "Put time first, one row a step."
-        raise ValueError(explain(what, got, f"floats of shape (T, columns), T >= {least}", do)) from error
+    if isinstance(values, list | tuple | np.ndarray):
+        _require_numbers(what, values, least)
+    values = jnp.asarray(values)
     if values.ndim != 2 or values.shape[0] < least or not jnp.issubdtype(values.dtype, jnp.floating):
         got, do = f"shape {values.shape} and dtype {values.dtype}", "Put time first, one row a step."
         raise ValueError(explain(what, got, f"floats of shape (T, columns), T >= {least}", do))
