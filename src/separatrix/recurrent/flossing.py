@@ -88,7 +88,8 @@ def conditional_exponents(
     dtype = as_vector(first).dtype
     frame, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (size, count), dtype))
     state = (first, frame.T, jnp.zeros(count, dtype))
-    path = evolve(FrameMap(from_cell(cell, inputs)), state, save=lambda state: state[2])
+    driven: Any = from_cell(cell, inputs)
+    path = evolve(FrameMap(driven), state, save=lambda state: state[2])
     return (path.states[-1] - path.states[skipped]) / (steps - skipped)
 
 

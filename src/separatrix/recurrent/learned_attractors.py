@@ -102,12 +102,12 @@ def state_space_divergence(
             got, do = f"{bins}^{columns}", "Take fewer bins, or a width."
             raise ValueError(explain("state_space_divergence: cubes", got, "at most 10^7", do))
         low, high = true.min(axis=0), true.max(axis=0)
-        places = [_cubes(orbit, low, high, bins) for orbit in (true, learned)]
-        return _jackknifed(_of_cubes, *places, "state-space divergence, nats")
+        first, second = (_cubes(orbit, low, high, bins) for orbit in (true, learned))
+        return _jackknifed(_of_cubes, first, second, "state-space divergence, nats")
     width = 0.3 if width is None else float(width)
     ranges.positive("state_space_divergence: width", width, "Take 0.3.")
-    rows = [_thinned(orbit / scale) for orbit in (true, learned)]
-    return _jackknifed(lambda p, q: _of_gaussians(p, q, width), *rows, "state-space divergence, nats")
+    first, second = (_thinned(orbit / scale) for orbit in (true, learned))
+    return _jackknifed(lambda p, q: _of_gaussians(p, q, width), first, second, "state-space divergence, nats")
 
 
 def spectrum_distance(true: Any, learned: Any, *, segment: Checked[int | None] = None) -> OrbitDistance:
@@ -139,8 +139,8 @@ def spectrum_distance(true: Any, learned: Any, *, segment: Checked[int | None] =
     still = not np.isfinite(learned).all() or not (learned.std(axis=0) > 0).any()
     if still:
         return _of(1.0, np.nan, np.nan, "power-spectrum distance, Hellinger")
-    powers = [_powers(orbit, size) for orbit in (true, learned)]
-    return _jackknifed(_of_powers, *powers, "power-spectrum distance, Hellinger")
+    first, second = (_powers(orbit, size) for orbit in (true, learned))
+    return _jackknifed(_of_powers, first, second, "power-spectrum distance, Hellinger")
 
 
 class Reconstruction(Result):
@@ -210,7 +210,7 @@ def reconstruction(
     >>> series = jnp.tile(jnp.array([1.0, -1.0]), 150)[:, None]
     >>> cell = sx.recurrent.reservoir(1, 20, key=jax.random.key(0), spectral_radius=0.5)
     >>> model = sx.recurrent.train_reservoir(cell, series, washout=20)
-    >>> found = sx.recurrent.reconstruction(model, series, listen=20, steps=280, count=1)
+    >>> found = sx.recurrent.reconstruction(model, series, listen=20, steps=279, count=1)
     >>> bool(found.divergence.value < 1e-3), bool(found.spectrum.value < 1e-3), bool(found.learned.exponents[0] < 0)
     (True, True, True)
 
@@ -223,8 +223,8 @@ def reconstruction(
     hidden = model.listen(series[:listen])
     path = evolve(model.loop(), hidden, steps=steps, save=model.said)
     orbit = model.unscaled(path.states)
-    distances = [measure(series, orbit) for measure in (state_space_divergence, spectrum_distance)]
-    return Reconstruction(*distances, lyapunov_spectrum(model.loop(), hidden, count=count, steps=steps), true)
+    seen = lyapunov_spectrum(model.loop(), hidden, count=count, steps=steps)
+    return Reconstruction(state_space_divergence(series, orbit), spectrum_distance(series, orbit), seen, true)
 
 
 def _pair(what: str, true: Any, learned: Any) -> tuple[Any, Any]:

@@ -160,10 +160,11 @@ def _unstable(system: Any, points: FixedPoints) -> tuple[Any, Any, Any]:
         if int(points.indices[number]) == 0:
             continue
         values, vectors = np.linalg.eig(np.asarray(jacobian(jnp.asarray(place))))
-        sizes = np.abs(values) - 1 if points.kind == "map" else values.real
-        for k in np.flatnonzero((sizes > float(points.tolerances[number])) & (values.imag >= 0)):
-            parts = [vectors[:, k].real, vectors[:, k].imag] if values[k].imag > 0 else [vectors[:, k].real]
+        sizes = np.abs(values) if points.kind == "map" else np.real(values)
+        border = float(points.tolerances[number]) + (points.kind == "map")
+        for k in np.flatnonzero((sizes > border) & (np.imag(values) >= 0)):
+            parts = [np.real(vectors[:, k])] + ([np.imag(vectors[:, k])] if np.imag(values[k]) > 0 else [])
             found.append(np.stack(parts))
             owners += [number] * len(parts)
-            growth += [np.abs(values[k]) if points.kind == "map" else values[k].real] * len(parts)
+            growth += [sizes[k]] * len(parts)
     return np.concatenate(found), np.array(owners, int), np.array(growth)
