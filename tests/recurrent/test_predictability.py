@@ -9,7 +9,7 @@ import pytest
 import separatrix as sx
 
 UNITS = 24
-INPUTS = 0.5 * jax.random.normal(jax.random.key(5), (800, 1))
+INPUTS = 0.5 * jax.random.normal(jax.random.key(5), (600, 1))
 METHOD = sx.Parallel(tol=1e-12)
 
 
@@ -48,7 +48,7 @@ def test_predicted_against_counted_over_five_gains(make):
     # Within a fifth or one round, but near the edge, where counts of two tolerances differ by more than that.
     for gain in (0.5, 0.9, 1.3, 2.0, 3.0):
         net = sx.from_cell(make(gain), INPUTS)
-        found = sx.recurrent.newton_rounds(net, jnp.zeros(UNITS), 800, pilot=400, method=METHOD)
+        found = sx.recurrent.newton_rounds(net, jnp.zeros(UNITS), 600, pilot=300, method=METHOD)
         path = sx.evolve(net, jnp.zeros(UNITS), method=METHOD)
         counted = int(path.stats["iterations"])
         print(make.__name__, gain, found.exponent, found.rounds, found.error, counted)
