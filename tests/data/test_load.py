@@ -78,6 +78,23 @@ class TestDigits:
             assert part in str(refusal.value)
 
 
+class TestSantaFe:
+    def test_the_set_begins_as_set_a_of_the_competition_was_published(self) -> None:
+        if data.locate("santa-fe") is None:
+            pytest.skip("reservoirpy is not installed")
+        laser = load("santa-fe")
+        assert laser.card.verified and laser.inputs.shape == (10093, 1)
+        assert laser.inputs[:10, 0].tolist() == [86, 141, 95, 41, 22, 21, 32, 72, 138, 111]
+
+    def test_a_file_of_something_else_is_refused_and_a_copy_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "santafe_laser.npy"
+        np.save(path, np.array([[300]]))
+        with pytest.raises(ValueError, match="whole numbers 0 to 255"):
+            load("santa-fe", path=path)
+        np.save(path, np.array([[3], [255]]))
+        assert load("santa-fe", path=path).inputs.tolist() == [[3.0], [255.0]]
+
+
 class TestFashionMnist:
     def test_the_set_is_the_one_its_paper_describes(self) -> None:
         if data.locate("fashion-mnist") is None:

@@ -122,3 +122,65 @@ def test_a_radius_is_set_for_any_kind_of_matrix():
     for kind in (int, np.float32, complex):
         found = recurrent.with_spectral_radius(jnp.asarray(matrix.astype(kind) * (1j if kind is complex else 1)), 0.5)
         assert np.max(np.abs(np.linalg.eigvals(np.asarray(found)))) == pytest.approx(0.5, rel=1e-6)
+
+
+class Growing(eqx.Module):
+    """A cell whose state grows by its input at each step."""
+
+    weight: jax.Array
+    input_size: int = 1
+    hidden_size: int = 3
+
+    def __call__(self, inputs, state):
+        return jnp.concatenate([state, inputs * self.weight[0]])
+
+
+SINES = jnp.stack([jnp.sin(0.3 * jnp.arange(300.0)), jnp.cos(0.2 * jnp.arange(300.0))], axis=1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cell, rows: recurrent.echo_state(cell, rows),
+        lambda cell, rows: recurrent.flossing_penalty(cell, rows),
+        lambda cell, rows: recurrent.SequenceLabeler(cell, 2, key=jax.random.key(0))(rows),
+        lambda cell, rows: recurrent.train_reservoir(cell, rows, washout=20),
+    ],
+)
+def test_a_cell_whose_state_changes_shape_is_refused_with_both_shapes(call):
+    with pytest.raises(ValueError, match=r"(\(4,\), expected \(3,\))|(\[4\], expected float64\[3\])"):
+        call(Growing(jnp.ones(1)), SINES[:60, :1])
+
+
+def test_a_reservoir_that_blows_up_is_an_outcome_and_no_forecast():
+    wild = recurrent.reservoir(2, 20, key=jax.random.key(0), spectral_radius=1e3, activation="identity")
+    with pytest.raises(
+        Diverged, match=r"(?s)train_reservoir: cell\n  got a run that ended so: non_finite.*Lower the spectral"
+    ):
+        recurrent.train_reservoir(wild, SINES, washout=20)
+    tame = recurrent.reservoir(2, 20, key=jax.random.key(0))
+    model = recurrent.train_reservoir(tame, SINES, washout=20)
+    broken = eqx.tree_at(lambda m: m.cell, model, wild)
+    found = recurrent.forecast(broken, SINES, 5, key=jax.random.key(1))
+    assert not bool(found.outcome.completed) and np.isnan(found.mean).all() and np.isnan(found.quantiles).all()
+    assert "stopped being finite" in found.cautions[0]
+    assert recurrent.echo_state(wild, SINES).verdict == "broke"
+
+
+NO_ROWS = {
+    "no numbers": [["a", "b"]] * 30,
+    "unequal length": [[1.0], [1.0, 2.0]],
+    r"nan at index \[7, 1\]": SINES.at[7, 1].set(jnp.nan),
+}
+
+
+@pytest.mark.parametrize(("words", "rows"), NO_ROWS.items())
+def test_rows_that_are_no_numbers_are_refused_by_place(words, rows):
+    with pytest.raises(ValueError, match=words):
+        recurrent.train_reservoir(recurrent.reservoir(2, 9, key=jax.random.key(0)), rows, washout=2)
+
+
+def test_a_washout_longer_than_the_series_is_refused():
+    model = recurrent.train_reservoir(recurrent.reservoir(2, 9, key=jax.random.key(0)), SINES, washout=20)
+    with pytest.raises(ValueError, match="washout\n  got 400"):
+        recurrent.with_residual(model, SINES, 400)

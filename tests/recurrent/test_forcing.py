@@ -34,6 +34,22 @@ def test_the_loss_is_that_of_the_recursion(strength):
         assert found == pytest.approx(float(recurrent.next_value_loss(MODEL, batch)), rel=1e-13)
 
 
+def test_rows_that_are_listened_to_are_heard_as_they_are_and_not_counted():
+    piece, listen, a = SERIES[:20], 5, 0.25
+    scaled = (np.asarray(piece) - float(MODEL.mean[0])) / float(MODEL.scale[0])
+    w, v, r = (np.asarray(part) for part in (MODEL.cell.weight_hh, MODEL.cell.weight_ih, MODEL.readout))
+    x, errors = np.zeros(3), []
+    for n in range(19):
+        heard = scaled[n] if n < listen else (1 - a) * (r[:, 0] + r[:, 1:] @ x) + a * scaled[n]
+        x = np.tanh(w @ x + v @ heard)
+        if n >= listen:
+            errors.append((r[:, 0] + r[:, 1:] @ x - scaled[n + 1]) ** 2)
+    found = recurrent.forced_loss(MODEL, piece[None], a, listen=listen)
+    assert float(found) == pytest.approx(np.mean(errors), rel=1e-12)
+    with pytest.raises(ValueError, match="listen"):
+        recurrent.forced_loss(MODEL, piece[None], a, listen=19)
+
+
 def test_scale_and_mean_of_a_series_are_not_trained():
     batch = SERIES[:60].reshape(3, 20, 1)
     slope = jax.grad(lambda model: recurrent.forced_loss(model, batch, 0.5))(MODEL)

@@ -50,6 +50,25 @@ def test_the_forecast_goes_on_from_the_last_row_with_bands_around_it(finished):
     np.testing.assert_allclose(columns["a"][:3], truth, atol=0.4)
 
 
+def test_the_bands_hold_nine_tenths_of_the_rows_that_were_not_trained_on(finished):
+    found = results_of(finished)["test"]
+    shares = {name: number["value"] for name, number in found.items() if name.startswith("share_inside")}
+    assert list(shares) == ["share_inside_the_band", "share_inside_at_1", "share_inside_at_10", "share_inside_at_20"]
+    # 80 rows of a wave of period 18 are four or five independent ones: 3 sqrt(0.9 0.1/5) in all, more at one lead.
+    assert abs(shares["share_inside_the_band"] - 0.9) < 0.15
+    assert all(share > 0.5 for share in shares.values())
+
+
+def test_a_column_without_values_is_refused_and_a_horizon_past_the_end_is_told(tmp_path):
+    (tmp_path / "empty.csv").write_text("time,a,b\n" + "".join(f"{n},{n % 7},\n" for n in range(200)))
+    with pytest.raises(ValueError, match="column 'b'"):
+        fields = {"data": str(tmp_path / "empty.csv"), "values": ["a", "b"], "length": 25}
+        recipe_from("forecaster", fields).settled()
+    data = write(tmp_path / "wave.csv", 0.5 * T, WAVE)
+    recipe = recipe_from("forecaster", {"data": str(data), "length": 25, "horizon": 90}).settled()
+    assert recipe.task().notes == ("the horizon of 90 rows is longer than the 80 that test: it ends with these",)
+
+
 def test_uneven_times_are_evened_and_told(tmp_path):
     times = 0.5 * T.astype(float)
     times[100:] += 0.25
@@ -67,6 +86,9 @@ def test_uneven_times_are_evened_and_told(tmp_path):
         (lambda t, x: (t, x), {"values": ["c"]}, "column\n  got 'c'"),
         (lambda t, x: (t, x), {"length": 500}, "got 400 rows"),
         (lambda t, x: (t, x), {"horizon": 0}, "horizon\n  got 0"),
+        (lambda t, x: (t, x), {"calibration": 0.0}, "calibration\n  got 0.0"),
+        (lambda t, x: (t, x), {"calibration": 0.01}, "8 that calibrate"),
+        (lambda t, x: (t[:20], x[:20]), {}, "got 20 rows"),
         (lambda t, x: (t, x), {"patience": 3}, "no part of the data validates"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from separatrix.tour.measure.recurrent import eigenvector_condition, entropies
+from separatrix.tour.measure.recurrent import eigenvector_condition, entropies, growth_of_errors
 
 
 def test_entropies_of_a_markov_chain():
@@ -29,3 +29,11 @@ def test_condition_of_a_normal_and_of_an_oblique_matrix():
     matrix = vectors @ np.diag([1.0, 2.0]) @ np.linalg.inv(vectors)
     expected = np.sqrt((1 + np.cos(angle)) / (1 - np.cos(angle)))
     assert eigenvector_condition(matrix) == pytest.approx(expected, rel=1e-10)
+
+
+def test_growth_is_the_mean_over_starts_with_its_error():
+    rows = np.arange(50)
+    errors = np.stack([1e-6 * np.exp(rate * 0.1 * rows) for rate in (0.8, 1.0, 1.5)])
+    rate, error = growth_of_errors(errors, 5, 45, 0.1)
+    assert rate == pytest.approx(1.1, rel=1e-12)
+    assert error == pytest.approx(np.std([0.8, 1.0, 1.5], ddof=1) / 3**0.5, rel=1e-12)

@@ -25,6 +25,7 @@ from separatrix.plotting.curves import (
 from separatrix.plotting.images import plot_images as plot_images
 from separatrix.plotting.phases import plot_phase_diagram as plot_phase_diagram
 from separatrix.plotting.plots import plot as plot
+from separatrix.plotting.principal_axes import plot_principal_portrait as plot_principal_portrait
 from separatrix.plotting.race import animate_race as animate_race, plot_race as plot_race
 from separatrix.plotting.results import (
     plot_bands as plot_bands,

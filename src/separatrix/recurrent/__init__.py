@@ -6,6 +6,11 @@ from separatrix.recurrent.antisymmetric import (
     AntisymmetricFlow as AntisymmetricFlow,
     longest_step as longest_step,
 )
+from separatrix.recurrent.calibration import (
+    HeldOutErrors as HeldOutErrors,
+    closed_loop_errors as closed_loop_errors,
+    held_out_errors as held_out_errors,
+)
 from separatrix.recurrent.cells import (
     Elman as Elman,
     Orthogonal as Orthogonal,
@@ -17,6 +22,16 @@ from separatrix.recurrent.decoding import (
     Beam as Beam,
     EncoderDecoder as EncoderDecoder,
     beam_search as beam_search,
+)
+from separatrix.recurrent.estimators import (
+    ReservoirRegressor as ReservoirRegressor,
+    SequenceClassifierEstimator as SequenceClassifierEstimator,
+    SequenceForecaster as SequenceForecaster,
+)
+from separatrix.recurrent.flossing import (
+    FrameMap as FrameMap,
+    conditional_exponents as conditional_exponents,
+    flossing_penalty as flossing_penalty,
 )
 from separatrix.recurrent.forcing import (
     ForcedLoop as ForcedLoop,
@@ -36,6 +51,13 @@ from separatrix.recurrent.forecasting import (
 )
 from separatrix.recurrent.forecasting_recipe import ForecasterRecipe as ForecasterRecipe
 from separatrix.recurrent.initialization import critical_initialization as critical_initialization
+from separatrix.recurrent.learned_attractors import (
+    OrbitDistance as OrbitDistance,
+    Reconstruction as Reconstruction,
+    reconstruction as reconstruction,
+    spectrum_distance as spectrum_distance,
+    state_space_divergence as state_space_divergence,
+)
 from separatrix.recurrent.linear_recurrence import DiagonalRecurrence as DiagonalRecurrence
 from separatrix.recurrent.mean_fields import (
     MeanField as MeanField,
@@ -47,6 +69,11 @@ from separatrix.recurrent.memory import (
     MemoryCapacity as MemoryCapacity,
     linear_memory as linear_memory,
     memory_capacity as memory_capacity,
+)
+from separatrix.recurrent.memory_tasks import (
+    PrincipalPortrait as PrincipalPortrait,
+    flip_flops as flip_flops,
+    principal_portrait as principal_portrait,
 )
 from separatrix.recurrent.nets import (
     Bidirectional as Bidirectional,
@@ -68,6 +95,10 @@ from separatrix.recurrent.network import (
     random_network_flow as random_network_flow,
 )
 from separatrix.recurrent.ngrams import kneser_ney_bits as kneser_ney_bits
+from separatrix.recurrent.predictability import (
+    NewtonRounds as NewtonRounds,
+    newton_rounds as newton_rounds,
+)
 from separatrix.recurrent.processes import (
     HiddenMarkovProcess as HiddenMarkovProcess,
     even_process as even_process,

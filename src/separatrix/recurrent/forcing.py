@@ -26,6 +26,7 @@ from separatrix.recurrent.forecasting import Forecaster, checked_columns
 from separatrix.recurrent.nets import exposed
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
+from separatrix.systems.cells import from_cell
 from separatrix.systems.driving import drive
 from separatrix.systems.open import OpenMap
 
@@ -42,11 +43,14 @@ class ForcedLoop(OpenMap):
         return self.model.cell((1 - a) * said + a * inputs, state)
 
 
-def forced_loss(model: Forecaster, batch: Any, strength: Any) -> Scalar:
+def forced_loss(model: Forecaster, batch: Any, strength: Any, *, listen: Checked[int] = 0) -> Scalar:
     r"""Return the mean squared error of the next value, scaled, of a forced loop: a loss for `fit`.
 
-    **Arguments:** `model`, a `Forecaster`; `batch`, shape (B, T + 1, columns); `strength`: a from 0 to 1, which may be
-    traced.
+    **Arguments:**
+
+    - `model`: a `Forecaster`. `batch`: shape (B, T + 1, columns). `strength`: a from 0 to 1, which may be traced.
+    - `listen`: rows at first of each piece that are heard as they are, and are not counted: a loop that hears little of
+      the truth must first know where it is.
 
     **Returns:** a scalar; at a = 1 that of `next_value_loss`.
 
@@ -68,13 +72,18 @@ def forced_loss(model: Forecaster, batch: Any, strength: Any) -> Scalar:
     if batch.ndim != 3 or batch.shape[1] < 2:
         do = "Cut the series into pieces of at least two rows."
         raise ValueError(explain("forced_loss: batch", f"shape {batch.shape}", "(B, T + 1, columns), T >= 1", do))
+    most = batch.shape[1] - 2
+    listen = ranges.whole("forced_loss: listen", listen, "Take fewer rows than a piece has.", least=0, most=most)
     scaled, loop = jax.vmap(model.heard)(batch), ForcedLoop(model, as_parameter(strength))
 
     def said(piece: Any) -> Any:
-        hidden: Any = evolve(drive(loop, piece[:-1]), model.initial, save=exposed).states[1:]
+        first = model.initial
+        if listen:
+            first = evolve(from_cell(model.cell, piece[:listen]), first, save="last").final
+        hidden: Any = evolve(drive(loop, piece[listen:-1]), first, save=exposed).states[1:]
         return jax.vmap(model.said_of)(hidden)
 
-    return jnp.mean((jax.vmap(said)(scaled) - scaled[:, 1:]) ** 2)
+    return jnp.mean((jax.vmap(said)(scaled) - scaled[:, listen + 1 :]) ** 2)
 
 
 def forcing_strength(model: Forecaster, series: Any, *, halvings: Checked[int] = 8) -> float:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from separatrix._errors import explain
+from separatrix._errors import Diverged, explain
 from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
@@ -37,7 +37,7 @@ from separatrix.systems.cells import from_cell
 from separatrix.systems.map import Map
 from separatrix.systems.trajectory import Outcome
 
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Forecaster(eqx.Module):
@@ -215,7 +215,10 @@ def train_reservoir(cell: Any, series: Any, *, washout: Checked[int], ridge: Any
         raise ValueError(explain("train_reservoir: series", got, f"more than washout + 2 = {washout + 2}", do))
     blank = forecaster(cell, series, key=jax.random.key(0))
     scaled = blank.heard(series)
-    path = evolve(from_cell(cell, scaled[:-1]), blank.initial, save=exposed, throw=True)
+    path = evolve(from_cell(cell, scaled[:-1]), blank.initial, save=exposed)
+    if not bool(path.outcome.completed):
+        do = "Lower the spectral radius or the gains, or take tanh units."
+        raise Diverged(explain("train_reservoir: cell", f"a run that ended so: {path.outcome}", "finite states", do))
     states, targets = path.states[1:][washout:], scaled[1:][washout:]
     weights = ridge_readout(states, targets, ridge)
     left = targets - (states @ weights[:, 1:].T + weights[None, :, 0])
@@ -264,6 +267,7 @@ def next_value_loss(model: Forecaster, batch: Any) -> Scalar:
 def with_residual(model: Forecaster, series: Any, washout: Checked[int] = 0) -> Forecaster:
     """Return the model with the root mean square error of one step on a series: what bands are made of."""
     series = checked_columns("with_residual: series", series, model.cell)
+    washout = ranges.whole("with_residual: washout", washout, "Take fewer rows.", least=0, most=len(series) - 2)
     left = model.heard(series[1:]) - model.heard(model.one_step(series)[:-1])
     return eqx.tree_at(lambda model: model.residual, model, jnp.sqrt(jnp.mean(left[washout:] ** 2, axis=0)))
 
@@ -314,8 +318,8 @@ def forecast(
     parts = jnp.concatenate([run[1] for run in runs]) if key is not None else means
     first = models[0]
     spread = len(models) > 1 or key is not None
-    none = jnp.full((len(_QUANTILES), *means.shape[1:]), jnp.nan, means.dtype)
-    levels = jnp.asarray(_QUANTILES, means.dtype)
+    none = jnp.full((len(QUANTILES), *means.shape[1:]), jnp.nan, means.dtype)
+    levels = jnp.asarray(QUANTILES, means.dtype)
     quantiles = jnp.quantile(parts, levels, axis=0) if spread else none
     mean = jnp.mean(means, axis=0)
     outcomes = [run[2] for run in runs]
@@ -326,7 +330,11 @@ def forecast(
 
 def _one_forecast(model: Forecaster, series: Any, horizon: int, members: int, key: Any) -> tuple[Any, Any, Outcome]:
     """The forecast without errors; orbits with them; how the first ended."""
-    hidden = model.listen(series)
+    heard = evolve(from_cell(model.cell, model.heard(series)), model.initial, save="last")
+    if not bool(heard.outcome.completed):
+        none = jnp.full((horizon, series.shape[1]), jnp.nan, model.mean.dtype)
+        return none, None if key is None else jnp.broadcast_to(none, (members, *none.shape)), heard.outcome
+    hidden = heard.final
     path = evolve(model.loop(), hidden, steps=horizon - 1, save=model.said)
     if key is None:
         return model.unscaled(path.states), None, path.outcome

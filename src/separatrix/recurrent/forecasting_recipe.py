@@ -2,9 +2,10 @@ r"""Recipe `forecaster`: what comes next in a series of numbers?
 
     x[n+1] = F(x[n], u[n]),    u^[n+1] = m + s R (1, x[n+1]),    loss = mean of ((u^[n+1] - u[n+1])/s)^2
 
-The first part of the series trains, in pieces of `length` steps; the last one tests. A forecast closes the loop from
-the last row on; its bands are quantiles of an ensemble that makes, at each step, the errors of one step that were left
-on the part for training.
+The first part of the series trains, in pieces of `length` steps; the next one, which is kept from training, says how
+wrong forecasts are; the last one tests. A forecast closes the loop from the last row on. Its bands are quantiles of the
+errors of closed loops on rows that were not trained on, lead by lead (`held_out_errors`), and the test counts how many
+rows they hold.
 
 Rows at uneven times are brought to even ones, and values that are missing are filled, by straight lines between their
 neighbours; both are reported, with how many.
@@ -22,13 +23,13 @@ import optax
 from separatrix._errors import DataError, explain, unknown
 from separatrix.data import Table, series
 from separatrix.data.dataset import digest
+from separatrix.recurrent.calibration import closed_loop_errors, held_out_errors
 from separatrix.recurrent.forecasting import (
     Forecaster,
     forecast,
     next_value_loss,
     train_reservoir,
     unlearned,
-    with_residual,
 )
 from separatrix.recurrent.recipe import CELLS
 from separatrix.recurrent.reservoirs import reservoir
@@ -40,7 +41,7 @@ from separatrix.training.recipes.training import length_of, require_counts, requ
 _CALLED = ("time", "times", "t", "date", "year")
 _EVEN = 0.01  # times whose spacing varies by less are even
 _COMPARED = 200  # units of the reservoir beside which a net is judged
-_PROBED = 64
+_PROBED, _KEPT = 64, 8
 
 
 @register_recipe("forecaster")
@@ -65,7 +66,9 @@ class ForecasterRecipe(Training):
     horizon: int = 50
     """Rows that are forecast on the part for testing."""
     fraction: float = 0.8
-    """The part of the series that trains; what comes later tests."""
+    """The part of the series that trains and calibrates; what comes later tests."""
+    calibration: float = 0.25
+    """The last part of those rows, which is kept from training and makes the bands."""
     mean: tuple[float, ...] = ()
     """Settled: of each column on the part for training."""
     scale: tuple[float, ...] = ()
@@ -76,10 +79,13 @@ class ForecasterRecipe(Training):
         require_counts(self)
         if not 0.2 <= self.fraction < 1:
             raise ValueError(explain("forecaster: fraction", self.fraction, "0.2 to below 1", "Take 0.8."))
+        if not 0 < self.calibration < 0.9:
+            got, do = self.calibration, "Take 0.25: bands are made of rows that were not trained on."
+            raise ValueError(explain("forecaster: calibration", got, "above 0, below 0.9", do))
         if self.horizon < 1:
             raise ValueError(explain("forecaster: horizon", self.horizon, "at least 1", "Take 50."))
         called, _, rows, names, _ = self._series()
-        train, _ = self._parts(rows)
+        train, _, _ = self._parts(rows)
         spread = train.std(axis=0)
         flat = next((name for name, size in zip(names, spread, strict=True) if not size > 0), None)
         if flat is not None:
@@ -95,12 +101,18 @@ class ForecasterRecipe(Training):
     def task(self) -> Task:
         """Squared errors of the next value on pieces of the part for training."""
         _, _, rows, _, notes = self._series()
-        train, _ = self._parts(rows)
+        train, _, _ = self._parts(rows)
         count = len(train) - self.length
         # Pieces overlap by half, so that each row is heard with a past.
         starts = np.arange(0, count, max(1, self.length // 2))
         pieces = train[starts[:, None] + np.arange(self.length + 1)].astype(np.float32)
         size = min(self.batch_size, len(pieces))
+        tested = len(rows) - round(len(rows) * self.fraction)
+        if self.horizon > tested:
+            notes = (
+                *notes,
+                f"the horizon of {self.horizon} rows is longer than the {tested} that test: it ends with these",
+            )
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.learning_rate))
         options = {"batch_size": size} | length_of(self) | validated_by(self, None)
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
@@ -114,41 +126,41 @@ class ForecasterRecipe(Training):
 
     def results(self, model: Any) -> dict[str, Any]:
         """Errors on the last part, of the next row and over the horizon, beside those of a reservoir and of no
-        change."""
+        change; and the share of its rows that the bands hold, over all forecasts that begin there and lead by lead."""
         _, times, rows, names, _ = self._series()
-        train, test = self._parts(rows)
-        scale = np.asarray(self.scale)
+        train, calibration, test = self._parts(rows)
+        border, scale = len(train) + len(calibration), np.asarray(self.scale)
         ahead = min(self.horizon, len(test))
         about = "of rows that were not trained on, in spreads of a column"
-        said = np.asarray(model.one_step(jnp.asarray(rows, jnp.float32)))[len(train) - 1 : -1]
-        last = rows[len(train) - 1 : -1]
+        said = np.asarray(model.one_step(jnp.asarray(rows, jnp.float32)))[border - 1 : -1]
+        last = rows[border - 1 : -1]
         found = {
             "rms_error_of_next_row": rms((((said - test) / scale) ** 2).ravel(), about),
             "rms_error_of_no_change": rms((((last - test) / scale) ** 2).ravel(), "the last row, said again"),
         }
-        forecasts = self._forecast(model, train, ahead, 100, self.seed)
+        bands = held_out_errors(model, _heard(rows[:border]), ahead, first=len(train))
+        forecasts = bands.around(forecast(model, _heard(rows[:border]), ahead))
         whole = float(np.mean(((np.asarray(forecasts.mean) - test[:ahead]) / scale) ** 2)) ** 0.5
         found[f"rms_error_of_{ahead}_rows"] = number(whole, None, ahead, "one forecast from the end of training")
-        low, high = np.asarray(forecasts.quantiles[0]), np.asarray(forecasts.quantiles[-1])
-        inside = (test[:ahead] >= low) & (test[:ahead] <= high)
-        found["share_inside_the_band"] = number(float(inside.mean()), None, inside.size, "of 0.9")
-        found |= self._beside(train, test, scale, ahead)
-        return {"test": found, "pictures": self._pictures(times, rows, len(train), forecasts, names)}
+        found |= _coverage(closed_loop_errors(model, _heard(rows), ahead, first=border), bands.quantiles)
+        found |= self._beside(train, rows, border)
+        return {"test": found, "pictures": self._pictures(times, rows, border, forecasts, names)}
 
-    def forecast(self, model: Any, steps: int, *, members: int = 200, seed: int = 0) -> dict[str, Any]:
-        """The next rows after the last, with bands that hold nine tenths of an ensemble."""
-        if steps < 1 or members < 2:
-            got, do = f"{steps} steps and {members} members", "Say how many rows to go on."
-            raise ValueError(explain("forecast: steps, members", got, "at least 1 and 2", do))
+    def forecast(self, model: Any, steps: int) -> dict[str, Any]:
+        """The next rows after the last, with bands that hold nine tenths, made of all rows that were not trained on."""
+        if steps < 1:
+            raise ValueError(explain("forecast: steps", steps, "at least 1", "Say how many rows to go on."))
         _, times, rows, names, notes = self._series()
-        found = self._forecast(model, rows, steps, members, seed)
+        train, _, _ = self._parts(rows)
+        bands = held_out_errors(model, _heard(rows), steps, first=len(train))
+        found = bands.around(forecast(model, _heard(rows), steps))
         spacing = times[-1] - times[-2]
         columns: dict[str, list[Any]] = {self._called(): (times[-1] + spacing * np.arange(1, steps + 1)).tolist()}
         for number_of, name in enumerate(names):
             columns[name] = _plain(found.mean[:, number_of])
             columns[f"{name} low"] = _plain(found.quantiles[0, :, number_of])
             columns[f"{name} high"] = _plain(found.quantiles[-1, :, number_of])
-        return {"columns": columns, "notes": [*notes, *found.cautions]}
+        return {"columns": columns, "notes": [*notes, *found.cautions, *bands.cautions]}
 
     def diagnose(self, model: Any) -> tuple[Any, Any]:
         """The net that hears itself, from the end of the series on: a system to ask questions of."""
@@ -159,20 +171,16 @@ class ForecasterRecipe(Training):
         """The next row after each of a piece, for a batch of pieces, and what one piece is."""
         return lambda pieces: jax.vmap(model.one_step)(pieces), (self.length, len(self.values)), "float32"
 
-    def _forecast(self, model: Any, rows: Any, ahead: int, members: int, seed: int) -> Any:
-        heard = jnp.asarray(rows, jnp.float32)
-        known = with_residual(model, heard, min(self.length, len(rows) // 2))
-        return forecast(known, heard, ahead, members=members, key=jax.random.key(seed))
-
-    def _beside(self, train: Any, test: Any, scale: Any, ahead: int) -> dict[str, Any]:
+    def _beside(self, train: Any, rows: Any, border: int) -> dict[str, Any]:
         """What a reservoir that was solved for, not trained, does on the same rows."""
         size = min(_COMPARED, len(train) // 4)
         net = reservoir(train.shape[1], size, key=jax.random.key(self.seed), dtype=jnp.float32)
-        solved = train_reservoir(net, jnp.asarray(train, jnp.float32), washout=min(100, len(train) // 4), ridge=1e-5)
-        whole = np.concatenate([train, test])
-        said = np.asarray(solved.one_step(jnp.asarray(whole, jnp.float32)))[len(train) - 1 : -1]
+        solved = train_reservoir(net, _heard(train), washout=min(100, len(train) // 4), ridge=1e-5)
+        said = np.asarray(solved.one_step(_heard(rows)))[border - 1 : -1]
         about = f"a reservoir of {size} units on the same rows"
-        return {"rms_error_of_a_reservoir": rms((((said - test) / scale) ** 2).ravel(), about)}
+        return {
+            "rms_error_of_a_reservoir": rms((((said - rows[border:]) / np.asarray(self.scale)) ** 2).ravel(), about)
+        }
 
     def _pictures(self, times: Any, rows: Any, border: int, found: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
         ahead = len(found.mean)
@@ -191,13 +199,15 @@ class ForecasterRecipe(Training):
     def _called(self) -> str:
         return self.times or "row"
 
-    def _parts(self, rows: Any) -> tuple[Any, Any]:
+    def _parts(self, rows: Any) -> tuple[Any, Any, Any]:
+        """Rows that train, that calibrate, that test."""
         end = round(len(rows) * self.fraction)
-        if end < self.length + 2 or len(rows) - end < 2:
+        kept = round(end * self.calibration)
+        if end - kept < self.length + 2 or kept < _KEPT or len(rows) - end < 2:
             got, do = f"{len(rows)} rows", "Take a longer series, a smaller --length, or another --fraction."
-            expected = f"more than {self.length + 1} that train and 2 that test"
+            expected = f"more than {self.length + 1} that train, {_KEPT} that calibrate and 2 that test"
             raise DataError(explain(f"forecaster: {self.data}", got, expected, do))
-        return rows[:end], rows[end:]
+        return rows[: end - kept], rows[end - kept : end], rows[end:]
 
     def _series(self) -> tuple[str | None, Any, Any, tuple[str, ...], tuple[str, ...]]:
         """The column of the times; even times, rows without gaps, the names of the columns, what must be reported."""
@@ -259,6 +269,24 @@ def _evened(times: Any, rows: Any) -> tuple[Any, Any, list[str]]:
     evened = np.stack([np.interp(grid, times, column) for column in rows.T], axis=1)
     first = int(np.flatnonzero(uneven)[0]) + 2
     return grid, evened, [f"times are uneven, first at row {first}: brought to steps of {usual:g} by straight lines"]
+
+
+def _coverage(errors: Any, quantiles: Any) -> dict[str, Any]:
+    """The share of rows inside the bands, over all starts, and at the first, middle and last lead."""
+    inside = np.where(np.isnan(errors), np.nan, (errors >= quantiles[0]) & (errors <= quantiles[-1]))
+    leads, found = inside.shape[1], {}
+    by_lead = np.nanmean(inside, axis=(0, 2))
+    seen = int(np.isfinite(inside).sum())
+    found["share_inside_the_band"] = number(float(np.nanmean(inside)), None, seen, "of 0.9, over all starts and leads")
+    for lead in sorted({1, (leads + 1) // 2, leads}):
+        about = f"of 0.9, {lead} rows ahead"
+        known = int(np.isfinite(inside[:, lead - 1]).sum())
+        found[f"share_inside_at_{lead}"] = number(float(by_lead[lead - 1]), None, known, about)
+    return found
+
+
+def _heard(rows: Any) -> Any:
+    return jnp.asarray(rows, jnp.float32)
 
 
 def _plain(values: Any) -> list[float | None]:

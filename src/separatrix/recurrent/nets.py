@@ -110,7 +110,7 @@ class Masked(eqx.Module):
     def __call__(self, inputs: Any, state: Any) -> Any:
         """Return x' or x."""
         values, present = inputs
-        after = self.cell(values, state)
+        after = require_kept("Masked: cell", self.cell, values, state)
         return jax.tree.map(lambda new, old: jnp.where(present, new, old), after, state)
 
 
@@ -257,6 +257,16 @@ def exposed(state: State) -> Any:
     if isinstance(state, list):
         return exposed(state[-1])
     return state[0] if isinstance(state, tuple) else state
+
+
+def require_kept(what: str, cell: Any, inputs: Any, state: Any) -> Any:
+    """The next state of a cell, refused where its form is another."""
+    after = cell(inputs, state)
+    forms = [jax.tree.map(jnp.shape, one) for one in (after, state)]
+    if forms[0] != forms[1]:
+        do = "Let the cell return a state of the form that it takes."
+        raise ValueError(explain(what, f"a new state of shape {forms[0]}", f"{forms[1]}, as before", do))
+    return after
 
 
 def rest(cell: Any) -> State:

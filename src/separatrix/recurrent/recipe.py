@@ -1,6 +1,8 @@
-r"""Recipe `language`: what is the next character of a text?
+r"""Recipe `language`: what is the next character, or word, of a text?
 
-    p(s[n+1] | s[0..n]) = softmax(R x[n+1]),     loss = mean of -log2 p   (bits per character)
+    p(s[n+1] | s[0..n]) = softmax(R x[n+1]),     loss = mean of -log2 p   (bits a symbol),     perplexity = 2^bits
+
+With `unit = "word"` the symbols are the most frequent words and signs of the training part, and one for all others.
 
 The text is cut into rows of `length` predictions each, which are shuffled; the state starts anew in each row. The first
 part of the text trains, then comes the part for validation, and the last one tests.
@@ -8,6 +10,8 @@ part of the text trains, then comes the part for validation, and the last one te
 
 import dataclasses
 import math
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,13 +39,15 @@ from separatrix.training.recipes.training import (
 
 CELLS = {"gru": eqx.nn.GRUCell, "lstm": eqx.nn.LSTMCell, "elman": Elman}
 _SUFFIXES = (".txt", ".text", ".md", ".gz")
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
+_OTHER = "<unk>"  # every word outside the vocabulary
 _PROBED = 64  # characters whose gradients `diagnose` follows
 
 
 @register_recipe("language")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Language(Training):
-    """Learn a text character by character, and write on."""
+    """Learn a text character by character or word by word, and write on."""
 
     epochs: int = 20
     """How often every row is used, if `steps` is not given."""
@@ -57,12 +63,18 @@ class Language(Training):
     """Predictions a row: how far back a gradient goes."""
     fractions: tuple[float, float, float] = (0.9, 0.05, 0.05)
     """Parts of the text for training, validation and test, in this order."""
+    unit: Literal["character", "word"] = "character"
+    """What a symbol is."""
+    words: int = 2000
+    """Of words: how many of the most frequent are told apart; all others are one."""
     vocabulary: tuple[str, ...] = ()
-    """Settled from the text: its characters."""
+    """Settled from the text: its characters or words."""
 
     def settled(self) -> "Language":
         """The recipe with the characters of the text in its fields."""
         require_counts(self)
+        if self.words < 1:
+            raise ValueError(explain("language: words", self.words, "at least 1", "Take 2000."))
         codes, vocabulary = self._text()
         return dataclasses.replace(self, vocabulary=vocabulary, digest=digest({"inputs": codes}))
 
@@ -83,15 +95,20 @@ class Language(Training):
         return LanguageModel(cell, key=keys[1])
 
     def results(self, model: Any) -> dict[str, Any]:
-        """Bits per character on the last part of the text, beside those of frequencies and of the best known n-grams."""
+        """Bits a symbol on the last part of the text and the perplexity, beside those of frequencies and of n-grams."""
         train, _, test = self._rows()
         found: dict[str, Any] = {}
         if len(test):
             each = eqx.filter_jit(jax.vmap(lambda row: bits_per_symbol(model, row[None])))
             pieces = [np.asarray(each(jnp.asarray(test[at : at + 256]))) for at in range(0, len(test), 256)]
             bits = mean(np.concatenate(pieces), "the error over rows")
+            perplexity = None if bits["value"] is None else 2 ** bits["value"]
+            error = None if perplexity is None or bits["error"] is None else perplexity * math.log(2) * bits["error"]
             found = {
-                "bits_per_character": bits,
+                f"bits_per_{self.unit}": bits,
+                "perplexity": number(
+                    perplexity or math.nan, error, bits["of"], f"2^bits: how many {self.unit}s it hesitates between"
+                ),
                 "bits_of_frequencies": _frequencies(train, test, len(self.vocabulary)),
                 "bits_of_n_grams": _n_grams(train, test, len(self.vocabulary)),
             }
@@ -112,15 +129,19 @@ class Language(Training):
 
         **Raises:** `ValueError` for a prompt with a character that the model does not know.
         """
-        start = prompt if prompt is not None else next((c for c in "\n " if c in self.vocabulary), self.vocabulary[0])
-        place = {character: code for code, character in enumerate(self.vocabulary)}
-        strange = next((character for character in start if character not in place), None)
+        if prompt is not None:
+            start = self._symbols(prompt)
+        else:
+            start = [next((c for c in "\n ." if c in self.vocabulary), self.vocabulary[0])]
+        place = {symbol: code for code, symbol in enumerate(self.vocabulary)}
+        strange = next((symbol for symbol in start if symbol not in place), None)
         if strange is not None or not start:
             got = repr(strange) if start else "an empty text"
-            raise ValueError(explain("sample: prompt", got, "characters of the training text", "Begin otherwise."))
-        codes = jnp.asarray([place[character] for character in start], jnp.int32)
+            raise ValueError(explain("sample: prompt", got, f"{self.unit}s of the training text", "Begin otherwise."))
+        codes = jnp.asarray([place[symbol] for symbol in start], jnp.int32)
         drawn = generate(model, codes, length, key=jax.random.key(seed), temperature=temperature, top=top)
-        return (prompt or "") + "".join(self.vocabulary[int(code)] for code in drawn)
+        written = [self.vocabulary[int(code)] for code in drawn]
+        return (prompt or "") + ("".join(written) if self.unit == "character" else _joined(written, prompt))
 
     def diagnose(self, model: Any) -> tuple[Any, Any]:
         """The cell, driven by the beginning of the text, and its state: a system to ask questions of."""
@@ -137,16 +158,15 @@ class Language(Training):
 
     def _text(self) -> tuple[Any, tuple[str, ...]]:
         """The codes of the text, and what they mean; a settled recipe knows that already."""
+        if self.unit == "word":
+            return self._words()
         path, known = self.data, self.vocabulary or None
         if str(path) in names():
             text = _own_words(load(str(path)), path)
             vocabulary = known or tuple(sorted(set(text)))
             codes = np.array([vocabulary.index(character) for character in text], np.int32)
         else:
-            if path.is_dir() or path.suffix.lower() not in _SUFFIXES:
-                got = "a folder" if path.is_dir() else f"suffix {path.suffix!r}"
-                expected = f"a text ending in {', '.join(_SUFFIXES)}"
-                raise ValueError(explain(f"--data {path}", got, expected, "Name a text file, in UTF-8."))
+            _require_text(path)
             read = read_text(path, vocabulary=known)
             codes, vocabulary = read.codes, read.vocabulary
         require_same_data(self, digest({"inputs": codes}))
@@ -155,6 +175,29 @@ class Language(Training):
                 explain(str(path), f"only {''.join(vocabulary)!r}", "two characters or more", "Name another text.")
             )
         return codes, vocabulary
+
+    def _words(self) -> tuple[Any, tuple[str, ...]]:
+        """The same of words; the vocabulary is of the training part alone."""
+        path = self.data
+        if str(path) in names():
+            text = _own_words(load(str(path)), path)
+        else:
+            _require_text(path)
+            text = read_text(path).decode()
+        symbols = self._symbols(text)
+        often = Counter(symbols[: round(len(symbols) * max(self.fractions[0], 0))])
+        known = sorted(often, key=lambda word: (-often[word], word))[: self.words]
+        vocabulary = self.vocabulary or (*known, _OTHER)
+        if len(known) < 2:
+            got, do = f"{len(known)} words that differ", "Name another text."
+            raise DataError(explain(str(path), got, "two or more in the training part", do))
+        place = {word: code for code, word in enumerate(vocabulary)}
+        codes = np.array([place.get(word, place[_OTHER]) for word in symbols], np.int32)
+        require_same_data(self, digest({"inputs": codes}))
+        return codes, vocabulary
+
+    def _symbols(self, text: str) -> list[str]:
+        return list(text) if self.unit == "character" else _WORD.findall(text)
 
     def _rows(self) -> tuple[Any, Any, Any]:
         """Rows of length + 1 codes; the last code of one is the first of the next."""
@@ -167,7 +210,7 @@ class Language(Training):
         parts = [_cut(codes[a:b], self.length) for a, b in zip([0, *ends], ends, strict=False)]
         for name, part, share in zip(("training", "validation", "test"), parts, self.fractions, strict=True):
             if share > 0 and not len(part):
-                got = f"{len(codes)} characters, of which {share:.0%} are for {name}"
+                got = f"{len(codes)} {self.unit}s, of which {share:.0%} are for {name}"
                 do = "Take a longer text, a smaller --length, or other fractions."
                 raise ValueError(explain(f"language: {self.data}", got, f"at least {self.length + 1} there", do))
         return parts[0], parts[1], parts[2]
@@ -176,6 +219,19 @@ class Language(Training):
 def _cut(codes: Any, length: int) -> Any:
     count = max(0, (len(codes) - 1) // length)
     return codes[np.arange(count)[:, None] * length + np.arange(length + 1)[None, :]]
+
+
+def _joined(words: list[str], before: str | None) -> str:
+    """Words with blanks between them, and none before a sign that ends something."""
+    text = "".join(word if word in ".,;:!?)" else f" {word}" for word in words)
+    return text if before else text.lstrip()
+
+
+def _require_text(path: Path) -> None:
+    if path.is_dir() or path.suffix.lower() not in _SUFFIXES:
+        got = "a folder" if path.is_dir() else f"suffix {path.suffix!r}"
+        expected = f"a text ending in {', '.join(_SUFFIXES)}"
+        raise ValueError(explain(f"--data {path}", got, expected, "Name a text file, in UTF-8."))
 
 
 def _own_words(found: Any, path: Path) -> str:

@@ -32,7 +32,7 @@ from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.recurrent._wiring import distinct
 from separatrix.recurrent.cells import ACTIVATIONS, check_cell, spectral_radius as radius_of
-from separatrix.recurrent.nets import exposed, rest
+from separatrix.recurrent.nets import exposed, require_kept, rest
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.cells import from_cell
@@ -228,8 +228,9 @@ def echo_state(cell: Any, inputs: Any, *, initial: Any = None, transient: Any = 
     **Reference:** Wainrib & Galtier, *A local echo state property through the largest Lyapunov exponent* (2016).
     """
     inputs = checked_series("echo_state: inputs", inputs, 4)
-    found = lyapunov_spectrum(from_cell(cell, inputs), rest(cell) if initial is None else initial, count=1,
-                              transient=transient)  # fmt: skip
+    first = rest(cell) if initial is None else initial
+    require_kept("echo_state: cell", cell, inputs[0], first)
+    found = lyapunov_spectrum(from_cell(cell, inputs), first, count=1, transient=transient)
     matrix = getattr(cell, "matrix", getattr(cell, "weight_hh", None))
     square = matrix is not None and matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
     radius = jnp.asarray(radius_of(matrix) if square else jnp.nan, found.exponents.dtype)
@@ -337,8 +338,23 @@ def collected(cell: Any, inputs: Any, initial: Any = None) -> tuple[Float[Array,
     return path.states[1:], path.final
 
 
+def _require_numbers(what: str, values: Any, least: int) -> None:
+    """Refuse texts, and rows of unequal length."""
+    try:
+        words = np.asarray(values).dtype.kind in "OSUMm"
+    except jax.errors.TracerArrayConversionError:
+        return
+    except ValueError:
+        words = True
+    if words:
+        got, do = "values that are no numbers, or rows of unequal length", "Put time first, one row a step."
+        raise ValueError(explain(what, got, f"floats of shape (T, columns), T >= {least}", do))
+
+
 def checked_series(what: str, values: Any, least: int) -> Any:
     """Rows of finite numbers."""
+    if isinstance(values, list | tuple | np.ndarray):
+        _require_numbers(what, values, least)
     values = jnp.asarray(values)
     if values.ndim != 2 or values.shape[0] < least or not jnp.issubdtype(values.dtype, jnp.floating):
         got, do = f"shape {values.shape} and dtype {values.dtype}", "Put time first, one row a step."

@@ -1,6 +1,6 @@
 """The named data sets, one file each: where copies may be, how one is read, and what is known of it."""
 
-from separatrix.data.sets import digits, fashion_mnist, king_james, lynx_hare
+from separatrix.data.sets import digits, fashion_mnist, king_james, lynx_hare, santa_fe
 from separatrix.data.sets.named import NamedSet as NamedSet, Place as Place
 
 NAMED: dict[str, NamedSet] = {
@@ -11,5 +11,6 @@ NAMED: dict[str, NamedSet] = {
         king_james.GENESIS,
         king_james.KING_JAMES,
         lynx_hare.LYNX_HARE,
+        santa_fe.SANTA_FE,
     )
 }

@@ -19,6 +19,7 @@ from separatrix._errors import DataMissing
 from separatrix.plotting import figure, plot_curves
 from separatrix.plotting.style import COLOURS, label
 from separatrix.tour.chapter import Chapter, Check, Section, source
+from separatrix.tour.chapters._forecasts import forecast
 from separatrix.tour.measure.recurrent import eigenvector_condition, entropies
 from separatrix.tour.verdicts.recurrent import verdict
 
@@ -30,7 +31,7 @@ def run(say: Say) -> list[Section]:
     """All sections, each a claim with its numbers."""
     digits = sx.load("digits")
     dynamics = [_gradients(digits, say), _non_normal(say), _edge_of_chaos(say)]
-    return [*dynamics, _classifier(digits, say), *_language(say), verdict(digits, say)]
+    return [*dynamics, forecast(say), _classifier(digits, say), *_language(say), verdict(digits, say)]
 
 
 def _gradients_through_time(gain, rows):

@@ -1,4 +1,4 @@
-"""What the chapter on recurrent networks measures: entropies of a text, and the condition of eigenvectors."""
+"""What the chapter on recurrent networks measures: entropies of a text, the condition of eigenvectors, growing errors."""
 
 from typing import Any
 
@@ -18,6 +18,12 @@ def entropies(symbols: Any) -> tuple[float, float]:
 def eigenvector_condition(matrix: Any) -> float:
     """The condition number of the matrix of eigenvectors: by this factor at most |A^n v| strays from |eigenvalue|^n."""
     return float(np.linalg.cond(np.linalg.eig(np.asarray(matrix))[1]))
+
+
+def growth_of_errors(errors: Any, first: int, last: int, spacing: float) -> tuple[float, float]:
+    """Mean rate of growth of errors, (starts, rows), between two rows, and its standard error over the starts."""
+    grown = np.log(errors[:, last] / errors[:, first]) / ((last - first) * spacing)
+    return float(grown.mean()), float(grown.std(ddof=1) / np.sqrt(len(grown)))
 
 
 def _bits(counts: Any) -> float:
