@@ -18,9 +18,9 @@ from jaxtyping import Array
 
 from separatrix._types import Checked, Key, Scalar
 from separatrix.diffusion.networks import Conditioning
+from separatrix.linear.patches import convolved
 from separatrix.systems import ranges
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _SMALLEST = 12
 
 
@@ -36,11 +36,7 @@ class Convolving(eqx.Module):
         self.bias = jnp.zeros(outputs, jnp.float32)
 
     def __call__(self, x: Array) -> Array:
-        weight = self.weight.astype(x.dtype)
-        if weight.shape[0] == 1:
-            return x @ weight[0, 0] + self.bias.astype(x.dtype)[None, None]
-        found = jax.lax.conv_general_dilated(x[None], weight, (1, 1), "SAME", dimension_numbers=_LAYOUT)
-        return found[0] + self.bias.astype(x.dtype)[None, None]
+        return convolved(x, self.weight.astype(x.dtype)) + self.bias.astype(x.dtype)[None, None]
 
 
 class UNetBlock(eqx.Module):

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from separatrix._types import Key
+from separatrix.linear.patches import convolved
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _SMALLEST = 8
 
 
@@ -38,8 +38,7 @@ class Convolution(eqx.Module):
 
     def __call__(self, x: Float[Array, "height width inputs"]) -> Float[Array, "height width outputs"]:
         """Return the convolved picture."""
-        found = jax.lax.conv_general_dilated(x[None], self.weight, (1, 1), "SAME", dimension_numbers=_LAYOUT)
-        return found[0] + self.bias[None, None, :]
+        return convolved(x, self.weight) + self.bias[None, None, :]
 
 
 class ConvBlock(eqx.Module):
