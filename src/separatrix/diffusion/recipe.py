@@ -34,7 +34,7 @@ from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.columns import Column, matrix_of, read_table, settle
 from separatrix.training.recipes.pictures import pictures_at, split_of_folder
 from separatrix.training.recipes.results import cloud, grid, mean, number
-from separatrix.training.recipes.training import length_of, require_counts, require_same_data, validated_by
+from separatrix.training.recipes.training import require_counts, require_same_data, steps_of, validated_by
 
 _LEVELS = 256
 _LOW = 0.004
@@ -77,8 +77,8 @@ class DiffusionRecipe(Training):
     """Channels of the U-Net for pictures, 24 by default; units of the perceptron for a table, 128."""
     depth: int | None = None
     """Blocks at each size of the U-Net, 1 by default; residual blocks of the perceptron, 3."""
-    average: float = 0.998
-    """Factor d of the average of the weights, a <- d a + (1 - d) w, which is the model."""
+    average_width: float = 0.1
+    """Relative width of the average of the weights, which is the model; its memory grows with the run."""
     classes: tuple[str, ...] = ()
     """Settled from the data: what the codes of the classes mean."""
     columns: tuple[Column, ...] = ()
@@ -100,8 +100,10 @@ class DiffusionRecipe(Training):
         parts = self._parts()
         size = min(self.batch_size, len(parts.train[0]))
         held = None if parts.validation is None else self._batch(parts.validation)
-        options: dict[str, Any] = {"batch_size": size} | length_of(self) | validated_by(self, held)
-        steps = self.steps or self.epochs * -(-len(parts.train[0]) // size)
+        steps = steps_of(self, len(parts.train[0]))
+        # Independent draws: a smaller last batch would be a second program to compile.
+        options: dict[str, Any] = {"batch_size": size, "steps": steps, "draw": "replacement"}
+        options |= validated_by(self, held)
         rate = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, max(1, steps // 100), steps)
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))

@@ -1,7 +1,7 @@
 r"""Training as one map: an optimiser's step, and what is carried beside it, each only where it is asked for.
 
     x[n+1] = F(x[n]; B[n])                    the optimiser on the batch of step n
-    a[n+1] = d a[n] + (1 - d) theta[n+1]      the average of the parameters
+    a[n+1] = d a[n] + (1 - d) theta[n+1]      the average of the parameters; d may depend on n
     s[n+1]                                    what the layers carry
     theta[n+1] = theta[n] + c (F - theta[n])  after going back c times slower
     x[n+1] = x[n], where F is not finite      skipping: neither parameters nor moments see the step
@@ -25,6 +25,7 @@ from separatrix.systems.optax_maps import OptaxMap, finite_part
 from separatrix.training._batches import Batches, Source
 from separatrix.training._devices import same, shared_out
 from separatrix.training._guard import changed, objective_of, weighted
+from separatrix.training.averaging import PowerAverage
 from separatrix.training.sampling import ModelLoss
 
 # More steps than these in a row that are not finite are no bad luck.
@@ -73,7 +74,7 @@ class Course(Map):
         following = following if state.slowdown is None else slowed(self.map, state.inner, following, state.slowdown)
         average = state.average
         if average is not None:
-            average = jax.tree.map(self._averaged, average, self.map.parameters(following))
+            average = self._averaged(n, average, self.map.parameters(following))
         after = CourseState(following, average, layers, state.skipped, state.slowdown)
         return same(after if state.skipped is None else _skipping(self.map, n, state, after), self.mesh)
 
@@ -105,9 +106,14 @@ class Course(Map):
         assert self.batches is not None
         return shared_out(barred(objective.at(self.batches.places(n, key, size))), self.mesh)
 
-    def _averaged(self, average: Any, parameter: Any) -> Any:
-        decay = jnp.asarray(self.decay, average.dtype)
-        return decay * average + (1 - decay) * parameter
+    def _averaged(self, n: Any, average: Any, parameters: Any) -> Any:
+        factor = self.decay.factor(n) if isinstance(self.decay, PowerAverage) else self.decay
+
+        def leaf(old: Any, new: Any) -> Any:
+            decay = jnp.asarray(factor, old.dtype)
+            return decay * old + (1 - decay) * new
+
+        return jax.tree.map(leaf, average, parameters)
 
 
 def barred(objective: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from separatrix._errors import explain, unknown
 from separatrix.systems import ranges
+from separatrix.training.averaging import PowerAverage
 
 DIVERGENCE = ("stop", "roll_back", "skip")
 LAST_BATCH = ("keep", "drop")
@@ -60,9 +61,9 @@ def word(name: str, value: Any, words: tuple[str, ...]) -> str:
 
 
 def decay(average: Any) -> Any:
-    """The factor of a running average, below 1."""
-    if average is None:
-        return None
+    """The factor of a running average, below 1, or a profile."""
+    if average is None or isinstance(average, PowerAverage):
+        return average
     ranges.nonnegative("fit: average", average, "Pass for example average=0.999.")
     ranges.ordered("fit: average", average, 1.0, "Pass for example average=0.999.", strictly=True)
     return jnp.asarray(average)

@@ -16,6 +16,7 @@ from separatrix.training._running import ended_of, judged, run, schedule, stoppe
 from separatrix.training._setting import Setting
 from separatrix.training._validation import Patience
 from separatrix.training._watching import Watching
+from separatrix.training.averaging import PowerAverage
 from separatrix.training.monitored import run_monitored
 from separatrix.training.result import Events, Fit
 from separatrix.training.run import Run
@@ -122,7 +123,9 @@ def spec_of(asked: Setting) -> dict[str, Any]:
     """What was asked, as plain values: what a run folder keeps, and by which the same call is known again."""
     if asked.run is None:
         return {}
-    average = None if asked.average is None else float(asked.average)
+    average = asked.average
+    if average is not None:
+        average = f"width {average.width}" if isinstance(average, PowerAverage) else float(average)
     validation = asked.validation
     if validation is not None and not isinstance(validation, int | float):
         validation = digest_of_data(validation)

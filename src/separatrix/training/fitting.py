@@ -83,7 +83,8 @@ def fit(
       last, beside "loss", the objective on one fixed batch.
     - `validation`: data like `data`, or a share of it to hold out by the key. The loss on it, of the model in evaluation
       mode, is the metric "validation". `patience`: stop after so many measurements without a lower one.
-    - `average`: the factor d of a running average a <- d a + (1 - d) theta of the parameters, which validation is then of.
+    - `average`: the factor d of a running average a <- d a + (1 - d) theta of the parameters, which validation is then of;
+      or a `training.PowerAverage`, whose memory grows with the run.
     - `divergence`: at a step that is not finite, "stop"; "skip" it, up to 10 in a row; or "roll_back" to the last
       measurement that was sound and go on with updates half as large, up to 8 times.
     - `callback`: called as callback(step, model, metrics) every `every` steps; True stops the run.

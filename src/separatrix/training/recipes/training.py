@@ -24,6 +24,7 @@ from separatrix._files import remove_strays, write_whole
 from separatrix.data import read_npy
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._devices import by_the_first, is_follower
+from separatrix.training.averaging import PowerAverage
 from separatrix.training.fitting import fit
 from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
 from separatrix.training.run import Run
@@ -52,6 +53,8 @@ class Training(abc.ABC):
     """Decides the split, the first weights and the batches."""
     average: float | None = None
     """Keep an average of the weights, a <- d a + (1 - d) w with this d, such as 0.999: the model is that."""
+    average_width: float | None = None
+    """The same with a memory that grows with the run: its relative width, such as 0.1. A given `average` goes before it."""
     watch: int | None = None
     """Steps between readings of the sharpness; 0 for none. A hundredth of a run of 2,000 steps or more by default."""
     save_every: int | None = None
@@ -144,7 +147,7 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any,
     if devices is not None:
         monitor = None  # it reads the model in programs of its own, which others would not take part in
     every, data = watched_every(recipe, steps), _on_disk(task.data, path) if recipe.on_disk else task.data
-    options = {"average": recipe.average, "save_every": recipe.save_every} | dict(task.options)
+    options = {"average": average_of(recipe), "save_every": recipe.save_every} | dict(task.options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit: training diverged", category=RuntimeWarning)  # said below
         found = fit(
@@ -226,8 +229,16 @@ def require_counts(recipe: Any) -> None:
     if recipe.average is not None and not 0 <= recipe.average < 1:
         do = "Take 0.999, or leave it out."
         raise ValueError(explain(f"{recipe_name(recipe)}: average", recipe.average, "0 or more, and below 1", do))
+    average_of(recipe)
     if not 0 <= recipe.seed < 2**31:
         raise ValueError(explain(f"{recipe_name(recipe)}: seed", recipe.seed, "0 to 2^31", "Take 0."))
+
+
+def average_of(recipe: Any) -> Any:
+    """The average that `fit` is asked for; None for none."""
+    width = getattr(recipe, "average_width", None)
+    plain = getattr(recipe, "average", None)
+    return PowerAverage(width) if plain is None and width is not None else plain
 
 
 def require_same_data(recipe: Any, digest: str) -> None:
@@ -270,5 +281,5 @@ def model_in(run: Run) -> Any:
     template = recipe_of(run).template()
     if (run.path / "best.safetensors").exists():
         return run.model_like(template, named="best")
-    averaged = getattr(recipe_of(run), "average", None) is not None
-    return run.load(template, at="averaged").tree if averaged else run.model_like(template)
+    averaged = average_of(recipe_of(run))
+    return run.load(template, at="averaged").tree if averaged is not None else run.model_like(template)
