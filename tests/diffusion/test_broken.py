@@ -113,8 +113,7 @@ REFUSED = {
     ),
     "no width": (lambda: diffusion.ScoreMLP(1, 0, key=KEY), ValueError, "width\n  got 0"),
     "no classes": (lambda: diffusion.ScoreMLP(1, 4, classes=0, key=KEY), ValueError, "classes\n  got 0"),
-    "no depth": (lambda: diffusion.ScoreMixer((4, 4), depth=0, key=KEY), ValueError, "depth\n  got 0"),
-    "no patch": (lambda: diffusion.ScoreMixer((4, 4), patch=0, key=KEY), ValueError, "patch\n  got 0"),
+    "no depth": (lambda: diffusion.ScoreMLP(1, 4, depth=0, key=KEY), ValueError, "depth\n  got 0"),
     "a likelihood of integers": (
         lambda: diffusion.log_likelihood(sx.as_flow(lambda x: -x), jnp.array([1]), (0.0, 1.0), jnp.sum),
         TypeError, "got int64"

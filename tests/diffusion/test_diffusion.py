@@ -267,21 +267,11 @@ def test_guidance_moves_along_the_difference():
     np.testing.assert_allclose(wanted, -by_hand / process.marginal(0.5)[1], rtol=1e-10)
 
 
-def test_mixer_sees_every_pixel_and_knows_where_it_is():
-    network = sx.diffusion.ScoreMixer((8, 8), patch=2, channels=16, depth=2, key=KEY, dtype=jnp.float64)
-    slopes = jax.jacrev(lambda x: network(0.3, x).sum())(jax.random.normal(KEY, (8, 8)))
-    assert float(jnp.abs(slopes).min()) > 0
-    x = jax.random.normal(KEY, (8, 8))
-    moved = network(0.3, jnp.roll(x, 2, axis=0))
-    assert float(jnp.abs(moved - jnp.roll(network(0.3, x), 2, axis=0)).max()) > 1e-3
-
-
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
         (lambda: sx.diffusion.GaussianMixture([0.5, 0.5], [[0.0]], [1.0]), ValueError, r"\(K,\), \(K, d\) and \(K,\)"),
         (lambda: sx.diffusion.alpha_bar(1000, 0.02, 1e-4), ValueError, "0 < first"),
-        (lambda: sx.diffusion.ScoreMixer((8, 8), patch=3, key=KEY), ValueError, "got 3, expected a divisor of 8 and 8"),
         (lambda: sx.diffusion.sample(sx.diffusion.VP(), 1.0, KEY, (2, 1)), TypeError, "score_of"),
         (
             lambda: sx.diffusion.DenoisingScoreMatching(sx.diffusion.VP())(lambda t, x: x, jnp.ones((2, 1))),

@@ -58,7 +58,7 @@ def test_networks_learn_a_point(kind):
     key = jax.random.key(0)
     network, data = {
         "vector": (sx.diffusion.ScoreMLP(2, width=32, key=key), jnp.ones((64, 2), jnp.float32)),
-        "image": (sx.diffusion.ScoreMixer((4, 4), channels=16, depth=1, key=key), jnp.ones((64, 4, 4), jnp.float32)),
+        "image": (sx.diffusion.SmallUNet((4, 4), 8, key=key), jnp.ones((64, 4, 4), jnp.float32)),
     }[kind]
     loss = sx.diffusion.DenoisingScoreMatching(sx.diffusion.VP(), earliest=0.1)
     found = sx.fit(loss, optax.adam(3e-3), data, initial=network, steps=300, batch_size=64, key=key, every=300)

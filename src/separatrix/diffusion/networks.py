@@ -1,7 +1,7 @@
 r"""Networks that guess noise: e(t, x) or e(t, x, label).
 
 Time enters by Fourier features cos, sin (2 pi f t) of frequencies between 1/4 and 16, a label by a learned vector; both
-are added to the hidden units. The image net mixes patches and channels by matrix products only.
+are added to the hidden units. For pictures there is `SmallUNet`.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from separatrix._errors import explain
-from separatrix._types import Checked, Key, Scalar
+from separatrix._types import Checked, Key
 from separatrix.systems import ranges
 
 _FEATURES = 32
@@ -98,80 +98,8 @@ class ScoreMLP(eqx.Module):
         return self.last(jax.nn.silu(hidden))
 
 
-class ScoreMixer(eqx.Module):
-    r"""A mixer on small grey images: e(t, image), or e(t, image, label).
-
-    Patches of p x p pixels become rows of channels; blocks mix rows (patches) and columns (channels) in turn.
-
-    **Arguments:**
-
-    - `shape`: (H, W), divisible by `patch`. `patch`: p. `channels`, `depth`: width and number of blocks.
-    - `classes`, `key`, `dtype`: as in `ScoreMLP`.
-
-    **Raises:** `ValueError` for sizes that are not whole numbers of at least 1, or a patch that does not
-    divide the image.
-
-    **Example:**
-
-    >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> network = sx.diffusion.ScoreMixer((8, 8), patch=2, key=jax.random.key(0))
-    >>> network(jnp.float32(0.5), jnp.zeros((8, 8), jnp.float32)).shape
-    (8, 8)
-
-    **Reference:** Tolstikhin et al., *MLP-Mixer: an all-MLP architecture for vision* (2021), section 2.
-    """
-
-    first: eqx.nn.Linear
-    places: Array
-    condition: Conditioning
-    blocks: tuple[tuple[eqx.nn.MLP, eqx.nn.MLP], ...]
-    last: eqx.nn.Linear
-    patch: int = eqx.field(static=True)
-    classes: int | None = eqx.field(static=True)
-
-    def __init__(
-        self, shape: tuple[int, int], patch: Checked[int] = 2, channels: Checked[int] = 64, depth: Checked[int] = 3,
-        classes: Checked[int | None] = None, *, key: Key, dtype: Any = jnp.float32,
-    ):  # fmt: skip
-        sizes = dict(zip(("height", "width"), shape, strict=True))
-        _check_sizes("ScoreMixer", classes, **sizes, patch=patch, channels=channels, depth=depth)
-        if shape[0] % patch or shape[1] % patch:
-            do = "Choose a patch that divides both sides."
-            raise ValueError(explain("ScoreMixer: patch", patch, f"a divisor of {shape[0]} and {shape[1]}", do))
-        count, keys = (shape[0] // patch) * (shape[1] // patch), jax.random.split(key, 4 + 2 * depth)
-        self.first = eqx.nn.Linear(patch**2, channels, key=keys[0], dtype=dtype)
-        self.places = 0.1 * jax.random.normal(keys[1], (count, channels), dtype)
-        self.condition = Conditioning(channels, classes, key=keys[2], dtype=dtype)
-        self.blocks = tuple(
-            (
-                eqx.nn.MLP(count, count, 2 * count, 1, jax.nn.silu, key=keys[4 + 2 * i], dtype=dtype),
-                eqx.nn.MLP(channels, channels, 2 * channels, 1, jax.nn.silu, key=keys[5 + 2 * i], dtype=dtype),
-            )
-            for i in range(depth)
-        )
-        self.last = eqx.nn.Linear(channels, patch**2, key=keys[3], dtype=dtype)
-        self.patch, self.classes = patch, classes
-
-    def __call__(self, t: Scalar, x: Array, label: Any = None) -> Array:
-        height, width, p = x.shape[0] // self.patch, x.shape[1] // self.patch, self.patch
-        patches = x.reshape(height, p, width, p).transpose(0, 2, 1, 3).reshape(height * width, p * p)
-        given = self.condition(t, label)[None]
-        hidden = jax.vmap(self.first)(patches) + self.places  # (patches, channels)
-        for across, along in self.blocks:
-            hidden = hidden + jax.vmap(across, 1, 1)(_normal(hidden + given))
-            hidden = hidden + jax.vmap(along)(_normal(hidden + given))
-        out = jax.vmap(self.last)(_normal(hidden))
-        return out.reshape(height, width, p, p).transpose(0, 2, 1, 3).reshape(x.shape)
-
-
 def _check_sizes(what: str, classes: Any, **sizes: Any) -> None:
     for name, size in sizes.items():
         ranges.whole(f"{what}: {name}", size, "Pass how many.")
     if classes is not None:
         ranges.whole(f"{what}: classes", classes, "Pass how many labels there are, or None.")
-
-
-def _normal(hidden: Array) -> Array:
-    """Each row to mean 0 and variance 1."""
-    centred = hidden - jnp.mean(hidden, axis=1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=1, keepdims=True) + 1e-5)

@@ -82,7 +82,35 @@ class NoisingProcess(SDE):
         return jnp.sum(-0.5 * (state / spread) ** 2 - jnp.log(spread) - 0.5 * jnp.log(2 * jnp.pi).astype(state.dtype))
 
 
-class VP(NoisingProcess):
+class LinearRate(NoisingProcess):
+    """A process on [0, 1] whose beta is linear, beta = b0 + t (b1 - b0), and whose prior is N(0, 1)."""
+
+    beta_min: Any = eqx.field(default=0.1, converter=as_parameter)
+    beta_max: Any = eqx.field(default=20.0, converter=as_parameter)
+
+    @property
+    def horizon(self) -> Scalar:
+        return 1.0
+
+    @property
+    def prior_scale(self) -> Scalar:
+        return 1.0
+
+    def rate(self, t: Any) -> Any:
+        """Return beta at time t."""
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def spent(self, t: Any) -> Any:
+        """Return B, the integral of beta from 0 to t."""
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+
+    def time_spent(self, spent: Any) -> Any:
+        """Return the time at which the integral has a value."""
+        slope = self.beta_max - self.beta_min
+        return 2 * spent / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * spent))
+
+
+class VP(LinearRate):
     r"""The variance-preserving process, dx = -beta(t)/2 x dt + sqrt(beta(t)) dW, t in [0, 1].
 
     **Arguments:**
@@ -100,35 +128,21 @@ class VP(NoisingProcess):
     **Reference:** Song et al., *Score-based generative modeling through SDEs* (2021), equations 11 and 33.
     """
 
-    beta_min: Any = eqx.field(default=0.1, converter=as_parameter)
-    beta_max: Any = eqx.field(default=20.0, converter=as_parameter)
-
     def __check_init__(self) -> None:
         do = "Leave both out for 0.1 and 20."
         ranges.nonnegative("VP: beta_min", self.beta_min, do)
         ranges.positive("VP: beta_max", self.beta_max, do)
         ranges.ordered("VP: beta_min and beta_max", self.beta_min, self.beta_max, do)
 
-    @property
-    def horizon(self) -> Scalar:
-        return 1.0
-
-    @property
-    def prior_scale(self) -> Scalar:
-        return 1.0
-
     def marginal(self, t: Any) -> tuple[Any, Any]:
-        t = jnp.asarray(t)
-        spent = self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        spent = self.spent(jnp.asarray(t))
         return jnp.exp(-spent / 2), jnp.sqrt(-jnp.expm1(-spent))
 
     def time_of(self, ratio: Any) -> Any:
-        spent, slope = jnp.log1p(jnp.asarray(ratio) ** 2), self.beta_max - self.beta_min
-        return 2 * spent / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * spent))
+        return self.time_spent(jnp.log1p(jnp.asarray(ratio) ** 2))
 
     def rates(self, t: Any) -> tuple[Any, Any]:
-        beta = self.beta_min + t * (self.beta_max - self.beta_min)
-        return -beta / 2, jnp.sqrt(beta)
+        return -self.rate(t) / 2, jnp.sqrt(self.rate(t))
 
 
 class VE(NoisingProcess):
