@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+import separatrix as sx
 from separatrix import diffusion as D
-from separatrix._errors import DataError
+from separatrix._errors import DataError, DataMissing
 from separatrix.data import png_bytes
 from separatrix.training.recipes import model_in, recipe_from, recipe_of, results_of, train
 
@@ -54,6 +55,8 @@ def test_pictures_are_learned_drawn_and_weighed(tmp_path):
     np.testing.assert_array_equal(drawn, again)
     found = recipe.log_density(model, tmp_path / "shades", steps=4, probes=2, batch_size=8)
     assert len(found["columns"]["picture"]) == 24 and found["numbers"]["mean_bits_per_dimension"]["of"] == 24
+    with pytest.raises(ValueError, match="sampler\n  got 'dmp'.*Did you mean 'dpm'"):
+        recipe.sample(model, sampler="dmp")
     with pytest.raises(ValueError, match="class\n  got 'lihgt'.*dark, light.\n  Did you mean 'light'"):
         recipe.sample(model, class_="lihgt")
     for option, value in (("steps", 0), ("count", 0), ("scale", float("inf"))):
@@ -93,6 +96,13 @@ def test_rows_of_a_table_in_their_own_units(tmp_path):
     assert np.abs(np.array(found["columns"]["nats"]) - truth).max() < 0.02
 
 
+def one_of(folder):
+    """All but the last picture of a class taken away; the seed puts that one into another part."""
+    for path in sorted((folder / "light").iterdir())[:-1]:
+        path.unlink()
+    return folder
+
+
 REFUSED = {
     "an empty folder": (lambda p: (p / "none").mkdir() or p / "none", {}, "no pictures|without pictures"),
     "labels of pictures": (
@@ -103,6 +113,23 @@ REFUSED = {
     "an unknown label": (lambda p: table_file(p / "t.csv"), {"labels": "sied"}, "Did you mean 'side'"),
     "words as data": (lambda p: table_file(p / "t.csv"), {}, "column 'side'\n  got a category, expected numbers"),
     "a size of a table": (lambda p: table_file(p / "t.csv"), {"size": 8}, "no such option for a table"),
+    "nothing there": (lambda p: p / "nowhere", {}, "nowhere\n  got nothing there, expected a folder of pictures"),
+    "a class of one picture": (
+        lambda p: one_of(picture_folder(p / "a")),
+        {"seed": 3},
+        "class 'light'\n  got no example in the part for training",
+    ),
+    "classes that are measurements": (
+        lambda p: table_file(p / "t.csv"),
+        {"labels": "x", "drop": ["side"]},
+        "column 'x', row 1\n  got .*, expected a word",
+    ),
+    "classes that are dropped": (
+        lambda p: table_file(p / "t.csv"),
+        {"labels": "side", "drop": ["side"]},
+        "drop\n  got the column of classes",
+    ),
+    "a width of the average": (lambda p: table_file(p / "t.csv"), {"average_width": 0.5}, "width\n  got 0.5"),
     "an average of 1": (lambda p: table_file(p / "t.csv"), {"average": 1.0}, "average\n  got 1.0"),
 }
 
@@ -110,7 +137,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_data_that_cannot_be_learned_are_refused_before_training(name, tmp_path):
     make, more, words = REFUSED[name]
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, DataMissing), match=words):
         recipe_from("diffusion", settings(make(tmp_path), **more)).settled()
 
 
@@ -147,6 +174,18 @@ def test_a_model_of_arrays_is_saved_and_weighs_in_the_units_of_the_data(tmp_path
         D.DiffusionModel.fit(data, labels[:3], key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"data\n  got nan at index \[4, 1\]"):
         D.DiffusionModel.fit(np.where(np.arange(400).reshape(200, 2) == 9, np.nan, data), key=jax.random.key(0))
+    with pytest.raises(TypeError, match="data\n  got dtype <U1, expected numbers"):
+        D.DiffusionModel.fit([["a", "b"]], key=jax.random.key(0))
+    with pytest.raises(ValueError, match="learning_rate\n  got -1.0"):
+        D.DiffusionModel.fit(data, key=jax.random.key(0), learning_rate=-1.0)
+    # A file of something else, and one whose arrays are of another network than it says.
+    sx.save(tmp_path / "other.safetensors", {"weights": np.ones(3)})
+    with pytest.raises(ValueError, match="other.safetensors\n  got another model, expected a diffusion model"):
+        D.DiffusionModel.load(tmp_path / "other.safetensors")
+    wrong = D.DiffusionModel(model.model, model.center, model.spread, model.form | {"width": 16})
+    wrong.save(tmp_path / "wrong.safetensors")
+    with pytest.raises(ValueError, match="shape"):
+        D.DiffusionModel.load(tmp_path / "wrong.safetensors")
     # With F = 0 the law is normal, with the center and spread of each column.
     plain = D.DiffusionModel(D.Preconditioned(Nothing(), D.EDM(), 1.0), model.center, model.spread, model.form)
     truth = norm(data.mean(axis=0), data.std(axis=0)).logpdf(data[:5]).sum(axis=1)

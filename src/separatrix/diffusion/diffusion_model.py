@@ -28,6 +28,7 @@ from separatrix.diffusion.sampling import sample
 from separatrix.diffusion.schedules import KarrasLevels, Schedule, UniformLogSNR
 from separatrix.diffusion.unet import SmallUNet
 from separatrix.systems import ranges
+from separatrix.training import PowerAverage
 from separatrix.training.fitting import fit
 from separatrix.training.run import load_model, save
 
@@ -60,7 +61,7 @@ class DiffusionModel(eqx.Module):
     def fit(
         data: Any, labels: Any = None, *, key: Key, steps: Checked[int] = 3000, batch_size: Checked[int] = 128,
         width: Checked[int | None] = None, depth: Checked[int | None] = None, learning_rate: float = 2e-3,
-        average: float = 0.998, run: Any = None,
+        average: Any = None, run: Any = None,
     ) -> "DiffusionModel":  # fmt: skip
         r"""Train a model of data.
 
@@ -69,11 +70,13 @@ class DiffusionModel(eqx.Module):
         - `data`: vectors (N, d), or pictures (N, H, W) or (N, H, W, C), finite, N at least 2.
         - `labels`: shape (N,), whole numbers from 0; None for none.
         - `key`: of weights, batches and noise. `steps`, `batch_size`, `learning_rate`: of Adam, with a cosine.
-        - `width`, `depth`: of the network. `average`: factor of the running average. `run`: a folder, as in `fit`.
+        - `width`, `depth`: of the network. `average`: as in `fit`; `PowerAverage(0.1)` by
+          default. `run`: a folder, as in `fit`.
 
-        **Raises:** `ValueError` for data or labels that cannot be used, before anything is compiled.
+        **Raises:** `ValueError` or `TypeError` for data or labels that cannot be used, before anything is compiled;
+        `Diverged` where training stops being finite.
         """
-        data = np.asarray(data, np.float32)
+        data = _numbers("DiffusionModel.fit: data", data)
         if data.ndim not in (2, 3, 4) or len(data) < 2:
             do = "Give vectors (N, d), or pictures (N, H, W) or (N, H, W, C)."
             raise ValueError(explain("DiffusionModel.fit: data", f"shape {data.shape}", "two examples or more", do))
@@ -94,13 +97,14 @@ class DiffusionModel(eqx.Module):
         weights_key, fit_key = jax.random.split(key)
         scaled = jnp.asarray((data - center) / spread)
         batch = scaled if labels is None else (scaled, jnp.asarray(labels, jnp.int32))
+        ranges.positive("DiffusionModel.fit: learning_rate", learning_rate, "Leave it out for 0.002.")
         count = ranges.whole("DiffusionModel.fit: steps", steps, "Leave it out for 3000.")
         rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, count // 100), count)
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
         size = min(ranges.whole("DiffusionModel.fit: batch_size", batch_size, "Leave it out for 128."), len(data))
         found = fit(
             EDMMatching(EDM(), 1.0, CENTER, SPREAD), optimizer, batch, initial=_untrained(form, weights_key), steps=count,
-            batch_size=size, key=fit_key, average=average, run=run,
+            batch_size=size, key=fit_key, average=PowerAverage(0.1) if average is None else average, run=run, throw=True,
         )  # fmt: skip
         return DiffusionModel(found.averaged, jnp.asarray(center), jnp.asarray(spread), form)
 
@@ -164,6 +168,17 @@ class DiffusionModel(eqx.Module):
         template = {"arrays": (_untrained(known, jax.random.key(0)), scale, scale), "form": numbers}
         model, center, spread = load_model(Path(path), template)["arrays"]
         return DiffusionModel(model, center, spread, known)
+
+
+def _numbers(what: str, data: Any) -> np.ndarray:
+    """Data as an array of float32."""
+    try:
+        found = np.asarray(data)
+    except ValueError:
+        raise ValueError(explain(what, "rows of unequal length", "an array", "Make them alike.")) from None
+    if found.dtype.kind not in "biuf":
+        raise TypeError(explain(what, f"dtype {found.dtype}", "numbers", "Write words as whole numbers first."))
+    return found.astype(np.float32)
 
 
 def predicted(model: Preconditioned, labels: Any, scale: Any) -> Prediction:

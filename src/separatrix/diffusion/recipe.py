@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from separatrix._errors import DataError, explain, unknown
+from separatrix._errors import DataError, DataMissing, explain, unknown
 from separatrix.data import names, split
 from separatrix.data.dataset import digest
 from separatrix.diffusion.densities import bits_per_dimension, log_density
@@ -148,6 +148,8 @@ class DiffusionRecipe(Training):
 
         **Raises:** `ValueError` for a class that the model does not know, or numbers out of range.
         """
+        if sampler not in _SAMPLERS:
+            raise ValueError(unknown("sample: sampler", sampler, tuple(_SAMPLERS), "Leave it out for dpm."))
         drawn = self._draw(model, count, class_, scale, steps, sampler, seed, batch_size)
         return self._told(drawn)
 
@@ -259,8 +261,12 @@ class DiffusionRecipe(Training):
 
     def _parts(self) -> DiffusionParts:
         of_pictures = str(self.data) in names() or self.data.is_dir()
+        if not of_pictures and not self.data.exists():
+            expected = "a folder of pictures, or a table"
+            raise DataMissing(explain(f"--data {self.data}", "nothing there", expected, "Check the path."))
         parts = self._of_pictures() if of_pictures else self._of_table()
         require_same_data(self, parts.settled["digest"])
+        _require_all_classes(str(self.data), parts)
         return parts
 
     def _of_pictures(self) -> DiffusionParts:
@@ -296,6 +302,9 @@ class DiffusionRecipe(Training):
         for name in (*self.drop, *(() if self.labels is None else (self.labels,))):
             if name not in table.columns:
                 raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))
+        if self.labels is not None and self.labels in self.drop:
+            do = f"Drop other columns, or leave out --labels {self.labels}"
+            raise ValueError(explain("diffusion: drop", f"the column of classes, {self.labels!r}", "others", do))
         kept = tuple(name for name in table.names if name != self.labels and name not in self.drop)
         if not kept:
             raise DataError(explain(table.source, "no column left", "columns of numbers", "Drop fewer columns."))
@@ -305,7 +314,7 @@ class DiffusionRecipe(Training):
         matrix, _ = matrix_of(columns, table)
         words, codes, known = (), None, []
         if self.labels is not None:
-            known = [_word(value) for value in _values(table, self.labels)]
+            known = _words_of(self.data, table, self.labels)
             words = self.classes or tuple(dict.fromkeys(sorted(known)))
         made = []
         for part in (parts.train, parts.validation, parts.test):
@@ -321,6 +330,26 @@ def _values(table: Any, name: str) -> list[Any]:
     """A column, words as words."""
     words = table.vocabularies.get(name)
     return [words[code] for code in table[name]] if words else list(table[name])
+
+
+def _words_of(path: Path, table: Any, name: str) -> list[str]:
+    """The classes of a column of words or whole numbers, as words."""
+    values = _values(table, name)
+    for row, value in enumerate(values, 1):
+        if isinstance(value, float | np.floating) and not float(value).is_integer():
+            where, do = f"{path}: column {name!r}, row {row}", "Name a column of classes, or leave --labels out."
+            raise DataError(explain(where, f"{value:g}", "a word or a whole number, as a class", do))
+    return [_word(value) for value in values]
+
+
+def _require_all_classes(where: str, parts: DiffusionParts) -> None:
+    """Refuse a class without an example to learn it from."""
+    words = parts.settled["classes"]
+    there = set() if parts.train[1] is None else set(np.asarray(parts.train[1]).tolist())
+    for code, word in enumerate(words):
+        if code not in there:
+            do = "Give it more examples, leave it out, or take another --seed."
+            raise DataError(explain(f"{where}: class {word!r}", "no example in the part for training", "some", do))
 
 
 def _word(value: Any) -> str:
