@@ -34,6 +34,25 @@ def test_rates_along_and_across_two_classes():
     assert float(along) > 0
 
 
+def test_exponents_of_a_path_on_normal_data():
+    """A step of DDIM multiplies y by r + (1 - r) c, c = v/(v + s^2) for each direction; of two directions, exactly."""
+    variances, times = jnp.array([1.0, 0.01]), jnp.array([0.9, 0.6, 0.35, 0.2, 0.0])
+    process = D.VP()
+
+    def clean(t, x):
+        alpha, sigma = process.marginal(t)
+        return alpha * variances * x / (alpha**2 * variances + sigma**2)
+
+    map = D.sampling_map(D.DDIM(), D.Prediction(process, clean, "clean"), times)
+    alpha, sigma = (np.asarray(a)[:-1] for a in process.marginal(times))
+    s = sigma / alpha
+    r, c = (s[1:] / s[:-1])[:, None], variances / (variances + s[:-1, None] ** 2)
+    truth = np.log(np.prod(r + (1 - r) * c, axis=0)) / np.log(s[0] / s[-1])
+    np.testing.assert_allclose(D.path_exponents(map, jnp.array([0.3, -1.0])), np.sort(truth), rtol=1e-9)
+    with pytest.raises(ValueError, match="map\n  got 1 levels"):
+        D.path_exponents(D.sampling_map(D.DDIM(), D.Prediction(process, clean, "clean"), times[-2:]), jnp.ones(2))
+
+
 def test_stiffness_of_a_schedule():
     """On data that are a point all rates are -1: the stiffness is the longest step in ln sigma."""
     point = D.Prediction(D.EDM(), lambda t, x: jnp.zeros_like(x), "clean")

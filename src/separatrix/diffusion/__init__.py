@@ -40,7 +40,7 @@ from separatrix.diffusion.matching import (
     score_of as score_of,
 )
 from separatrix.diffusion.mixture import GaussianMixture as GaussianMixture
-from separatrix.diffusion.networks import ScoreMixer as ScoreMixer, ScoreMLP as ScoreMLP
+from separatrix.diffusion.networks import ScoreMLP as ScoreMLP
 from separatrix.diffusion.noise_matching import EDMMatching as EDMMatching, Preconditioned as Preconditioned
 from separatrix.diffusion.predictions import (
     PredictedFlow as PredictedFlow,
@@ -53,6 +53,7 @@ from separatrix.diffusion.processes import (
     VE as VE,
     VP as VP,
     Brownian as Brownian,
+    LinearRate as LinearRate,
     NoisingProcess as NoisingProcess,
     alpha_bar as alpha_bar,
 )
@@ -86,7 +87,9 @@ from separatrix.diffusion.straight import StraightPath as StraightPath
 from separatrix.diffusion.sub_vp import SubVP as SubVP
 from separatrix.diffusion.symmetry_breaking import (
     Speciation as Speciation,
+    path_exponents as path_exponents,
     separation_rates as separation_rates,
     speciation as speciation,
 )
+from separatrix.diffusion.tilting import GuidanceGap as GuidanceGap, guidance_gap as guidance_gap
 from separatrix.diffusion.unet import SmallUNet as SmallUNet

@@ -17,9 +17,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain, unknown
+from separatrix._tree import is_traced
 from separatrix._types import Checked, Function, Scalar
 from separatrix.diffusion.conditions import classes_of
 from separatrix.diffusion.predictions import Prediction, split
@@ -29,6 +31,7 @@ from separatrix.systems.base import as_parameter
 from separatrix.systems.signature import Frozen, as_pytree
 
 METHODS = ("moments", "dps")
+_ALL = 1e30  # the end of an interval without one, finite as all parameters of a system
 
 
 class Between(eqx.Module):
@@ -247,13 +250,14 @@ def _asked(what: str, scale: Any, w: Any, interval: Any) -> tuple[Any, tuple[Any
     low, high = interval
     ranges.nonnegative(f"{what}: interval", low, "Leave it out for all levels.")
     ranges.ordered(f"{what}: interval", low, high, "Leave it out for all levels.", strictly=True)
+    high = _ALL if not is_traced(high) and np.isinf(high) else high
     return as_parameter(1.0 + w if scale is None else scale), (as_parameter(low), as_parameter(high))
 
 
 def _scale_at(process: NoisingProcess, t: Scalar, scale: Any, interval: tuple[Any, Any], dtype: Any) -> Array:
     alpha, sigma = _at(process, t, dtype)
     low, high = (jnp.asarray(end, dtype) for end in interval)
-    return jnp.where((sigma >= low * alpha) & ((sigma <= high * alpha) | jnp.isinf(high)), jnp.asarray(scale, dtype), 1)
+    return jnp.where((sigma >= low * alpha) & ((sigma <= high * alpha) | (high >= _ALL)), jnp.asarray(scale, dtype), 1)
 
 
 def _at(process: NoisingProcess, t: Scalar, dtype: Any) -> tuple[Array, Array]:

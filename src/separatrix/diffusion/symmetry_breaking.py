@@ -13,7 +13,11 @@ eigenvalues mu_i - 1, mu_i those of dD/dy. They are rates in the clock in which 
      0    directions that are data already (mu = 1)
     > 0   where classes part
 
-and (h u) times the largest size is the stiffness of a step.
+and (h u) times the largest size is the stiffness of a step. Over a whole path the same rates are those of its Jacobian,
+
+    lambda_i = ln sigma_i(dy_end/dy_start)/(u_end - u_start),
+
+finite-time exponents: -1 for what noise alone decides, 0 for what the start decides.
 """
 
 from typing import Any, NamedTuple
@@ -29,6 +33,7 @@ from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.diffusion.predictions import Prediction
 from separatrix.diffusion.samplers import SamplingMap
+from separatrix.evolution import evolve
 from separatrix.systems import ranges
 
 # A step of an explicit method over more than two e-folds of the fastest rate is unstable.
@@ -118,6 +123,51 @@ def separation_rates(prediction: Prediction, t: Any, middle: Array) -> Float[Arr
 
     jacobian = jax.jacfwd(clean)(middle.ravel())
     return jnp.linalg.eigvalsh((jacobian + jacobian.T) / 2) - 1
+
+
+def path_exponents(map: SamplingMap, x: Array) -> Float[Array, "exponents"]:
+    r"""Return the finite-time exponents of a sampler along its path from x, in the clock -ln(sigma/alpha), rising.
+
+        ln(singular values of dy_end/dy_start)/(u_end - u_start),   y = x/alpha
+
+    The path ends at the last level with noise, and is taken without the noise of the sampler.
+
+    **Arguments:**
+
+    - `map`: what `sampling_map` gives. `x`: one point at its first level, without batch axis.
+
+    **Returns:** shape (d,).
+
+    **Raises:** `ValueError` for more than 256 components, or fewer than two levels with noise and signal.
+
+    **Example:** data at one point: all that differs is noise, and shrinks with it.
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> point = sx.diffusion.Prediction(sx.diffusion.EDM(), lambda t, x: 0 * x, "clean")
+    >>> map = sx.diffusion.sampling_map(sx.diffusion.DDIM(), point, jnp.array([80.0, 8.0, 1.0, 0.0]))
+    >>> sx.diffusion.path_exponents(map, jnp.ones(1)).round(6).tolist()
+    [-1.0]
+
+    **Reference:** Raya & Ambrogioni (2023), section 5, for the instability that they show.
+    """
+    if x.size > _LARGEST:
+        do = "Look at principal components of the data instead."
+        raise ValueError(explain("path_exponents: x", f"{x.size} components", f"at most {_LARGEST}", do))
+    alpha, sigma = (np.asarray(level) for level in map.prediction.process.marginal(map.times))
+    noisy = (sigma > 0) & (alpha > 0)
+    if noisy.sum() < 2:
+        do = "Take more steps, or begin below the horizon of a straight path."
+        raise ValueError(explain("path_exponents: map", f"{noisy.sum()} levels with noise and signal", "two", do))
+    levels, times = (sigma / np.where(alpha > 0, alpha, 1))[noisy], map.times[noisy]
+    shorter = SamplingMap(map.sampler, map.prediction, times, times.shape[0] - 1)
+    factor = jnp.asarray(alpha[noisy][0] / alpha[noisy][-1], x.dtype)
+
+    def end(flat: Array) -> Array:
+        found = evolve(shorter, map.sampler.begin(flat.reshape(1, *x.shape)), save="last", adjoint="forward").final
+        return factor * map.sampler.seen(found).ravel()
+
+    sizes = jnp.linalg.svd(jax.jacfwd(end)(x.ravel()), compute_uv=False)
+    return jnp.sort(jnp.log(sizes)) / jnp.asarray(np.log(levels[0] / levels[-1]), x.dtype)
 
 
 @examine.register(SamplingMap)
