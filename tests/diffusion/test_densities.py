@@ -25,8 +25,22 @@ def test_densities_of_a_mixture_and_the_errors_of_probes():
     assert (exact.standard_errors == 0).all()
     probed = D.log_density(prediction, points, probes=8, key=KEY, steps=300, schedule=schedule)
     gaps = np.abs(probed.values - exact.values) / probed.standard_errors
-    # Student's t of seven degrees of freedom is below 2.36 in 95 of 100: 88 is five standard deviations below.
-    assert np.sum(gaps < 2.365) >= 86 and float(probed.standard_errors.mean()) > 0
+    # Student's t of seven degrees of freedom is below 2.365 in 95 of 100. The count is binomial, of mean 95 and standard
+    # deviation 2.2: below 89 it is once in 200 seeds, and 100 would be bars too wide, once in 170.
+    assert 89 <= np.sum(gaps < 2.365) < 100
+
+
+@pytest.mark.slow
+def test_a_learned_density_of_eight_normal_laws_is_within_a_twentieth_of_a_nat_of_the_entropy():
+    """The mean of log p over fresh points is minus the entropy less the divergence, which is not negative."""
+    angles = 2 * jnp.pi * jnp.arange(8) / 8
+    centres = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
+    ring = D.GaussianMixture(jnp.full(8, 1 / 8), centres, jnp.full(8, 0.25))
+    model = D.DiffusionModel.fit(ring.sample(KEY, 20_000), key=KEY, steps=4000, batch_size=512, width=96)
+    points = ring.sample(jax.random.key(6), 2000)
+    found = np.asarray(model.log_density(np.asarray(points, np.float32), steps=100).values)
+    gaps = np.asarray(ring.log_density(points)) - found
+    assert -4 * gaps.std() / len(gaps) ** 0.5 < gaps.mean() < 0.05
 
 
 def test_signs_vary_less_than_normal_probes():
