@@ -39,6 +39,7 @@ from separatrix.training.recipes.training import require_counts, require_same_da
 _LEVELS = 256
 _LOW = 0.004
 _JUDGED, _SHOWN = 64, 16
+_FOLDERS = "true"  # what --labels without a value is
 _SAMPLERS = {"dpm": DPMSolver, "dpm-sde": DPMSolverSDE, "ddim": DDIM, "heun": ChurnedHeun, "ancestral": Ancestral}
 
 
@@ -57,12 +58,14 @@ class DiffusionParts:
 class DiffusionRecipe(Training):
     """Learn the law of pictures or of the rows of a table, and draw from it."""
 
-    epochs: int = 300
+    epochs: int = 40
     """How often every example is used, if `steps` is not given; of many thousand examples a few are enough."""
-    learning_rate: float = 2e-3
+    batch_size: int = 32
+    """Examples a step; all, where there are fewer."""
+    learning_rate: float = 3e-3
     """Of Adam, at its highest; it rises over a hundredth of the run and falls to 0 by a cosine."""
     labels: str | None = None
-    """Of a table: the column of classes. Of pictures the class is their folder."""
+    """Of a table: the column of classes. Of pictures the class is their folder; without a value: it must be."""
     drop: tuple[str, ...] = ()
     """Columns that are left out, such as the number of a row."""
     delimiter: str | None = None
@@ -271,7 +274,7 @@ class DiffusionRecipe(Training):
 
     def _of_pictures(self) -> DiffusionParts:
         for option, none in (("labels", None), ("drop", ()), ("delimiter", None)):
-            if getattr(self, option) != none:
+            if getattr(self, option) != none and (option, self.labels) != ("labels", _FOLDERS):
                 do = "Leave it out: the class of a picture is its folder."
                 raise ValueError(explain(option, getattr(self, option), "no such option for pictures", do))
         parts = split_of_folder(self)
@@ -279,6 +282,9 @@ class DiffusionRecipe(Training):
         if train.inputs.ndim < 3 or len(train.inputs) < 2:
             got = f"{len(train.inputs)} for training" if train.inputs.ndim > 2 else "no pictures"
             raise DataError(explain(str(self.data), got, "at least two pictures", "Put more pictures there."))
+        if self.labels is not None and train.targets is None:
+            do = "Put the pictures of each class into a folder of its own, as pictures/cat/1.png"
+            raise DataError(explain(str(self.data), "pictures without classes", "sub-folders, for --labels", do))
         spread = float(train.inputs.std())
         if not spread > 0:
             raise DataError(explain(str(self.data), "pictures of one level", "pictures that differ", "Check them."))

@@ -2,7 +2,7 @@ r"""A small U-Net on pictures, channels last: F(t, picture), or F(t, picture, la
 
     down    h <- blocks(h), kept;  h <- mean over squares of 2 by 2       while the sides are even and 12 or more
     middle  blocks, with attention over the places of the smallest picture
-    up      h <- each pixel four times;  h <- blocks([h, what was kept])
+    up      h <- W h, as many channels as were kept;  h <- each pixel four times;  h <- blocks([h, what was kept])
 
 A block is h + V * silu(a norm(U * silu(norm(h))) + b), * a convolution of 3 by 3, a and b linear in the features of time
 and label. V and the last layer begin at zero, so that the network begins as F = 0.
@@ -108,6 +108,7 @@ class SmallUNet(eqx.Module):
     down: tuple[tuple[UNetBlock, ...], ...]
     middle: tuple[UNetBlock, ...]
     attention: PlaceAttention
+    narrow: tuple[Convolving, ...]
     up: tuple[tuple[UNetBlock, ...], ...]
     last: Convolving
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -128,13 +129,14 @@ class SmallUNet(eqx.Module):
             ranges.whole("SmallUNet: classes", classes, "Pass how many labels there are, or None.")
         halvings = sum(1 for n in (1, 2) if all(s % 2**n == 0 and s // 2 ** (n - 1) >= _SMALLEST for s in shape[:2]))
         widths, channels = [width * 2**n for n in range(halvings + 1)], 1 if len(shape) == 2 else shape[2]
-        given, keys = 4 * width, iter(jax.random.split(key, 6 + 4 * depth * (halvings + 1)))
+        given, keys = 4 * width, iter(jax.random.split(key, 6 + 5 * depth * (halvings + 1)))
         self.first = Convolving(channels, width, 3, key=next(keys))
         self.condition = Conditioning(given, classes, key=next(keys), dtype=jnp.float32)
         self.down = tuple(_blocks(w // 2 if n else w, w, given, depth, keys) for n, w in enumerate(widths[:-1]))
         self.middle = _blocks(widths[-2] if halvings else width, widths[-1], given, depth, keys)
         self.attention = PlaceAttention(widths[-1], key=next(keys))
-        self.up = tuple(_blocks(3 * w, w, given, depth, keys) for w in reversed(widths[:-1]))
+        self.up = tuple(_blocks(2 * w, w, given, depth, keys) for w in reversed(widths[:-1]))
+        self.narrow = tuple(Convolving(2 * w, w, 1, key=next(keys)) for w in reversed(widths[:-1]))
         self.last = Convolving(width, channels, 3, key=next(keys), gain=0.0)
         self.shape, self.classes = tuple(shape), classes
 
@@ -146,7 +148,8 @@ class SmallUNet(eqx.Module):
             kept.append(hidden)
             hidden = hidden.reshape(hidden.shape[0] // 2, 2, hidden.shape[1] // 2, 2, -1).mean(axis=(1, 3))
         hidden = self.attention(_through(self.middle, hidden, given))
-        for blocks in self.up:
+        for narrow, blocks in zip(self.narrow, self.up, strict=True):
+            hidden = narrow(hidden)
             hidden = jnp.repeat(jnp.repeat(hidden, 2, axis=0), 2, axis=1)
             hidden = _through(blocks, jnp.concatenate([hidden, kept.pop()], axis=-1), given)
         return self.last(jax.nn.silu(unit_size(hidden))).reshape(x.shape)
