@@ -36,7 +36,7 @@ def test_rates_along_and_across_two_classes():
 
 def test_exponents_of_a_path_on_normal_data():
     """A step of DDIM multiplies y by r + (1 - r) c, c = v/(v + s^2) for each direction; of two directions, exactly."""
-    variances, times = jnp.array([1.0, 0.01]), jnp.array([0.9, 0.6, 0.35, 0.2, 0.0])
+    variances, times = np.array([[1.0, 0.01]]), jnp.array([0.9, 0.6, 0.35, 0.2, 0.0])
     process = D.VP()
 
     def clean(t, x):

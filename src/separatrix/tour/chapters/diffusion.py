@@ -16,6 +16,7 @@ import separatrix as sx
 from separatrix.plotting import figure, plot_curves, plot_images, plot_orders
 from separatrix.plotting.diffusion import plot_cloud, plot_paths, plot_score
 from separatrix.tour.chapter import Chapter, Check, Section, source
+from separatrix.tour.chapters._bits import cost_of_digits, dequantised, quantised
 from separatrix.tour.chapters.games import train_on_digits
 from separatrix.tour.measure.diffusion import DigitJudge, entropy, normal_divergence, shares
 from separatrix.tour.verdicts.diffusion import verdict
@@ -30,7 +31,9 @@ def run(say: Say) -> list[Section]:
     there, drawn = _exact(mixture, say)
     learned, network = _learned(mixture, drawn, say)
     exact = [_prior(say), _orders(say), _likelihood(mixture, network, say)]
-    return [there, learned, *exact, _digits(say), verdict(say)]
+    digits = sx.load("digits").flat()
+    drawn, trained = _digits(digits, say)
+    return [there, learned, *exact, drawn, cost_of_digits(trained, digits, say), verdict(say)]
 
 
 def _mixture() -> Any:
@@ -325,7 +328,7 @@ def _likelihood(mixture: Any, network: Any, say: Say) -> Section:
 def _generate(images, labels, wanted):
     """Train on digits with their labels, and draw the digits that are wanted."""
     process = sx.diffusion.VP()
-    data = (2 * jnp.asarray(images, jnp.float32) - 1, jnp.asarray(labels))
+    data = (dequantised(images, jax.random.key(3)), jnp.asarray(labels))
     network = sx.diffusion.ScoreMLP(64, width=256, depth=3, classes=10, key=jax.random.key(0))
     adam = optax.adam(optax.cosine_decay_schedule(2e-3, 3000))
     loss = sx.diffusion.DenoisingScoreMatching(process)
@@ -335,14 +338,13 @@ def _generate(images, labels, wanted):
     drawn = sx.diffusion.sample(
         process, score, jax.random.key(2), shape, steps=100, method=sx.Heun(), dtype=jnp.float32
     )
-    return trained, jnp.clip((drawn.final + 1) / 2, 0, 1)
+    return trained, quantised(drawn.final)
 
 
-def _digits(say: Say) -> Section:
+def _digits(digits: Any, say: Say) -> tuple[Section, Any]:
     say("digits from noise, by class")
-    digits = sx.load("digits").flat()
     wanted = np.resize(np.arange(10), 1000)
-    _, drawn = _generate(digits.inputs, digits.targets, jnp.asarray(wanted))
+    trained, drawn = _generate(digits.inputs, digits.targets, jnp.asarray(wanted))
     say("judging the digits")
     judge = DigitJudge(digits.inputs, digits.targets)
     (frechet, told), (real, tossed) = judge.against(drawn), judge.real_against_real()
@@ -368,7 +370,7 @@ def _digits(say: Say) -> Section:
     )
     equation = r"\epsilon_\theta(t, x, c)\ \approx\ -\sigma(t)\,\nabla\log p_t(x\,|\,c)"
     caption = "Generated digits, six of each class: none was chosen."
-    return Section("Digits from noise", text, equation, fig, caption, source(_generate), checks)
+    return Section("Digits from noise", text, equation, fig, caption, source(_generate), checks), trained.model
 
 
 CHAPTER = Chapter(
