@@ -68,8 +68,8 @@ def cost_of_digits(network: Any, digits: Any, say: Any) -> Section:
         with a standard error of {found.standard_error:.3f} from the choice of the digits, of which {probes:.4f} is that of
         four random probes of the divergence. Written without a model a pixel of 17 levels takes {np.log2(LEVELS):.2f}
         bits, by independent normal pixels {alone:.3f}. One normal law with all covariances takes {normal:.3f}: a network
-        that was trained for pictures, on some 1,400 digits, need not be the better code. Uniform noise within a level makes the
-        density one of whole numbers, and the figure an upper bound.
+        that was trained for pictures, on some 1,400 digits, need not be the better code. Uniform noise within a level makes
+        the density one of whole numbers, and the figure an upper bound.
     """
     checks = (
         Check(
