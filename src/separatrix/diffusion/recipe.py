@@ -157,7 +157,7 @@ class DiffusionRecipe(Training):
         return self._told(drawn)
 
     def log_density(
-        self, model: Any, path: Path, *, steps: int = 50, probes: int = 4, batch_size: int = 64, seed: int = 0
+        self, model: Any, path: Path, *, steps: int = 30, probes: int = 2, batch_size: int = 64, seed: int = 0
     ) -> dict[str, Any]:
         """How likely each picture or row of a file is: bits a dimension, or nats, with the error of the probes."""
         for name, value in (("steps", steps), ("probes", probes), ("batch_size", batch_size)):
