@@ -163,7 +163,7 @@ def path_exponents(map: SamplingMap, x: Array) -> Float[Array, "exponents"]:
     factor = jnp.asarray(alpha[noisy][0] / alpha[noisy][-1], x.dtype)
 
     def end(flat: Array) -> Array:
-        found = evolve(shorter, map.sampler.begin(flat.reshape(1, *x.shape)), save="last", adjoint="forward").final
+        found = evolve(shorter, map.sampler.begin(flat.reshape(1, *x.shape)), save="last").final
         return factor * map.sampler.seen(found).ravel()
 
     sizes = jnp.linalg.svd(jax.jacfwd(end)(x.ravel()), compute_uv=False)
