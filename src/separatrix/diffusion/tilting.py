@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import Checked
 from separatrix.calculus import on_grid
 from separatrix.calculus.methods import Heun
@@ -98,7 +99,7 @@ def _tilted_quantiles(plain: GaussianMixture, wanted: GaussianMixture, scale: An
     grid = jnp.linspace(jnp.min(means) - reach, jnp.max(means) + reach, _GRID)
     logs = [m.log_density(grid[:, None]) for m in (plain, wanted)]
     tilted = logs[0] + jnp.asarray(scale, grid.dtype) * (logs[1] - logs[0])
-    if not isinstance(tilted, jax.core.Tracer) and int(jnp.argmax(tilted)) in (0, _GRID - 1):
+    if not is_traced(tilted) and int(jnp.argmax(tilted)) in (0, _GRID - 1):
         got, do = f"scale {float(scale):g}", "Take a scale at which the tilted density falls on both sides."
         raise ValueError(explain("guidance_gap: scale", got, "one whose tilted law has a mass", do))
     mass = jnp.cumsum(jax.nn.softmax(tilted))

@@ -41,6 +41,7 @@ def normal_bits(train: Any, images: Any) -> tuple[float, float]:
     fitted, weighed = (np.asarray(dequantised(one, jax.random.key(1)), float) for one in (train, images))
     mean, covariance = fitted.mean(axis=0), np.cov(fitted.T)
     found = []
+    spread: Any
     for spread in (covariance, np.diag(np.diag(covariance))):
         nats = multivariate_normal(mean, spread).logpdf(weighed).mean() / mean.size
         found.append(float((np.log(LEVELS / 2) - nats) / np.log(2)))
