@@ -32,7 +32,7 @@ _FLAT = {
         "covariant_vectors", "curvature", "diagnose", "distances", "edge_state", "energy_distance",
         "field_split", "fixed_points", "frechet_distance", "gradient_profile", "helmholtz", "invariants",
         "linear_stability", "lyapunov_spectrum", "maximum_mean_discrepancy", "measured_order", "noise_scale",
-        "periodic_orbits", "recurrence", "rotation_number", "separatrix", "sliced_wasserstein",
+        "periodic_orbits", "portrait", "recurrence", "rotation_number", "separatrix", "sliced_wasserstein",
         "spectral_density", "switch_branch", "symplecticity", "uncertainty_exponent", "volume_drift",
     ),
     "separatrix.optimization": (

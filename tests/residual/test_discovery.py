@@ -86,3 +86,11 @@ def test_refusals_say_what_to_do():
         sx.residual.discover(np.ones((9, 2)), np.ones((9, 2)), library, -1.0)
     with pytest.raises(ValueError, match=r"Monomials\n  got 0 names and degree 2"):
         sx.residual.Monomials((), 2)
+
+
+def test_a_library_that_cannot_be_told_apart_on_these_data_is_said_to_be():
+    """On the line y = 2 x the columns x and y are one: the condition is that of a singular matrix."""
+    x = jnp.linspace(0.0, 1.0, 50)
+    points = jnp.stack([x, 2 * x], axis=1)
+    found = sx.residual.discover(points, points, sx.residual.Monomials(("x", "y"), 1), 0.01)
+    assert found.condition > 1e12 and "cannot be told apart" in repr(found)

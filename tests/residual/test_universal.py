@@ -86,3 +86,10 @@ def test_gradient_of_the_loss_equals_finite_differences():
     measured = (loss(jnp.array(1.3 + h), data) - loss(jnp.array(1.3 - h), data)) / (2 * h)
     # Central differences: h^2 of the third derivative, and eps/h of rounding.
     assert jax.grad(loss)(jnp.array(1.3), data).item() == pytest.approx(measured.item(), rel=1e-7)
+
+
+@pytest.mark.parametrize("known", [lambda x: x[:1], lambda x: jnp.sum(x), lambda x: jnp.ones(3)])
+def test_a_known_part_of_another_shape_is_refused_and_not_broadcast(known):
+    flow = sx.residual.universal(known, lambda x: -x)
+    with pytest.raises(ValueError, match=r"(?s)universal: known.*shape.*that of the state, \(2,\)"):
+        flow.velocity(0.0, jnp.ones(2))

@@ -16,6 +16,7 @@ RECIPES = {
     "regressor": "a number from the columns of a table",
     "language": "the next character of a text",
     "law": "an equation for a series",
+    "series": "a flow for a series with gaps and uneven times, its forecast with bands and horizon",
     "forecaster": "what comes next in a series, with bands",
     "gan": "more pictures, or more rows, like those of a folder or a table",
     "diffusion": "the law of pictures in a folder, or of the rows of a table",

@@ -4,6 +4,7 @@ from separatrix.diagnostics.along.covariant_vectors import (
     CovariantVectors as CovariantVectors,
     covariant_vectors as covariant_vectors,
 )
+from separatrix.diagnostics.along.forensics import Forensics as Forensics, forensics as forensics
 from separatrix.diagnostics.along.gradient_profile import (
     GradientProfile as GradientProfile,
     gradient_profile as gradient_profile,
@@ -45,6 +46,7 @@ from separatrix.diagnostics.equilibria.separatrix import Separatrix as Separatri
 from separatrix.diagnostics.examination import examine as examine
 from separatrix.diagnostics.fields.field_split import FieldSplit as FieldSplit, field_split as field_split
 from separatrix.diagnostics.fields.helmholtz import Helmholtz as Helmholtz, helmholtz as helmholtz
+from separatrix.diagnostics.fields.portrait import Portrait as Portrait, portrait as portrait
 from separatrix.diagnostics.finding import Finding as Finding
 from separatrix.diagnostics.hessian.curvature import Curvature as Curvature, curvature as curvature
 from separatrix.diagnostics.hessian.noise_scale import NoiseScale as NoiseScale, noise_scale as noise_scale

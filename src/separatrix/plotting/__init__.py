@@ -14,6 +14,7 @@ from separatrix.plotting import (
     lyapunov_spectrum as lyapunov_spectrum,
     measured_order as measured_order,
     periodic_orbits as periodic_orbits,
+    portrait as portrait,
     recurrence as recurrence,
     rotation_number as rotation_number,
 )

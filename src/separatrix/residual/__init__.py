@@ -40,6 +40,7 @@ from separatrix.residual.reversible import (
     euler_bound as euler_bound,
 )
 from separatrix.residual.series_rates import discover_weakly as discover_weakly, rates as rates
+from separatrix.residual.series_recipe import SeriesRecipe as SeriesRecipe
 from separatrix.residual.shooting import (
     Segments as Segments,
     ShootingModel as ShootingModel,

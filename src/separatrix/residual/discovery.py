@@ -30,6 +30,8 @@ from separatrix.systems import ranges
 from separatrix.systems.flow import Flow
 from separatrix.systems.map import Map
 
+_BLURRED = 1e8  # condition of a library from which its terms cannot be told apart
+
 
 class Monomials(eqx.Module):
     """All monomials of some variables up to a degree, [1, x, y, x^2, x y, y^2, ...].
@@ -178,7 +180,9 @@ class Discovery:
         return {"terms": self.terms, "equations": list(self.equations), "residual": self.residual}
 
     def __repr__(self) -> str:
-        return f"Discovery({'; '.join(self.equations)}; residual {self.residual:.2g})"
+        blurred = self.condition >= _BLURRED
+        told = f"; condition {self.condition:.1g}: its terms cannot be told apart on these data" if blurred else ""
+        return f"Discovery({'; '.join(self.equations)}; residual {self.residual:.2g}{told})"
 
 
 def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Discovery:

@@ -24,19 +24,18 @@ import numpy as np
 import optax
 from scipy.interpolate import make_smoothing_spline
 
-from separatrix._errors import DataError, explain, unknown
+from separatrix._errors import DataError, explain
 from separatrix.calculus import on_grid
 from separatrix.calculus.methods import RK4
-from separatrix.data import Table, locate, names, read_csv, read_parquet, series
 from separatrix.data.dataset import digest
 from separatrix.evolution import evolve
 from separatrix.residual.discovery import Discovery, LibraryFlow, Monomials, discover
+from separatrix.residual.series_files import series_at
 from separatrix.residual.shooting import Segments, fine_grid, segments, trajectory_loss
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.results import rms
 from separatrix.training.recipes.training import length_of, require_counts, require_same_data
 
-_TIMES = ("time", "times", "t", "year", "date", "day", "hour", "seconds")
 _RIGHT = {
     "degree": "1 to 5", "tolerance": "at least 1", "fraction": "0.2 to 1", "threshold": "0 or more",
     "substeps": "at least 1", "patience": "none: no part of a series validates",
@@ -255,34 +254,13 @@ class LawRecipe(Training):
 
     def _orbits(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...], str]:
         """Times and values of each experiment, the columns, and the digest of them all."""
-        table = self._table()
-        times = self.times or _times_of(table)
-        for name in (times, *self.values, *([self.experiment] if self.experiment else [])):
-            if name not in table.columns:
-                raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))
-        found = series(table, times, experiment=self.experiment, values=self.values or None)
+        found, _ = series_at(self.data, self.times, self.values, self.experiment)
         orbits = [_require_whole(str(self.data), one, self.length) for one in found]
         code = digest(
             {f"{kind}{i}": part for i, one in enumerate(orbits) for kind, part in zip("tx", one, strict=True)}
         )
         require_same_data(self, code)
         return orbits, found.names, code
-
-    def _table(self) -> Table:
-        path = self.data
-        if str(path) in names():
-            path = Path(str(locate(str(path))).partition(": ")[2] or str(locate(str(path))))
-        if path.suffix.lower() not in (".csv", ".tsv", ".parquet"):
-            got = f"suffix {path.suffix!r}"
-            do = "Convert or rename the file."
-            raise ValueError(explain(f"--data {self.data}", got, "a series ending in .csv, .tsv, .parquet", do))
-        if path.suffix.lower() == ".parquet":
-            return read_parquet(path, missing="keep", kinds="infer")
-        return read_csv(path, missing="keep", kinds="infer", delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-
-
-def _times_of(table: Table) -> str:
-    return next((name for name in table.names if name.lower() in _TIMES), table.names[0])
 
 
 def _require_whole(where: str, one: Any, length: int) -> tuple[Any, Any]:

@@ -221,7 +221,7 @@ def _flow_period(cloud: np.ndarray, span: float, tolerance: float) -> float:
     """0 where it rests; else the first T with |x(t + T) - x(t)| small along the whole cloud."""
     if np.max(np.linalg.norm(cloud - cloud[-1], axis=1)) <= tolerance:
         return 0.0
-    step = span / (len(cloud) - 1)
+    step = span / len(cloud)  # the span begins a row before the first that is kept
     distance = np.linalg.norm(cloud - cloud[0], axis=1)
     dips = 1 + np.flatnonzero((distance[1:-1] <= distance[:-2]) & (distance[1:-1] < distance[2:]))
     longest = np.max(np.linalg.norm(np.diff(cloud, axis=0), axis=1))

@@ -60,7 +60,7 @@ _RECIPES: dict[str, type] = {}
 # Families register theirs when they are imported; these of the library are looked for at home.
 _HOMES = {
     "diffusion": "separatrix.diffusion", "forecaster": "separatrix.recurrent", "gan": "separatrix.games",
-    "language": "separatrix.recurrent", "law": "separatrix.residual",
+    "language": "separatrix.recurrent", "law": "separatrix.residual", "series": "separatrix.residual",
 }  # fmt: skip
 
 
