@@ -97,5 +97,6 @@ def _separatrix(u: Any, v: Any, fates: Any, kinds: list[str], shape: Any) -> lis
             from matplotlib.figure import Figure
 
             lines = Figure().subplots().tricontour(u, v, inside, levels=[0.5])
-            found += [part for part in lines.get_paths()[0].to_polygons(closed_only=False) if len(part) > 1]
+            parts = [np.asarray(part) for part in lines.get_paths()[0].to_polygons(closed_only=False)]
+            found += [part for part in parts if len(part) > 1]
     return [np.asarray(line) for line in found]
