@@ -117,7 +117,7 @@ class Keeper:
         self._told.finish("failed")
 
 
-def take(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
+def keeper_of(run: Any, spec: dict[str, Any], save_every: Any, end: int) -> Keeper:
     """Take a run's folder: a new one, or one that this very call made.
 
     **Raises:** `OtherRun` for a folder that another call made, saying what differs; `RunLocked` where it is being written.

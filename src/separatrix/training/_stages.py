@@ -10,7 +10,7 @@ from separatrix.training._devices import gathered, is_follower, meet, peer_lost,
 from separatrix.training._driver import Best, Driver, Trip
 from separatrix.training._feeding import Feeder
 from separatrix.training._fingerprint import digest_of, digest_of_data
-from separatrix.training._keeping import Keeper, follow, require_not_past, take
+from separatrix.training._keeping import Keeper, follow, keeper_of, require_not_past
 from separatrix.training._progress import teller
 from separatrix.training._running import ended_of, judged, run, schedule, stopped_at
 from separatrix.training._setting import Setting
@@ -94,12 +94,12 @@ def travel(asked: Setting) -> Fit:
 def taken_by_all(mesh: Any, *asked: Any) -> Keeper:
     """The run's folder: the first process takes it, then the others read what it holds."""
     if mesh is None:
-        return take(*asked)
+        return keeper_of(*asked)
     if is_follower():
         meet("taken")
         return follow(*asked)
     try:
-        return take(*asked)
+        return keeper_of(*asked)
     finally:
         meet("taken")
 

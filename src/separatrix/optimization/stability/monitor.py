@@ -35,7 +35,7 @@ from separatrix.optimization.stability.history import History
 from separatrix.optimization.stability.judge import judge, judge_losses
 from separatrix.optimization.stability.kept import kept_readings
 from separatrix.optimization.stability.oscillation import oscillation
-from separatrix.optimization.stability.reading import along, nowhere, take
+from separatrix.optimization.stability.reading import along, no_direction, reading_at
 from separatrix.optimization.stability.report import Event, StabilityReport
 from separatrix.optimization.stability.responses import UNKNOWN, WHY, Checks, probed, refusal
 from separatrix.optimization.stability.watched import (
@@ -267,9 +267,9 @@ class StabilityMonitor:
             self.history.broke(step)
             return self._tell(judge(self.history))
         wide = self._cold or self._checks is None or len(self.history.steps) % self.wide_every == 0
-        before = nowhere(parameters) if self.direction is None else self.direction
+        before = no_direction(parameters) if self.direction is None else self.direction
         tol = jnp.asarray(self.tol, before.gap.dtype)
-        reading, found, checks = take(
+        reading, found, checks = reading_at(
             objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), wide, tol,
             self.tol < EXACT_BELOW, None if wide else self._checks,
         )  # fmt: skip

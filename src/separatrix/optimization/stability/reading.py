@@ -73,7 +73,7 @@ class Direction(eqx.Module):
     cold: Bool[Array, ""]
 
 
-def nowhere(parameters: State) -> Direction:
+def no_direction(parameters: State) -> Direction:
     """A direction to start from where none is known: random, so that the first reading is a wide one like all others."""
     leaves, structure = jax.tree.flatten(parameters)
 
@@ -98,7 +98,7 @@ def slope_of(objective: Objective, key: Key | None) -> Any:
 
 @eqx.filter_jit
 @in_the_climate_of_optax
-def take(
+def reading_at(
     objective: Objective, parts: Any, optimizer: Any, parameters: State, inner: Any, key: Key | None, before: Direction,
     n: Any, wide: bool, tol: Any, exact: bool, checks: Checks | None = None,
 ) -> tuple[Reading, Direction, Checks]:  # fmt: skip

@@ -28,7 +28,7 @@ from separatrix._types import Function, State
 from separatrix.linear.following import hessian_product
 from separatrix.optimization.stability.binding import widened, with_states_anew
 from separatrix.optimization.stability.peeling import WatchState
-from separatrix.optimization.stability.reading import against_edge, fate_of, nowhere, shares
+from separatrix.optimization.stability.reading import against_edge, fate_of, no_direction, shares
 from separatrix.optimization.stability.responses import Checks, Response, refused
 from separatrix.optimization.stability.watched import OfTransformation
 from separatrix.systems import ranges
@@ -106,7 +106,7 @@ class Watcher:
         losses = jnp.array([jnp.nan, jnp.inf, 1.0, 0.0], dtype)
         fates = jnp.zeros((2, len(jax.tree.leaves(wide))), jnp.int8)
         count = jnp.zeros((), jnp.int32)
-        direction = nowhere(wide).steep
+        direction = no_direction(wide).steep
         return WatchState(self.transformation.init(params), count, blank, blank, direction, losses, readings, fates)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
@@ -161,7 +161,7 @@ class Watcher:
         direction = state.direction
         if slope is not None:
             first = ~jnp.any(jnp.nan_to_num(state.readings["ratio"]) != 0)
-            before = dataclasses.replace(nowhere(x), steep=direction, cold=first)
+            before = dataclasses.replace(no_direction(x), steep=direction, cold=first)
             reading, found = against_edge(
                 hessian_product(slope, x, g, False), answer, g, before, jnp.asarray(_TOL, float_dtype(x)), wide=False
             )
