@@ -45,6 +45,7 @@ from separatrix.optimization.stability.watched import (
     OnKey,
     classes_of,
     loss_at,
+    on_single_precision,
     watched,
 )
 from separatrix.systems import ranges
@@ -251,8 +252,11 @@ class StabilityMonitor:
         parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in _split(here))
         inner = state.optimizer_state if isinstance(state, OptimizerState) else state
         parameters = self._map.parameters(state)
-        self.history.names = names_of(parameters)
-        self._take(n, self.objective, parameters, inner, key=here, parts=parts, batch_size=size or 0)
+        self.history.names, objective = names_of(parameters), self.objective
+        if isinstance(self.optimizer, OfTransformation):
+            parts = parts and tuple(on_single_precision(part, parameters, here)[0] for part in parts)
+            objective, parameters = on_single_precision(objective, parameters, here)
+        self._take(n, objective, parameters, inner, key=here, parts=parts, batch_size=size or 0)
 
     def _take(
         self, step: int, objective: Any, parameters: Any, inner: Any, *, key: Any = None, parts: Any = None,

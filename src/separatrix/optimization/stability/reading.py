@@ -259,4 +259,4 @@ def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:
 @eqx.filter_jit
 def along(covector: State, parameters: State) -> Array:
     """c = <M^{-1/2} y, x>."""
-    return dot(covector, parameters)
+    return dot(covector, jax.tree.map(lambda c, x: x.astype(c.dtype), covector, parameters))

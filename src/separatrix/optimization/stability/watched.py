@@ -84,6 +84,30 @@ class OnKey(Objective):
         return self.objective(parameters, key=self.held)
 
 
+class InOwnPrecision(Objective):
+    """L at parameters that are brought back to the precision in which a network takes them."""
+
+    objective: Objective
+    kinds: tuple[Any, ...] = eqx.field(static=True)
+
+    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
+        leaves, structure = jax.tree.flatten(parameters)
+        own = [leaf.astype(kind) for leaf, kind in zip(leaves, self.kinds, strict=True)]
+        return jnp.asarray(self.objective(jax.tree.unflatten(structure, own), key=key)).astype(float_dtype(parameters))
+
+
+def on_single_precision(objective: Objective, parameters: State, key: Key | None) -> tuple[Objective, State]:
+    """(objective, parameters) with those of half precision in float32, for an objective that may take no such model."""
+    wide, kinds = widened(parameters), tuple(leaf.dtype for leaf in jax.tree.leaves(parameters))
+    if kinds == tuple(leaf.dtype for leaf in jax.tree.leaves(wide)):
+        return objective, parameters
+    try:
+        value = jax.eval_shape(lambda p: objective(p, key=key), wide)
+    except (TypeError, ValueError):
+        return InOwnPrecision(objective, kinds), wide
+    return (objective if value.dtype == float_dtype(wide) else InOwnPrecision(objective, kinds)), wide
+
+
 class Along(eqx.Module):
     """c = <d v, x> of the parameters in an optimiser's state."""
 
@@ -91,7 +115,7 @@ class Along(eqx.Module):
     map: Any
 
     def __call__(self, state: State) -> Any:
-        return dot(self.covector, self.map.parameters(state))
+        return dot(self.covector, widened(self.map.parameters(state)))
 
 
 class OfTransformation(eqx.Module):

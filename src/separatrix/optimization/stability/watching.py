@@ -33,6 +33,7 @@ from separatrix.optimization.stability.responses import Checks, Response, refuse
 from separatrix.optimization.stability.watched import OfTransformation
 from separatrix.systems import ranges
 
+_ROUGH = 10  # how many times its rounding a difference of gradients is at least
 _TOL = 0.03
 # At so many first readings, and at every so many, it is asked whether the optimiser has an edge at all.
 _FIRST, _AGAIN = 3, 20
@@ -129,7 +130,7 @@ class Watcher:
         losses = state.losses if value is None else _losses(state.losses, state.count, value)
 
         def read() -> tuple[Any, Any, Any]:
-            return self._read(g, u, state, parameters, extra)
+            return self._read(g, u, state, parameters, extra, _floating(gradient))
 
         def rest() -> tuple[Any, Any, Any]:
             return state.direction, state.readings, state.fates
@@ -149,11 +150,14 @@ class Watcher:
 
         return jax.lax.cond((reading < _FIRST) | (reading % _AGAIN == 0), anew, as_before)
 
-    def _read(self, g: State, u: State, state: WatchState, parameters: Any, extra: Any) -> tuple[Any, Any, Any]:
+    def _read(
+        self, g: State, u: State, state: WatchState, parameters: Any, extra: Any, raw: State
+    ) -> tuple[Any, Any, Any]:
         x = jax.tree.map(jnp.zeros_like, g) if parameters is None else widened(_floating(parameters))
         value, slope = extra.get("value"), _slope(extra.get("value_fn"), parameters)
         answer = self._answer(g, state, x, value)
-        numbers = shares(answer, g) | _along_the_run(answer, g, u, state, x)
+        rough = jax.tree.map(_half_eps, raw, g)
+        numbers = shares(answer, g) | _along_the_run(answer, g, u, state, x, rough)
         checks = answer.checks
         numbers |= {"unknown": checks.unknown, "mixing": checks.mixing, "bending": checks.bending}
         numbers |= {"refused": refused(checks)}
@@ -162,8 +166,10 @@ class Watcher:
         if slope is not None:
             first = ~jnp.any(jnp.nan_to_num(state.readings["ratio"]) != 0)
             before = dataclasses.replace(no_direction(x), steep=direction, cold=first)
+            # A difference from a gradient of half precision would be that of its rounding.
+            exact = any(eps > 0 for eps in jax.tree.leaves(rough))
             reading, found = against_edge(
-                hessian_product(slope, x, g, False), answer, g, before, jnp.asarray(_TOL, float_dtype(x)), wide=False
+                hessian_product(slope, x, g, exact), answer, g, before, jnp.asarray(_TOL, float_dtype(x)), wide=False
             )
             numbers |= {name: getattr(reading, name) for name in ("ratio", "ratio_error", "products")}
             direction = found.steep
@@ -182,8 +188,16 @@ def _last(state: WatchState, reading: Any) -> Checks:
     return Checks(number("unknown"), number("mixing"), number("bending"), state.fates[0])
 
 
-def _along_the_run(answer: Response, g: State, u: State, state: WatchState, x: State) -> dict[str, Any]:
-    """The curvature along the last update over the edge, and whether this one turns back."""
+def _half_eps(raw: Any, wide: Any) -> float:
+    """The rounding of a gradient of half precision; 0 of any other."""
+    return 0.0 if raw.dtype == wide.dtype else float(jnp.finfo(raw.dtype).eps)
+
+
+def _along_the_run(answer: Response, g: State, u: State, state: WatchState, x: State, rough: State) -> dict[str, Any]:
+    """The curvature along the last update over the edge, and whether this one turns back.
+
+    Where the rounding of the gradients, of half precision, may be a tenth of their difference the first is not known.
+    """
     s, before = state.update, state.gradient
     known = jax.tree.map(lambda m: m > 0, answer.inverse_edge)
     weights = jax.tree.map(lambda m, k: jnp.where(k, 1 / jnp.where(k, m, 1), 0), answer.inverse_edge, known)
@@ -192,13 +206,15 @@ def _along_the_run(answer: Response, g: State, u: State, state: WatchState, x: S
     length = dot(s, weighted)
     ahead = dot(u_known, jax.tree.map(lambda w, leaf: w.astype(leaf.dtype) * leaf, weights, u_known))
     bend = dot(s, jax.tree.map(lambda a, b: a - b, g, before))
+    noise = norm(jax.tree.map(lambda leaf, slope, eps: eps * leaf * slope, s, g, rough))
     moved = length > 0
+    told = moved & (jnp.abs(bend) >= _ROUGH * noise)
     safe = jnp.where(moved, length, 1)
     both = jnp.sqrt(safe * jnp.where(ahead > 0, ahead, 1))
     whole = norm(x)
     nan = jnp.nan
     return {
-        "along": jnp.where(moved, bend / safe, nan),
+        "along": jnp.where(told, bend / safe, nan),
         "flip": jnp.where(moved & (ahead > 0), -dot(u_known, weighted) / both, nan),
         "growth": jnp.where(moved, jnp.sqrt(ahead / safe), nan),
         "amplitude": jnp.sqrt(ahead) / 2,
