@@ -159,12 +159,12 @@ def tracker_named(text: str) -> Tracker:
 
     PLACE is a file ("jsonl"), a folder ("tensorboard"), a project ("wandb") or an address ("mlflow").
 
-    **Raises:** `ValueError` with the nearest kind; `ImportError` where its package is not installed.
+    **Raises:** `ValueError` with the nearest kind; also where its package is not installed.
 
     **Example:**
 
-    >>> tracker_named("mlflow:sqlite:///runs.db")
-    MLflow(uri='sqlite:///runs.db', experiment='separatrix')
+    >>> tracker_named("tensorboard:logs")
+    TensorBoard(folder='logs')
     """
     kind, _, place = text.partition(":")
     if kind not in _KNOWN:
