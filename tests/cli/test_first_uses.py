@@ -87,11 +87,27 @@ def tensors(path: Path) -> list[bytes]:
 
 
 USES = {
-    "a table with gaps": (table_with_gaps, ["--steps", "12000", "--watch", "0"], signal.SIGKILL),
-    "a table, watched": (table_with_gaps, ["--steps", "9000", "--watch", "1000"], signal.SIGINT),
-    "a text": (text_file, ["--steps", "600"], signal.SIGKILL),
-    "a text, averaged, on disk": (text_file, ["--steps", "600", "--average", "0.9", "--on-disk"], signal.SIGKILL),
-    "a series": (lambda folder: ["law", "--data", "lynx-hare"], ["--steps", "9000", "--watch", "0"], signal.SIGTERM),
+    "a table with gaps": (
+        table_with_gaps,
+        ["--steps", "12000", "--watch", "0", "--save-every", "1000"],
+        signal.SIGKILL,
+    ),
+    "a table, watched": (
+        table_with_gaps,
+        ["--steps", "9000", "--watch", "1000", "--save-every", "1000"],
+        signal.SIGINT,
+    ),
+    "a text": (text_file, ["--steps", "600", "--save-every", "50"], signal.SIGKILL),
+    "a text, averaged, on disk": (
+        text_file,
+        ["--steps", "600", "--average", "0.9", "--on-disk", "--save-every", "50"],
+        signal.SIGKILL,
+    ),
+    "a series": (
+        lambda folder: ["law", "--data", "lynx-hare"],
+        ["--steps", "9000", "--watch", "0", "--save-every", "1000"],
+        signal.SIGTERM,
+    ),
 }
 
 
