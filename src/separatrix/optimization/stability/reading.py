@@ -18,9 +18,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from separatrix._tree import dot, float_dtype, norm
+from separatrix._tree import dot, float_dtype, is_traced, norm
 from separatrix._types import Key, State
 from separatrix.linear.following import hessian_product, sharpest
 from separatrix.optimization.stability.responses import ANSWERS, RESTS, Checks, Response, in_the_climate_of_optax
@@ -76,14 +77,30 @@ class Direction(eqx.Module):
 def no_direction(parameters: State) -> Direction:
     """A direction to start from where none is known: random, so that the first reading is a wide one like all others."""
     leaves, structure = jax.tree.flatten(parameters)
+    traced = is_traced(parameters)
 
     def random(seed: int) -> State:
-        keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
-        drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
+        if traced:
+            keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
+            drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=False)]
+        else:
+            drawn = [jnp.asarray(part) for part in _drawn_here(leaves, seed)]
         return jax.tree.unflatten(structure, drawn)
 
     gap = jnp.full((), jnp.nan, float_dtype(parameters))
     return Direction(random(0), random(1), random(2), jax.tree.map(jnp.zeros_like, parameters), gap, jnp.asarray(True))
+
+
+def _drawn_here(leaves: list[Any], seed: int) -> list[np.ndarray]:
+    """Normal numbers by NumPy: where nothing is traced, a program that draws would be compiled for each shape."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for leaf in leaves:
+        numbers = rng.standard_normal(leaf.shape)
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            numbers = (numbers + 1j * rng.standard_normal(leaf.shape)) / np.sqrt(2)
+        found.append(numbers.astype(leaf.dtype))
+    return found
 
 
 def slope_of(objective: Objective, key: Key | None) -> Any:
