@@ -1,5 +1,6 @@
 """The first signal is a wish, the second an order."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -22,7 +23,10 @@ def test_the_first_is_a_wish(number, code):
     assert signal.getsignal(number) is before
 
 
-def test_the_second_goes_to_who_had_it_before():
+def test_the_second_goes_to_who_had_it_before(request):
+    # A shell starts what runs in the background with SIGINT ignored.
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), stop_asked() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.asked
