@@ -9,8 +9,8 @@ with J the Jacobian of the misfits there. Draws of it, followed under all member
     band = mean +- c z sqrt(var + sigma^2),
 
 with z the quantile of the normal law. c makes it good: on a part of the series that did not train, the quantile of
-|y - mean|/sqrt(var + sigma^2) over z (split conformal prediction, with its guarantee where forecasts are exchangeable). Of n
-values below level/(1 - level), 19 at 0.95, it is the largest, and the bands hold n/(n + 1) at least.
+|y - mean|/sqrt(var + sigma^2) over z (split conformal prediction, with its guarantee where forecasts are exchangeable).
+Of n values below level/(1 - level), 19 at 0.95, it is the largest, and the bands hold n/(n + 1) at least.
 
 **Reference:** Lakshminarayanan et al., *Simple and scalable predictive uncertainty estimation using deep ensembles*
 (2017); Lei et al., *Distribution-free predictive inference for regression* (2018), section 2, for the factor.
