@@ -9,6 +9,7 @@ its first value, p of the width of the bounds.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,13 +58,18 @@ class Curve:
     scales: np.ndarray
     dtype: Any
 
+    @functools.cached_property
+    def linearized(self) -> Any:
+        """G and DG of the problem, made ready for many calls."""
+        return self.problem.prepared()
+
     def correct(self, guess: np.ndarray, normal: np.ndarray, phase: Any, *, far: bool = False) -> Point | None:
         """The point of the branch in the plane through a guess; None where Newton does not find one."""
         eps = float(np.finfo(self.dtype).eps)
         guess, normal = guess * self.scales, normal / self.scales
         found = None
         for damped in (True, False) if far else (False,):
-            found = found or newton(self.problem, guess, normal, phase, self.scales, eps, FAR if far else NEAR, damped)
+            found = found or newton(self.linearized, guess, normal, phase, self.scales, eps, FAR if far else NEAR, damped)
         tolerance = eps**0.6 * (1 + float(np.max(np.abs(guess if found is None else found.z), initial=0)))
         if found is None or not float(np.max(np.abs(found.linear.residual))) <= tolerance:
             return None
@@ -97,7 +103,11 @@ class Curve:
 
     def place(self, point: Point) -> np.ndarray:
         """Coordinates that do not depend on where a cycle begins or on its mesh."""
-        return self.problem.place(point.z * self.scales, point.mesh)
+        return self._placed(point.z * self.scales, point.mesh)
+
+    @functools.cached_property
+    def _placed(self) -> Any:
+        return self.problem.place
 
     def settled(self, point: Point) -> Point:
         """A first point on a mesh of its own, its tangent in phase with itself."""

@@ -12,6 +12,7 @@ with s = 1 near a branch, and along a longer way s = 1, 1/2, 1/4, ... until the 
 (Deuflhard's natural monotonicity, which no scaling of the equations changes).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -24,6 +25,7 @@ from separatrix._tree import float_dtype
 from separatrix._types import State
 from separatrix.diagnostics.parameter import Family, cast
 from separatrix.linear.closed_orbits import Anchor, ClosedOrbit
+from separatrix.linear.prepared import prepared
 from separatrix.linear.root_search import newton_from
 
 # From a predicted point; from a guess of the user's, and how short its steps may become.
@@ -58,7 +60,6 @@ class Rest(eqx.Module):
         """G(z)."""
         return self.orbit(z[-1])(z[:-1], Anchor(self.like))
 
-    @eqx.filter_jit
     def derivatives(self, z: Float[Array, " m"]) -> tuple[Any, Any, Any]:
         """(G, DG, what has the spectrum: Df or DF^k)."""
         jacobian = jax.jacfwd(self.residual)(z)
@@ -66,13 +67,21 @@ class Rest(eqx.Module):
         shift = jnp.eye(len(inner), dtype=z.dtype) if self.discrete else 0
         return self.residual(z), jacobian, inner + shift
 
+    def prepared(self) -> Callable[..., "Dense"]:
+        """`linearized` as a function, for many calls."""
+        dtype, discrete, derivatives = float_dtype(self.like), self.discrete, prepared(Rest.derivatives, self)
+
+        def linearized(z: np.ndarray, phase: Any = None) -> Dense:
+            residual, jacobian, matrix = (np.asarray(part, float) for part in derivatives(np.asarray(z, dtype)))
+            if not (np.isfinite(residual).all() and np.isfinite(jacobian).all()):
+                raise ArithmeticError
+            return Dense(residual, jacobian, matrix, discrete)
+
+        return linearized
+
     def linearized(self, z: np.ndarray, phase: Any = None) -> "Dense":
         """G and DG at a point."""
-        found = self.derivatives(jnp.asarray(np.asarray(z, float_dtype(self.like))))
-        residual, jacobian, matrix = (np.asarray(part, float) for part in found)
-        if not (np.isfinite(residual).all() and np.isfinite(jacobian).all()):
-            raise ArithmeticError
-        return Dense(residual, jacobian, matrix, self.discrete)
+        return self.prepared()(z)
 
     def jacobian(self, z: np.ndarray, phase: Any = None) -> np.ndarray:
         """DG."""
@@ -136,7 +145,7 @@ class CorrectedPoint(NamedTuple):
 
 
 def newton(
-    problem: Any,
+    linearized: Callable[..., Any],
     guess: np.ndarray,
     normal: np.ndarray,
     phase: Any,
@@ -148,7 +157,7 @@ def newton(
     """Newton's method for G(z) = 0, <normal, z - guess> = 0, in so many steps; None where it breaks off."""
     z = np.asarray(guess, float)
     try:
-        linear = problem.linearized(z, phase)
+        linear = linearized(z, phase)
         for number in range(1, most + 1):
             matrix = linear.bordered(normal)
             step = -matrix.solve(np.append(linear.residual, normal @ (z - guess)))
@@ -156,7 +165,7 @@ def newton(
             if not np.isfinite(length):
                 return None
             z, linear, length = (_damped if damped else _whole)(
-                problem, z, step, matrix, (normal, guess, phase, scales)
+                linearized, z, step, matrix, (normal, guess, phase, scales)
             )
             # It converges quadratically: a step of eps^(3/5) is followed by an error below rounding.
             if length <= eps**0.6 * (1 + _norm(z, scales)):
@@ -167,19 +176,19 @@ def newton(
     return CorrectedPoint(z, linear, most)
 
 
-def _whole(problem: Any, z: Any, step: Any, matrix: Any, plane: Any) -> tuple[Any, Any, float]:
+def _whole(linearized: Any, z: Any, step: Any, matrix: Any, plane: Any) -> tuple[Any, Any, float]:
     z = z + step
-    return z, problem.linearized(z, plane[2]), _norm(step, plane[3])
+    return z, linearized(z, plane[2]), _norm(step, plane[3])
 
 
-def _damped(problem: Any, z: Any, step: Any, matrix: Any, plane: Any) -> tuple[Any, Any, float]:
+def _damped(linearized: Any, z: Any, step: Any, matrix: Any, plane: Any) -> tuple[Any, Any, float]:
     """A part of the step after which the step that the same matrix asks for is shorter."""
     normal, guess, phase, scales = plane
     length, part = _norm(step, scales), 1.0
     while part > _SHORTEST:
         there = z + part * step
         try:
-            linear = problem.linearized(there, phase)
+            linear = linearized(there, phase)
             following = _norm(matrix.solve(np.append(linear.residual, normal @ (there - guess))), scales)
             if following <= (1 - part / 4) * length:
                 return there, linear, part * length if part < 1 else length
@@ -187,7 +196,7 @@ def _damped(problem: Any, z: Any, step: Any, matrix: Any, plane: Any) -> tuple[A
             pass
         part /= 2
     if length <= 1e-6 * (1 + _norm(z, scales)):
-        return z + step, problem.linearized(z + step, phase), length
+        return z + step, linearized(z + step, phase), length
     raise ArithmeticError
 
 

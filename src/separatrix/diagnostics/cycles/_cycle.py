@@ -15,6 +15,8 @@ eigenvalues are taken by orthogonal iteration and never from the product itself,
 beside large ones.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -93,6 +95,10 @@ class Cycle(eqx.Module):
     def linearized(self, z: np.ndarray, phase: Phase) -> "Linearized":
         """G and DG at a point."""
         return linearized(self, z, phase)
+
+    def prepared(self) -> Callable[..., "Linearized"]:
+        """`linearized` as a function, for many calls."""
+        return functools.partial(linearized, self)
 
     def jacobian(self, z: np.ndarray, phase: Phase) -> np.ndarray:
         """DG, whole: what a branch point asks for once."""
