@@ -7,6 +7,7 @@ r"""P4: Lyapunov spectra.
 Ours is called as a user calls it, with its standard errors and the sum rule beside it, which no peer measures.
 """
 
+import sys
 import time
 from typing import Any
 
@@ -168,8 +169,9 @@ def network_rows(size: int = 512) -> list[list[Any]]:
 
 
 def main() -> None:
-    """Print and keep the row."""
-    rows = lorenz_rows() + ring_rows() + network_rows()
+    """Print and keep the rows: all, or those of the words `lorenz`, `ring`, `network`."""
+    makers = {"lorenz": lorenz_rows, "ring": ring_rows, "network": network_rows}
+    rows = [row for word in sys.argv[1:] or makers for row in makers[word]()]
     notes = (
         "Times of the peer over ours: above 1 we are faster. The last column is the sum of the exponents less its exact "
         "value (for the network, the mean difference of both). First calls compile; jitcode's C is compiled before."

@@ -9,7 +9,7 @@ import scipy.integrate
 import separatrix as sx
 from separatrix.catalogue.flows import Rossler, VanDerPol
 from separatrix.catalogue.maps import Henon, Logistic
-from separatrix.diagnostics.many._parameter_sweep import crossings, period_of
+from separatrix.diagnostics.many._parameter_sweep import crossings, repetitions
 
 LOGISTIC = sx.as_map(Logistic())
 
@@ -41,10 +41,9 @@ def test_a_torus_and_chaos_do_not_settle_and_a_long_cycle_is_found():
     torus = np.cos(2 * np.pi * n * (np.sqrt(5) - 1) / 2)
     cycle = np.cos(2 * np.pi * n * 5 / 17)
     slow = (-1.0) ** n * (1000.0 + n) ** -0.5
-    rows = lambda y: jnp.stack([jnp.asarray(y), jnp.zeros(128)], axis=1)
-    asked = jax.jit(period_of, static_argnums=1)
-    told = [tuple(map(int, asked(rows(y), 32, 1e-6))) for y in (torus, cycle, slow)]
-    assert told == [(0, 0), (17, 0), (0, 1)]
+    rows = jnp.stack([jnp.asarray(np.array([torus, cycle, slow])), jnp.zeros((3, 128))], axis=2)
+    periods, settling = repetitions(rows, jnp.zeros(3, bool), 32, 1e-6)
+    assert periods.tolist() == [0, 17, 0] and settling.tolist() == [False, False, True]
 
 
 def test_a_symmetric_observable_does_not_hide_a_two_cycle():

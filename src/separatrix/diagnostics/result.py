@@ -6,7 +6,7 @@ are made from the same few rows. A caution is a property of the numbers: it is w
 
 import html
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,8 +32,10 @@ class Result(eqx.Module):
     """The answer to a question, with a text form, an HTML form, and plain data.
 
     A subclass says `rows`, what is read first, and `cautions`, why the numbers might not hold; a figure of it is made by
-    `separatrix.plotting.plots`.
+    `separatrix.plotting.plots`. `derived` names properties that belong to the numbers, and are worked out when asked for.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def rows(self) -> list[Row]:
@@ -69,7 +71,7 @@ class Result(eqx.Module):
         A complex number becomes [real, imaginary], one that is not finite None, an array of more than 4096 entries its
         shape and dtype.
         """
-        names = [name for name in self.__dataclass_fields__ if not name.startswith("_")]
+        names = [name for name in (*self.__dataclass_fields__, *self.derived) if not name.startswith("_")]
         fields = {name: plain(getattr(self, name)) for name in names}
         return {"result": type(self).__name__, **fields, "cautions": list(self.cautions)}
 

@@ -24,7 +24,7 @@ from separatrix.evolution.memory import checkpointed_scan, iterate_reversibly
 from separatrix.evolution.save import Save, saved_steps, take_rows
 from separatrix.systems.map import Map, NearIdentityMap
 from separatrix.systems.optax_maps import finite_part
-from separatrix.systems.trajectory import Trajectory, finite_until
+from separatrix.systems.trajectory import Outcome, OutcomeKind, Trajectory, finite_until, outcome_parts
 
 Progress = Callable[[int, int], None]
 
@@ -70,7 +70,7 @@ def evolve_map(
         return _reversible(map, state, steps, key, save, start, targets)
     if is_traced(map, state, key, save.fn):
         return _evolve_traced(map, state, steps, key, save.fn, start, targets, memory)
-    orbit = Orbit(state, jnp.asarray(start), jnp.asarray(True))
+    orbit = Orbit(state, jnp.asarray(start), np.asarray(True))
     row_bytes = _row_bytes(save.fn, state)
     segments = list(_chunks(targets, start, steps, row_bytes, progress))
     room = _room(max((len(segment.strides) for segment in segments), default=1), row_bytes)
@@ -122,15 +122,21 @@ def _evolve_traced(
 
 def _trajectory(map: Map, orbit: Orbit, rows: PyTree, targets: np.ndarray, start: int, whole: Any) -> Trajectory:
     """What an orbit gave; it broke at the first step whose result is not finite, or was never whole."""
-    n, alive = orbit.n, orbit.alive
-    if not is_traced(map, orbit, whole):
+    n, alive, known = orbit.n, orbit.alive, not is_traced(map, orbit, whole)
+    if known:
         # On the host: there each of these small things would be a program of its own.
         n, alive, whole = np.asarray(n), np.asarray(alive), np.asarray(whole)
-    ended = finite_until(alive, times_of_steps(map, n + whole.astype(n.dtype), orbit.state))
+    broken = times_of_steps(map, n + whole.astype(n.dtype), orbit.state)
     counts = {"steps": n - start, "start": np.asarray(start, n.dtype)}
-    times, last_time = times_of_steps(map, targets, orbit.state), times_of_steps(map, n, orbit.state)
-    times, last_time, stats = _as_jax((times, last_time, counts))
-    return Trajectory(times, rows, orbit.state, last_time, ended, stats)
+    numbers = (times_of_steps(map, targets, orbit.state), times_of_steps(map, n, orbit.state), counts)
+    if known:
+        # All at once: what is handed over costs as much for one number as for ten.
+        kind = OutcomeKind.COMPLETED if alive else OutcomeKind.NON_FINITE
+        ended = outcome_parts(kind, np.nan if alive else broken)
+        (times, last_time, stats), ended = _as_jax((numbers, ended))
+        return Trajectory(times, rows, orbit.state, last_time, Outcome(*ended), stats)
+    times, last_time, stats = _as_jax(numbers)
+    return Trajectory(times, rows, orbit.state, last_time, finite_until(alive, broken), stats)
 
 
 def _run_chunk(

@@ -17,7 +17,7 @@ def plot_bifurcation_diagram(result: BifurcationDiagram, *, axes: Any = None) ->
     # The more points to a column, the fainter each: a cycle stays dark, chaos shows its density.
     across = np.repeat(values, points.shape[-1])
     axes.plot(across, points.ravel(), ",", color=COLOURS[0], alpha=0.5, rasterized=True)
-    gone = values[np.asarray(result.periods) == -1]
+    gone = values[np.asarray(result.diverged)]
     if len(gone):
         axes.plot(
             gone, np.zeros_like(gone), "|", color=COLOURS[1], transform=axes.get_xaxis_transform(), label="diverged"

@@ -131,20 +131,31 @@ class Outcome(eqx.Module):
 
 
 def _among(code: Any, *kinds: OutcomeKind) -> Any:
-    """Whether a code is one of these; where it is known, on the host, where nothing is compiled."""
-    here = code if isinstance(code, Tracer) else np.asarray(code)
-    found = functools.reduce(operator.or_, (here == int(kind) for kind in kinds))
+    """Whether a code is one of these."""
+    found = _found_among(code, *kinds)
     return found if isinstance(code, Tracer) else jnp.asarray(found)
+
+
+def _found_among(code: Any, *kinds: OutcomeKind) -> Any:
+    """The same; where the code is known on the host, where nothing is compiled."""
+    here = code if isinstance(code, Tracer) else np.asarray(code)
+    return functools.reduce(operator.or_, (here == int(kind) for kind in kinds))
 
 
 def outcome(kind: Any, at: Any = np.nan, estimate: Any = np.nan) -> Outcome:
     """Build an `Outcome` from a kind or a traced code, at a time, with an estimate."""
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    parts = ((kind, np.dtype(np.int32)), (at, dtype), (estimate, dtype))
-    if any(isinstance(value, jax.Array) for value, _ in parts):
+    if any(isinstance(value, jax.Array) for value in (kind, at, estimate)):
+        dtype = jax.dtypes.canonicalize_dtype(float)
+        parts = ((kind, np.dtype(np.int32)), (at, dtype), (estimate, dtype))
         return Outcome(*(jnp.asarray(value).astype(dtype) for value, dtype in parts))
     # Numbers of the host are cast there, where nothing is compiled.
-    return Outcome(*jax.device_put(tuple(np.asarray(value, dtype) for value, dtype in parts)))
+    return Outcome(*jax.device_put(outcome_parts(kind, at, estimate)))
+
+
+def outcome_parts(kind: Any, at: Any = np.nan, estimate: Any = np.nan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What an `Outcome` is made of, as arrays of the host."""
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    return np.asarray(kind, np.int32), np.asarray(at, dtype), np.asarray(estimate, dtype)
 
 
 def finite_until(good: Any, at: Any) -> Outcome:
@@ -185,7 +196,7 @@ class Trajectory(eqx.Module):
     ) -> None:  # fmt: skip
         """Make a trajectory of its last good state: `final` follows from the outcome and from nothing else."""
         self.times, self.states, self.last, self.last_time = times, states, last, jnp.asarray(last_time)
-        self.final = poison(outcome.reached, last)
+        self.final = poison(_found_among(outcome.code, *_REACHED), last)
         self.outcome, self.stats, self.interpolation = outcome, stats, interpolation
 
     def evaluate(self, t: Any) -> State:

@@ -4,6 +4,7 @@ A flow's points are where e(x(t)) crosses zero upwards (e = -dy/dt at maxima of 
 along the flow at both ends of a step, cubic Hermite interpolation finds the crossing and y there to fourth order.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -114,20 +115,20 @@ class ParameterSweep(Map):
 
 
 @eqx.filter_jit
-def sweep(record: Any, values: Float[Array, " P"], max_period: int, closeness: Any) -> tuple[Array, Array, Array]:
-    """Points (P, keep), periods (P,) and settling (P,), every value from the same state."""
+def sweep(record: Any, values: Float[Array, " P"]) -> tuple[Array, Array]:
+    """Points (P, keep, 2) and which diverged (P,), every value from the same state; NaN where the orbit diverged or fewer were met."""
     found = jax.vmap(lambda value: record(value, record.state))(values)
-    return _read(found.points, found.diverged, max_period, closeness)
+    return jnp.where(found.diverged[:, None, None], jnp.nan, found.points), found.diverged
 
 
 @eqx.filter_jit
-def follow(record: Any, values: Float[Array, " P"], max_period: int, closeness: Any) -> tuple[Array, Array, Array]:
+def follow(record: Any, values: Float[Array, " P"]) -> tuple[Array, Array]:
     """The same, each value from the end of the one before."""
     empty = jnp.zeros((record.keep, 2), as_vector(record.state).dtype)
     start = (record.state, empty, jnp.zeros((record.keep, 2), bool), jnp.asarray(False))
     path = evolve(ParameterSweep(record, values), start, steps=len(values), save=lambda state: state[1:])
     points, missing, diverged = jax.tree.map(lambda leaf: leaf[1:], path.states)
-    return _read(jnp.where(missing, jnp.nan, points), diverged, max_period, closeness)
+    return jnp.where(missing | diverged[:, None, None], jnp.nan, points), diverged
 
 
 def observed(observe: Function | None, state: State) -> Float[Array, ""]:
@@ -173,41 +174,40 @@ def _escaped(rows: Array, escape: Any) -> Bool[Array, ""]:
     return jnp.any(~(jnp.abs(rows[:, 0]) <= jnp.asarray(escape, rows.dtype)))
 
 
-def _read(points: Any, diverged: Any, max_period: int, closeness: Any) -> tuple[Array, Array, Array]:
-    points = jnp.where(diverged[:, None, None], jnp.nan, points)
-    periods, settling = jax.vmap(lambda rows: period_of(rows, max_period, closeness))(points)
-    return points[..., 0], jnp.where(diverged, -1, periods), settling & ~diverged
-
-
-def period_of(rows: Float[Array, "keep 2"], max_period: int, closeness: Any) -> tuple[Int[Array, ""], Bool[Array, ""]]:
-    """The smallest k with |y[n+k] - y[n]| below tolerance throughout, and whether the orbit still settles.
+@functools.partial(jax.jit, static_argnums=2)
+def repetitions(points: Float[Array, "P keep 2"], diverged: Any, max_period: int, closeness: Any) -> tuple[Array, Array]:
+    """The smallest k with |y[n+k] - y[n]| below tolerance throughout, and whether the orbit still settles; each shape (P,).
 
     It does where it repeats after no k, but its nearest repetition is worse by 3 % or more in the first half of the rows
     than in the second, as even at a bifurcation, where the distance falls as a power of n; a torus or chaos repeats no
     better later. And where it repeats after k, but its distances over fewer steps shrink: below a period doubling an orbit
     that alternates around a fixed point nearly repeats after two steps.
     """
-    known = jnp.isfinite(rows).all(axis=1)
-    size = 1 + jnp.max(jnp.where(known, jnp.abs(rows[:, 0]), 0))
-    half = len(rows) // 2
-    later = jnp.arange(len(rows)) >= half
-    y, other = rows.T
-    ahead = lambda column, k: jax.lax.dynamic_slice(jnp.pad(column, (0, max_period)), (k,), (len(rows),))  # noqa: E731
+    # Time first, so that a shift moves whole rows; the two columns apart, so that nothing is reduced over a pair.
+    y, other = jnp.moveaxis(points, (2, 1), (0, 1))
+    known = jnp.isfinite(y) & jnp.isfinite(other)  # (keep, P)
+    size = 1 + jnp.max(jnp.where(known, jnp.abs(y), 0), axis=0)
+    columns = [jnp.where(known, column / size[None], jnp.nan) for column in (y, other)]
+    length, half = len(y), len(y) // 2
+    ahead = [jnp.pad(column, ((0, max_period), (0, 0)), constant_values=jnp.nan) for column in columns]
 
     def distances(k: Array) -> Array:
-        both = known & ahead(known, k)
-        gap = jnp.maximum(jnp.abs(ahead(y, k) - y), jnp.abs(ahead(other, k) - other)) / size
-        worst = lambda chosen: jnp.max(jnp.where(chosen, gap, 0))  # noqa: E731
-        enough = jnp.sum(both) >= k
-        return jnp.stack([jnp.where(enough, worst(both & part), jnp.inf) for part in (~later, later)])
+        later = [jax.lax.dynamic_slice_in_dim(column, k, length) for column in ahead]
+        gap = jnp.maximum(*[jnp.abs(there - here) for there, here in zip(later, columns, strict=True)])
+        both = gap == gap
+        gap = jnp.where(both, gap, 0)
+        worst = jnp.stack([jnp.max(gap[:half], axis=0), jnp.max(gap[half:], axis=0)])
+        return jnp.where((jnp.sum(both, axis=0) >= k)[None], worst, jnp.inf)
 
-    # One after the other: then a shift is the same for all rows, and a slice and no gathering.
-    table = jax.lax.map(distances, jnp.arange(1, max_period + 1))
-    repeats = jnp.all(table < jnp.asarray(closeness, table.dtype), axis=1)
-    period = jnp.where(jnp.any(repeats), 1 + jnp.argmax(repeats), 0)
-    first, second = table[jnp.argmin(jnp.max(table, axis=1))]
+    counts = jnp.arange(1, max_period + 1)
+    table = jax.lax.map(distances, counts)  # (k, 2, P)
+    bound = jnp.asarray(closeness, table.dtype)
+    repeats = jnp.all(table < bound, axis=1)
+    period = jnp.where(jnp.any(repeats, axis=0), 1 + jnp.argmax(repeats, axis=0), 0)
+    best = jnp.argmin(jnp.max(table, axis=1), axis=0)
+    first, second = jnp.take_along_axis(table, best[None, None], axis=0)[0]
     nearing = (first < 0.1) & (second < 0.97 * first)
-    shorter = jnp.arange(1, max_period + 1) < period
-    shrinking = jnp.any(shorter & (table[:, 0] - table[:, 1] > jnp.asarray(closeness, table.dtype)))
+    shrinking = jnp.any((counts[:, None] < period[None]) & (table[:, 0] - table[:, 1] > bound), axis=0)
     settling = jnp.where(period == 0, nearing, shrinking)
-    return jnp.where(jnp.sum(known) < 2, -2, jnp.where(settling, 0, period)), settling
+    period = jnp.where(jnp.sum(known, axis=0) < 2, -2, jnp.where(settling, 0, period))
+    return jnp.where(diverged, -1, period), settling & ~diverged

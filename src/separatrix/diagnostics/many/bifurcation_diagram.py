@@ -18,7 +18,7 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays
 from separatrix._types import Function
 from separatrix.calculus.dependence import depends_on
-from separatrix.diagnostics.many._parameter_sweep import Crossings, Iterates, follow, sweep
+from separatrix.diagnostics.many._parameter_sweep import Crossings, Iterates, follow, repetitions, sweep
 from separatrix.diagnostics.parameter import cast, scalar_family
 from separatrix.diagnostics.result import Result, Row
 from separatrix.linear.coordinates import as_vector, kind_of, rate
@@ -28,18 +28,40 @@ class BifurcationDiagram(Result):
     """Points of the attractor at each of P values of a parameter.
 
     - `values`, shape (P,). `points`, shape (P, keep): in the order of time, NaN where the orbit diverged or fewer were met.
+    - `diverged`, shape (P,).
     - `periods`, shape (P,): the smallest k with |y[n+k] - y[n]| below tolerance throughout; 0 for none up to
-      `max_period`, or none yet; -1 diverged, -2 fewer than two points.
-    - `settling`, shape (P,): whether the orbit still nears a cycle: the transient is not over.
+      `max_period`, or none yet; -1 diverged, -2 fewer than two points. Looked for when asked.
+    - `settling`, shape (P,): whether the orbit still nears a cycle: the transient is not over. Looked for when asked.
     """
+
+    derived = ("periods", "settling")
 
     values: Float[Array, "*batch P"]
     points: Float[Array, "*batch P keep"]
-    periods: Int[Array, "*batch P"]
-    settling: Bool[Array, "*batch P"]
+    diverged: Bool[Array, "*batch P"]
     parameter: str = eqx.field(static=True)
     observed: str = eqx.field(static=True)
     single_precision: bool = eqx.field(static=True)
+    _marks: Float[Array, "*batch P keep"]
+    _closeness: Any
+    _longest: int = eqx.field(static=True)
+
+    @property
+    def periods(self) -> Int[Array, "*batch P"]:
+        """The smallest k after which all points repeat; 0 for none, -1 diverged, -2 fewer than two points."""
+        return self._repetitions[0]
+
+    @property
+    def settling(self) -> Bool[Array, "*batch P"]:
+        """Whether the orbit still nears a cycle."""
+        return self._repetitions[1]
+
+    @property
+    def _repetitions(self) -> tuple[Array, Array]:
+        both = jnp.stack([self.points, self._marks], axis=-1)
+        flat = both.reshape(-1, *both.shape[-2:])
+        found = repetitions(flat, self.diverged.ravel(), self._longest, jnp.ravel(self._closeness)[0])
+        return found[0].reshape(self.diverged.shape), found[1].reshape(self.diverged.shape)
 
     def changes(self) -> list[tuple[float, float, int, int]]:
         """Return (value, next value, period, next period) wherever the period changes."""
@@ -60,15 +82,14 @@ class BifurcationDiagram(Result):
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        found = []
-        settling = np.asarray(self.settling)
+        found, (periods, settling) = [], (np.asarray(part) for part in self._repetitions)
         if settling.any():
             first = ", ".join(f"{value:.6g}" for value in np.asarray(self.values)[settling][:4])
             found.append(
                 f"the transient is not over at {int(settling.sum())} values (from {first}): near a bifurcation orbits "
                 "settle slowly; raise transient"
             )
-        if (np.asarray(self.periods) == -2).any():
+        if (periods == -2).any():
             found.append("fewer than two points at some values: the orbit rests there, or raise window")
         if self.single_precision:
             found.append("float32: cycles of chaotic maps are too coarse to tell from long periods")
@@ -156,10 +177,13 @@ def bifurcation_diagram(
     else:
         record = Crossings(made, state, observe, section, method, step_size, transient, keep, window, escape)
     run = follow if follow_attractor else sweep
-    points, periods, settling = run(record, values, max_period, closeness)
+    points, diverged = run(record, values)
     observed = "observed by a function" if observe is not None else "first coordinate"
     told = " at every step" if kind == "map" else " on a section" if section is not None else " at its maxima"
-    return BifurcationDiagram(values, points, periods, settling, made.name, observed + told, eps > 1e-10)
+    return BifurcationDiagram(
+        values, points[..., 0], diverged, made.name, observed + told, eps > 1e-10, points[..., 1],
+        np.asarray(closeness, dtype), max_period,
+    )  # fmt: skip
 
 
 def _check(transient: int, keep: int, max_period: int, window: int, kind: str, section: Any) -> None:
