@@ -69,7 +69,9 @@ class Curve:
         guess, normal = guess * self.scales, normal / self.scales
         found = None
         for damped in (True, False) if far else (False,):
-            found = found or newton(self.linearized, guess, normal, phase, self.scales, eps, FAR if far else NEAR, damped)
+            found = found or newton(
+                self.linearized, guess, normal, phase, self.scales, eps, FAR if far else NEAR, damped
+            )
         tolerance = eps**0.6 * (1 + float(np.max(np.abs(guess if found is None else found.z), initial=0)))
         if found is None or not float(np.max(np.abs(found.linear.residual))) <= tolerance:
             return None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from separatrix._types import Function, Key, State
 from separatrix.calculus.discretization import discretize
@@ -116,7 +116,7 @@ class ParameterSweep(Map):
 
 @eqx.filter_jit
 def sweep(record: Any, values: Float[Array, " P"]) -> tuple[Array, Array]:
-    """Points (P, keep, 2) and which diverged (P,), every value from the same state; NaN where the orbit diverged or fewer were met."""
+    """Points (P, keep, 2), NaN where fewer were met or the orbit diverged, and whether it did (P,); all from one state."""
     found = jax.vmap(lambda value: record(value, record.state))(values)
     return jnp.where(found.diverged[:, None, None], jnp.nan, found.points), found.diverged
 
@@ -175,7 +175,9 @@ def _escaped(rows: Array, escape: Any) -> Bool[Array, ""]:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def repetitions(points: Float[Array, "P keep 2"], diverged: Any, max_period: int, closeness: Any) -> tuple[Array, Array]:
+def repetitions(
+    points: Float[Array, "P keep 2"], diverged: Any, max_period: int, closeness: Any
+) -> tuple[Array, Array]:
     """The smallest k with |y[n+k] - y[n]| below tolerance throughout, and whether the orbit still settles; each shape (P,).
 
     It does where it repeats after no k, but its nearest repetition is worse by 3 % or more in the first half of the rows
