@@ -31,14 +31,16 @@ from separatrix.optimization.stability.binding import (
     pure,
     split_model,
 )
+from separatrix.optimization.stability.edges import probed
 from separatrix.optimization.stability.history import History
 from separatrix.optimization.stability.judge import judge, judge_losses
 from separatrix.optimization.stability.kept import kept_readings
 from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import along, no_direction, reading_at
 from separatrix.optimization.stability.report import Event, StabilityReport
-from separatrix.optimization.stability.responses import UNKNOWN, WHY, Checks, probed, refusal
+from separatrix.optimization.stability.responses import SIGNS, UNKNOWN, WHY, Checks, refusal
 from separatrix.optimization.stability.watched import (
+    SIGNED,
     Along,
     OfTransformation,
     OnBatch,
@@ -344,11 +346,8 @@ class StabilityMonitor:
 
 def _require_edge(optimizer: Any) -> None:
     """Refuse at once what steps along signs, as far as one entry shows it; the rest is seen at the run's own state."""
-    if not isinstance(optimizer, OfTransformation):
-        return
     try:
-        found = _first_checks(optimizer.transformation)
-        why = WHY[UNKNOWN] if float(found.unknown) == 1 else refusal(found)
+        why = _first_refusal(optimizer)
     except Exception:  # a mask, labels, a line search: it cannot be asked like this
         return
     if why is not None:
@@ -356,9 +355,16 @@ def _require_edge(optimizer: Any) -> None:
         raise ValueError(explain("StabilityMonitor: optimizer", why, "an optimiser with an edge", do))
 
 
+def _first_refusal(optimizer: Any) -> str | None:
+    """Why an optimiser of two parameters has no edge after a step; a method of this family is asked at the run's own."""
+    if not isinstance(optimizer, OfTransformation):
+        return WHY[SIGNS] if isinstance(optimizer.map, SIGNED) else None
+    found = _first_checks(optimizer.transformation)
+    return WHY[UNKNOWN] if float(found.unknown) == 1 else refusal(found)
+
+
 @eqx.filter_jit
 def _first_checks(transformation: Any) -> Checks:
-    """Of two parameters after a step."""
     return probed(transformation, jnp.array([1.0, -0.7]), 1).checks
 
 

@@ -127,7 +127,7 @@ def reading_at(
     slope = slope_of(objective, key)
     loss, gradient = jax.value_and_grad(lambda x: jnp.asarray(objective(x, key=key)))(parameters)
     gradient = jax.tree.map(jnp.conj, gradient)
-    answer = optimizer.response(inner, parameters, gradient, loss, checks)
+    answer = optimizer.response(inner, parameters, gradient, loss, checks, n)
     product = hessian_product(slope, parameters, gradient, exact)
     reading, found = against_edge(product, answer, gradient, before, tol, wide=wide)
     dtype = found.gap.dtype
