@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import State
 from separatrix.optimization.stability.held import held_transformation, update_of
 from separatrix.optimization.stability.responses import UNKNOWN, WHY, Response, refusal, response_at
@@ -87,7 +88,7 @@ def stability_edge(map: Any, state: State, *, at: Any = None, key: Any = None) -
     """
     ranges.require("stability_edge: at", 0 if at is None else at, "a number of steps >= 0, or None", lambda n: n >= 0)
     found = response_of(map, state, LATE if at is None else at, key)
-    if not isinstance(found.checks.fate, jax.core.Tracer):
+    if not is_traced(found.checks):
         why = WHY[UNKNOWN] if float(found.checks.unknown) == 1 else refusal(found.checks)
         if why is not None:
             do = "Take some steps first; of signs lower the learning rate in time instead."

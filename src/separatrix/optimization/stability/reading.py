@@ -13,7 +13,7 @@ r"""One reading of the instrument.
 The ratio costs a gradient beside that of the run, the noise that of two parts of a batch; the rest is for wide readings.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -57,6 +57,14 @@ class Reading(eqx.Module):
     noise: Float[Array, ""]
     products: Int[Array, ""]
     fate: Int[Array, " arrays"]
+
+
+class Halves(NamedTuple):
+    """The loss on two parts of a batch, of `size` examples each."""
+
+    first: Objective
+    second: Objective
+    size: int
 
 
 class Direction(eqx.Module):
@@ -267,9 +275,9 @@ def _share(drift: Any, inverse: Any) -> Any:
 
 def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:
     """Unbiased |g|^2 and tr Sigma from the gradients of two parts of b examples: g1.g2, and b |g1 - g2|^2/2."""
-    first, second = (jax.grad(part)(parameters) for part in parts)
+    first, second = (jax.grad(part)(parameters) for part in (parts.first, parts.second))
     gap = jax.tree.map(lambda a, b: a - b, first, second)
-    size = jnp.asarray(parts[0].size, dot(gap, gap).dtype)
+    size = jnp.asarray(parts.size, dot(gap, gap).dtype)
     return dot(first, second), size * dot(gap, gap) / 2
 
 

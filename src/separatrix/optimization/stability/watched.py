@@ -26,8 +26,9 @@ from separatrix.optimization.methods.wrappers import RestartedNesterov
 from separatrix.optimization.stability.binding import ModelParts, transformation_of, widened, with_states_anew
 from separatrix.optimization.stability.held import held_map, held_transformation, update_of
 from separatrix.optimization.stability.peeling import peeled
+from separatrix.optimization.stability.reading import Halves
 from separatrix.optimization.stability.responses import Checks, Response, response_at
-from separatrix.systems.objective import Objective
+from separatrix.systems.objective import FunctionObjective, Objective, WrappedObjective
 from separatrix.systems.optax_maps import OptaxMap
 
 # Methods that lose their stability by an oscillation of period two; and those that step along signs, and have no edge.
@@ -40,48 +41,48 @@ SIGNED = (SignDescent, Lion)
 LATE = 10**9
 
 
-class OnBatch(Objective):
-    """l(model, batch) on one batch, as a function of the model's floating-point arrays."""
+class InALoop(eqx.Module):
+    """A loss as a loop of one's own has it: l(model, *parts of a batch), or a pair of which it is the first."""
 
     function: Function = eqx.field(static=True)
-    batch: Any
-    parts_of_model: ModelParts
+    dtype: Any = eqx.field(static=True)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        model = self.parts_of_model.model(parameters)
+    def __call__(self, model: Any, batch: Any = ()) -> Any:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            value = with_states_anew(self.function)(model, *(() if self.batch is None else self.batch))
-        value = value[0] if isinstance(value, tuple) else value
-        return jnp.asarray(value).astype(float_dtype(parameters))
+            value = with_states_anew(self.function)(model, *batch)
+        return jnp.asarray(value[0] if isinstance(value, tuple) else value).astype(self.dtype)
 
-    def first(self, count: int | None) -> "OnBatch":
-        """The same on the first examples of the batch; on all for None."""
-        size = self.size
-        if not count or count >= size:
-            return self
-        batch = jax.tree.map(lambda leaf: leaf[:count] if examples_of(leaf) == size else leaf, self.batch)
-        return OnBatch(self.function, batch, self.parts_of_model)
 
-    def parts(self) -> tuple["OnBatch", "OnBatch"] | None:
-        """The same on both halves of the batch; None for fewer than two examples."""
-        size = self.size
-        if size < 2:
-            return None
-        middle = size // 2
+def in_a_loop(
+    function: Function, batch: Any, parts: ModelParts, parameters: State, count: int | None
+) -> FunctionObjective:
+    """The loss on the first `count` examples of a batch, on all for None, as a function of the model's parameters."""
+    whole = FunctionObjective(InALoop(function, float_dtype(parameters)), data=batch or None, form=parts)
+    size = size_of(whole)
+    if not count or count >= size:
+        return whole
+    return _part(whole, slice(count))
 
-        def part(begin: int) -> Any:
-            # What has no axis of examples (a key, a weight) goes whole to both.
-            return jax.tree.map(
-                lambda leaf: leaf[begin : begin + middle] if examples_of(leaf) == size else leaf, self.batch
-            )
 
-        first, second = part(0), part(middle)
-        return OnBatch(self.function, first, self.parts_of_model), OnBatch(self.function, second, self.parts_of_model)
+def halves_of(objective: FunctionObjective, most: int) -> Halves | None:
+    """The same on both halves of its batch, of `most` examples at most; None for fewer than two."""
+    size = min(size_of(objective), most)
+    if size < 2:
+        return None
+    middle = size // 2
+    return Halves(_part(objective, slice(middle)), _part(objective, slice(middle, 2 * middle)), middle)
 
-    @property
-    def size(self) -> int:
-        """Number of examples: the length of the first axis of the first array that has one, 0 where there is no batch."""
-        return next(filter(None, map(examples_of, jax.tree.leaves(self.batch))), 0)
+
+def _part(objective: FunctionObjective, places: slice) -> FunctionObjective:
+    """The same on some examples. What has no axis of examples (a key, a weight) goes whole to each part."""
+    size = size_of(objective)
+    part = jax.tree.map(lambda leaf: leaf[places] if examples_of(leaf) == size else leaf, objective.data)
+    return objective.on_batch(part)
+
+
+def size_of(objective: FunctionObjective) -> int:
+    """Number of examples: the length of the first axis of the first array that has one, 0 where there is no batch."""
+    return next(filter(None, map(examples_of, jax.tree.leaves(objective.data))), 0)
 
 
 def examples_of(leaf: Any) -> int:
@@ -89,27 +90,25 @@ def examples_of(leaf: Any) -> int:
     return leaf.shape[0] if eqx.is_array(leaf) and leaf.ndim > 0 else 0
 
 
-class OnKey(Objective):
-    """L(parameters; key) for one key: the loss on the batch that this key draws, of `size` examples."""
+class AtKey(eqx.Module):
+    """The rule of one key: the loss on the batch that it draws."""
 
-    objective: Objective
     held: Key
-    size: int = eqx.field(static=True)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        return self.objective(parameters, key=self.held)
+    def __call__(self, ask: Function, parameters: State, key: Key | None) -> tuple[Any, Any]:
+        return ask(parameters, self.held)
 
 
-class InOwnPrecision(Objective):
-    """L at parameters that are brought back to the precision in which a network takes them."""
+class InOwnPrecision(eqx.Module):
+    """The rule by which parameters are brought back to the precision in which a network takes them."""
 
-    objective: Objective
     kinds: tuple[Any, ...] = eqx.field(static=True)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
+    def __call__(self, ask: Function, parameters: State, key: Key | None) -> tuple[Any, Any]:
         leaves, structure = jax.tree.flatten(parameters)
         own = [leaf.astype(kind) for leaf, kind in zip(leaves, self.kinds, strict=True)]
-        return jnp.asarray(self.objective(jax.tree.unflatten(structure, own), key=key)).astype(float_dtype(parameters))
+        loss, layers = ask(structure.unflatten(own), key)
+        return jnp.asarray(loss).astype(float_dtype(parameters)), layers
 
 
 def on_single_precision(objective: Objective, parameters: State, key: Key | None) -> tuple[Objective, State]:
@@ -120,8 +119,9 @@ def on_single_precision(objective: Objective, parameters: State, key: Key | None
     try:
         value = jax.eval_shape(lambda p: objective(p, key=key), wide)
     except (TypeError, ValueError):
-        return InOwnPrecision(objective, kinds), wide
-    return (objective if value.dtype == float_dtype(wide) else InOwnPrecision(objective, kinds)), wide
+        value = None
+    fits = value is not None and value.dtype == float_dtype(wide)
+    return (objective if fits else WrappedObjective(objective, InOwnPrecision(kinds))), wide
 
 
 class Along(eqx.Module):
