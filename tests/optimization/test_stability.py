@@ -256,10 +256,11 @@ def test_a_key_or_a_weight_in_the_batch_goes_whole_to_both_halves():
 
     x, parts = jnp.ones(DIMENSION), split_model(jnp.ones(DIMENSION))[1]
     batch = in_a_loop(loss, (points(0), jnp.asarray(3.0), jax.random.key(1)), parts, x, 16)
-    first, second, size = halves_of(batch, 512)
-    assert size_of(batch) == 16 and size == size_of(first) == 8
-    assert float(first(x)) == pytest.approx(3 * float(centred(x, points(0)[:8])), rel=1e-12)
-    assert float(second(x)) == pytest.approx(3 * float(centred(x, points(0)[8:16])), rel=1e-12)
+    halves = halves_of(batch, 512)
+    assert size_of(batch) == 16 and halves.size == 8
+    for i in range(2):
+        side, expected = jax.tree.map(lambda leaf, i=i: leaf[i], halves.sides), centred(x, points(0)[8 * i : 8 * i + 8])
+        assert float(halves.loss(side, x)) == pytest.approx(3 * float(expected), rel=1e-12)
 
 
 class Net(eqx.Module):

@@ -38,11 +38,10 @@ from separatrix.optimization.stability.kept import kept_readings
 from separatrix.optimization.stability.oscillation import oscillation
 from separatrix.optimization.stability.reading import Halves, along, no_direction, reading_at
 from separatrix.optimization.stability.report import Event, StabilityReport
-from separatrix.optimization.stability.responses import SIGNS, UNKNOWN, WHY, Checks, refusal
+from separatrix.optimization.stability.responses import SIGNS, UNKNOWN, WHY, Checks, no_checks, refusal
 from separatrix.optimization.stability.watched import (
     SIGNED,
     Along,
-    AtKey,
     OfTransformation,
     classes_of,
     halves_of,
@@ -54,7 +53,7 @@ from separatrix.optimization.stability.watched import (
 )
 from separatrix.systems import ranges
 from separatrix.systems.content import by_content
-from separatrix.systems.objective import FunctionObjective, WrappedObjective, without_objectives
+from separatrix.systems.objective import FunctionObjective, without_objectives
 from separatrix.systems.optax_maps import OptimizerState
 
 # Steps just before a reading at which the coordinate along the top direction is noted.
@@ -259,8 +258,8 @@ class StabilityMonitor:
         self.history.names, objective = names_of(parameters), self.objective
         if isinstance(self.optimizer, OfTransformation):
             if parts is not None:
-                wide = [on_single_precision(part, parameters, here)[0] for part in (parts.first, parts.second)]
-                parts = Halves(wide[0], wide[1], parts.size)
+                less = on_single_precision(parts.objective, parameters, here)[0]
+                parts = Halves(less, parts.sides, parts.size, True)
             objective, parameters = on_single_precision(objective, parameters, here)
         self._take(n, objective, parameters, inner, key=here, parts=parts, batch_size=size or 0)
 
@@ -280,8 +279,8 @@ class StabilityMonitor:
         before = no_direction(parameters) if self.direction is None else self.direction
         tol = jnp.asarray(self.tol, before.gap.dtype)
         reading, found, checks = reading_at(
-            objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), wide, tol,
-            self.tol < EXACT_BELOW, None if wide else self._checks,
+            objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), jnp.asarray(wide), tol,
+            self.tol < EXACT_BELOW, no_checks(parameters) if self._checks is None else self._checks,
         )  # fmt: skip
         sound = float(checks.unknown) < 1 and refusal(checks) is None
         self._checks = checks if sound else None
@@ -328,7 +327,7 @@ class StabilityMonitor:
         halves = halves_of(objective, _NOISE_EXAMPLES)
         if halves is not None and self._divides is None:
             try:
-                jax.eval_shape(halves.first, parameters)
+                jax.eval_shape(lambda x: halves.loss(jax.tree.map(lambda leaf: leaf[0], halves.sides), x), parameters)
                 self._divides = True
             except (TypeError, ValueError):
                 self._divides = False
@@ -380,6 +379,5 @@ def names_of(parameters: Any) -> list[str]:
 def _drawn(objective: Any, key: Any, size: int) -> Halves:
     """The loss on two halves of a batch, each drawn by a key that is independent of those the step splits off."""
     count = max(1, size // 2)
-    less = dataclasses.replace(objective, batch_size=count)
-    first, second = (WrappedObjective(less, AtKey(k)) for k in jax.random.split(jax.random.fold_in(key, 1)))
-    return Halves(first, second, count)
+    keys = jax.random.split(jax.random.fold_in(key, 1))
+    return Halves(dataclasses.replace(objective, batch_size=count), keys, count, True)

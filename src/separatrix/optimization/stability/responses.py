@@ -97,10 +97,10 @@ def in_the_climate_of_optax(function: Function) -> Function:
 
 
 @in_the_climate_of_optax
-def response_at(held: Held, gradient: State, checks: Checks | None = None) -> Response:
+def response_at(held: Held, gradient: State, checks: Checks | None = None, anew: Any = False) -> Response:
     """The linear response of an optimiser that is held at a state; `gradient` is the run's own, which says what is small.
 
-    Traceable. `checks`: those of an earlier reading, to go by; they are half of the cost.
+    Traceable. `checks`: those of an earlier reading, to go by unless `anew` is true; they are half of the cost.
     """
     x, frozen = held.position, held.moments
     still, quiet = [_filled(0, leaf) for leaf in x], [_filled(0, leaf) for leaf in frozen]
@@ -118,14 +118,19 @@ def response_at(held: Held, gradient: State, checks: Checks | None = None) -> Re
     solved = [_solved(i, columns, ahead, held.slots) for i in range(len(x))]
     first, inverse, turning, drift = (held.form.unflatten(list(part)) for part in zip(*solved, strict=True))
     raw = columns[0][0]
-    if checks is None:
-        own = jax.tree.leaves(gradient)
-        checks = _checks(lambda g: held.step(g, frozen, x)[0], push, quiet, still, raw, rest, own, x)
-    bound = ~_lacking(checks)
+
+    def look() -> Checks:
+        return _checks(
+            lambda g: held.step(g, frozen, x)[0], push, quiet, still, raw, rest, jax.tree.leaves(gradient), x
+        )
+
+    before = checks
+    found: Checks = look() if before is None else jax.lax.cond(jnp.asarray(anew), look, lambda: before)
+    bound = ~_lacking(found)
     kept = lambda tree: held.form.unflatten([  # noqa: E731
         jnp.where(bound[i], leaf, 0) for i, leaf in enumerate(jax.tree.leaves(tree))
     ])  # fmt: skip
-    return Response(kept(first), kept(inverse), kept(turning), kept(drift), checks)
+    return Response(kept(first), kept(inverse), kept(turning), kept(drift), found)
 
 
 def _columns(push: Function, held: Held, still: list[Any], quiet: list[Any]) -> list[Any]:
@@ -260,6 +265,12 @@ def _shares_off(found: list[Any], expected: list[Any], floor: list[Any] | None =
     off = jnp.stack([jnp.sum(jnp.abs(f - e) > _DEVIATES * jnp.abs(e) + least) for f, e, least in triples])
     there = jnp.stack([jnp.sum((f != 0) | (e != 0)) for f, e, _ in triples])
     return off / jnp.maximum(there, 1)
+
+
+def no_checks(parameters: State) -> Checks:
+    """Those of an optimiser that was not asked yet."""
+    none = jnp.zeros((), jnp.float32)
+    return Checks(none, none, none, jnp.zeros(len(jax.tree.leaves(parameters)), jnp.int8))
 
 
 def refusal(found: Checks) -> str | None:

@@ -61,23 +61,21 @@ def in_a_loop(
     size = size_of(whole)
     if not count or count >= size:
         return whole
-    return _part(whole, slice(count))
+    # What has no axis of examples (a key, a weight) stays whole.
+    return whole.on_batch(jax.tree.map(lambda leaf: leaf[:count] if examples_of(leaf) == size else leaf, whole.data))
 
 
 def halves_of(objective: FunctionObjective, most: int) -> Halves | None:
-    """The same on both halves of its batch, of `most` examples at most; None for fewer than two."""
-    size = min(size_of(objective), most)
-    if size < 2:
-        return None
-    middle = size // 2
-    return Halves(_part(objective, slice(middle)), _part(objective, slice(middle, 2 * middle)), middle)
-
-
-def _part(objective: FunctionObjective, places: slice) -> FunctionObjective:
-    """The same on some examples. What has no axis of examples (a key, a weight) goes whole to each part."""
+    """Both halves of its batch, of `most` examples at most; None for fewer than two."""
     size = size_of(objective)
-    part = jax.tree.map(lambda leaf: leaf[places] if examples_of(leaf) == size else leaf, objective.data)
-    return objective.on_batch(part)
+    middle = min(size, most) // 2
+    if not middle:
+        return None
+
+    def sides(leaf: Any) -> Any:
+        return leaf[: 2 * middle].reshape(2, middle, *leaf.shape[1:]) if examples_of(leaf) == size else None
+
+    return Halves(objective, jax.tree.map(sides, objective.data), middle, False)
 
 
 def size_of(objective: FunctionObjective) -> int:
@@ -88,15 +86,6 @@ def size_of(objective: FunctionObjective) -> int:
 def examples_of(leaf: Any) -> int:
     """The length of the first axis of an array, 0 for anything else."""
     return leaf.shape[0] if eqx.is_array(leaf) and leaf.ndim > 0 else 0
-
-
-class AtKey(eqx.Module):
-    """The rule of one key: the loss on the batch that it draws."""
-
-    held: Key
-
-    def __call__(self, ask: Function, parameters: State, key: Key | None) -> tuple[Any, Any]:
-        return ask(parameters, self.held)
 
 
 class InOwnPrecision(eqx.Module):
@@ -141,13 +130,13 @@ class OfTransformation(eqx.Module):
 
     def response(
         self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None,
-        n: Any = None,
+        n: Any = None, anew: Any = False,
     ) -> Response:  # fmt: skip
         """The linear response there; of one that gathers gradients, that of what it wraps. Its state knows the step."""
         transformation, inner, gain = peeled(self.transformation, inner)
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             held = held_transformation(transformation, widened(inner), parameters, value)
-        found = response_at(held, gradient, checks)
+        found = response_at(held, gradient, checks, anew)
         grown = lambda tree: jax.tree.map(lambda leaf: leaf * jnp.asarray(gain, leaf.dtype), tree)  # noqa: E731
         return eqx.tree_at(
             lambda r: (r.first, r.inverse_edge, r.drift), found,
@@ -167,10 +156,10 @@ class OfMap(eqx.Module):
 
     def response(
         self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None,
-        n: Any = LATE,
+        n: Any = LATE, anew: Any = False,
     ) -> Response:  # fmt: skip
         """The linear response at step n."""
-        return response_at(held_map(self.map, n, widened(inner)), gradient, checks)
+        return response_at(held_map(self.map, n, widened(inner)), gradient, checks, anew)
 
     def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:
         """x' - x of the next step."""
