@@ -18,6 +18,7 @@ import optax
 from _table import report
 from jax.flatten_util import ravel_pytree
 
+from separatrix.optimization.stability.held import held_transformation
 from separatrix.optimization.stability.responses import UNKNOWN, WHY, refusal, response_at
 
 WARM, LENGTH, HALVINGS = 200, 600, 12
@@ -123,7 +124,7 @@ def compared(build: Callable[[Any], Any], loss: Callable[[Any], Any], x: Any, fr
     ratios: list[float] = []
     (place, state), _ = orbit(LOW[0], x + 1e-7, build(LOW[0]).init(x), WARM)
     for rate in LOW:
-        found = response_at(build(rate), state, place, jax.grad(loss)(place), loss(place))
+        found = response_at(held_transformation(build(rate), state, place, loss(place)), jax.grad(loss)(place))
         why = WHY[UNKNOWN] if float(found.checks.unknown) == 1 else refusal(found.checks)
         if why is not None:
             raise ValueError(why)

@@ -214,7 +214,7 @@ def test_gauss_newton_of_cross_entropy_is_the_fisher_matrix():
         jacobian = jax.jacobian(logits)(flat, x)  # (classes, n)
         return jnp.einsum("c,ci,cj->ij", jnp.exp(logits(flat, x)), jacobian, jacobian)
 
-    truth = np.linalg.eigvalsh(jnp.mean(jax.vmap(fisher)(objective.inputs), axis=0))[::-1][:3]
+    truth = np.linalg.eigvalsh(jnp.mean(jax.vmap(fisher)(objective.data[0]), axis=0))[::-1][:3]
     found = sx.curvature(objective, objective.initial, count=3, tol=1e-9, matrix="gauss_newton")
     np.testing.assert_allclose(found.eigenvalues, truth, rtol=1e-8)
     hessian = sx.curvature(objective, objective.initial, count=3, tol=1e-9)

@@ -1,4 +1,4 @@
-"""Stability edges: the formula against the curvature at which an orbit really stops contracting."""
+"""Stability edges: what is measured of a method, its closed form, and the curvature at which an orbit stops contracting."""
 
 import jax
 import jax.numpy as jnp
@@ -9,28 +9,43 @@ import pytest
 import separatrix as sx
 from separatrix import optimization
 
-# name: the method on an objective, and the diagonal that its preconditioner stays at. Adaptive methods are held at a
-# frozen preconditioner: with eps = 1 and a start of 1e-100 their averages of squares do not show in it.
-FROZEN = 1.0
+# name: (method of an objective, l eta in closed form). Adaptive methods are held at a frozen diagonal of 1: with eps = 1
+# and a start of 1e-100 their averages of squares do not show in it.
+FROZEN, ETA = 1.0, 0.1
+HYPERBOLIC = 3.8 / (1.9 - 2 * 0.7 * 0.9)
 METHODS = {
-    "gradient descent": lambda f: optimization.GradientDescent(f, 0.1),
-    "heavy ball": lambda f: optimization.HeavyBall(f, 0.1, 0.9),
-    "Nesterov": lambda f: optimization.Nesterov(f, 0.1, 0.9),
-    "QHM": lambda f: optimization.QHM(f, 0.1, 0.9, 0.7),
-    "AggMo": lambda f: optimization.AggMo(f, 0.1, (0.0, 0.9, 0.99)),
-    "RMSprop": lambda f: optimization.RMSprop(f, 0.1, eps=FROZEN),
-    "Adadelta": lambda f: optimization.Adadelta(f, 0.1, eps=FROZEN),
-    "Adagrad": lambda f: optimization.Adagrad(f, 0.1, initial_accumulator=0.0, eps=FROZEN),
-    "Adam": lambda f: optimization.Adam(f, 0.1, eps=FROZEN),
-    "AdamW": lambda f: optimization.AdamW(f, 0.1, eps=FROZEN, weight_decay=3.0),
-    "Nadam": lambda f: optimization.Nadam(f, 0.1, eps=FROZEN),
-    "QHAdam": lambda f: optimization.QHAdam(f, 0.1, 0.9, nu1=0.7, eps=FROZEN),
+    "gradient descent": (lambda f: optimization.GradientDescent(f, ETA), 2.0),
+    "heavy ball": (lambda f: optimization.HeavyBall(f, ETA, 0.9), 3.8),
+    "Nesterov": (lambda f: optimization.Nesterov(f, ETA, 0.9), 3.8 / 2.8),
+    "QHM": (lambda f: optimization.QHM(f, ETA, 0.9, 0.7), HYPERBOLIC),
+    "AggMo": (lambda f: optimization.AggMo(f, ETA, (0.0, 0.9, 0.99)), 6 / (1 + 1 / 1.9 + 1 / 1.99)),
+    "RMSprop": (lambda f: optimization.RMSprop(f, ETA, eps=FROZEN), 2.0),
+    "Adadelta": (lambda f: optimization.Adadelta(f, ETA, eps=FROZEN), 2.0),
+    "Adagrad": (lambda f: optimization.Adagrad(f, ETA, initial_accumulator=0.0, eps=FROZEN), 2.0),
+    "Adam": (lambda f: optimization.Adam(f, ETA, eps=FROZEN), 38.0),
+    "AdamW": (lambda f: optimization.AdamW(f, ETA, eps=FROZEN, weight_decay=3.0), 19 * (2 - 0.3)),
+    "Nadam": (lambda f: optimization.Nadam(f, ETA, eps=FROZEN), 38 / 2.8),
+    "QHAdam": (lambda f: optimization.QHAdam(f, ETA, 0.9, nu1=0.7, eps=FROZEN), HYPERBOLIC),
 }
-# The rest with the slow ones: their formulas are tied to these by `test_special_cases_agree` and by name.
+# The rest with the slow ones: their closed forms are tied to these by `test_special_cases_agree`.
 QUICK = {"heavy ball", "AggMo", "Adam", "AdamW", "QHAdam"}
 NAMES = pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 )
+BOWL = optimization.Quadratic(jnp.array([1.0, 4.0]))
+
+
+def edge(method, at=None):
+    """l of a method that has just begun, which is the same for all entries."""
+    found = optimization.stability_edge(method, method.init(jnp.array([1e-100, 1e-100])), at=at)
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_edge_is_the_closed_form(name):
+    build, closed = METHODS[name]
+    assert float(edge(build(BOWL))) * ETA == pytest.approx(closed, rel=1e-12)
 
 
 def measured_edge(build, edge):
@@ -57,13 +72,9 @@ def _position(state):
 
 @NAMES
 def test_edge_is_where_an_orbit_stops_contracting(name):
-    method = METHODS[name](optimization.Quadratic(1.0))
-    state = method.init(jnp.array([1e-100]))
-    diagonal = optimization.preconditioner(method, state)
-    # Of H itself where nothing is divided by; else of d^{-1} H.
-    edge = float(optimization.stability_edge(method)) * (1.0 if diagonal is None else float(diagonal[0]))
+    build, closed = METHODS[name]
     # Adam's mean still carries 1 - 0.999^900 of its correction of v, which eps hides; the rest is the bisection's 1e-5.
-    assert measured_edge(METHODS[name], edge) == pytest.approx(edge, rel=2e-4)
+    assert measured_edge(build, closed / ETA) == pytest.approx(closed / ETA, rel=2e-4)
 
 
 @pytest.mark.parametrize("frequency", ["real", "any"])
@@ -73,9 +84,8 @@ def test_no_pair_of_multipliers_leaves_the_circle_before(frequency):
     for _ in range(20):
         momenta = tuple(generator.uniform(0.0, 0.999, size=generator.integers(1, 6)))
         for factor in (0.3, 0.7, 0.999, 1.001):
-            method = optimization.AggMo(optimization.Quadratic(1.0), 1.0, momenta)
-            edge = float(optimization.stability_edge(method))
-            multipliers = aggregated_multipliers(factor * edge, np.array(momenta))
+            closed = 2 / np.mean(1 / (1 + np.array(momenta)))
+            multipliers = aggregated_multipliers(factor * closed, np.array(momenta))
             worst = multipliers[np.argmax(np.abs(multipliers))]
             if frequency == "any":
                 assert (abs(worst) < 1) == (factor < 1)
@@ -91,186 +101,119 @@ def aggregated_multipliers(gain, momenta):
     return np.linalg.eigvals(np.vstack([position, velocities]))
 
 
-def test_known_numbers():
-    """Cohen et al. (2021, 2022): 2, 38 for heavy ball and Adam at 0.9 with their conventions; 3.8/2.8 for Nesterov."""
-    f = optimization.Quadratic(1.0)
-    assert float(optimization.stability_edge(optimization.GradientDescent(f, 0.1))) == pytest.approx(20.0, rel=1e-15)
-    assert float(optimization.stability_edge(optimization.HeavyBall(f, 0.1, 0.9))) == pytest.approx(38.0, rel=1e-13)
-    assert float(optimization.stability_edge(optimization.Nesterov(f, 0.1, 0.9))) == pytest.approx(
-        38.0 / 2.8, rel=1e-13
-    )
-    assert float(optimization.stability_edge(optimization.Nesterov(f, 0.1))) == pytest.approx(40.0 / 3, rel=1e-13)
-    assert float(optimization.stability_edge(optimization.Nesterov(f, 0.1), at=3)) == pytest.approx(30.0 / 2, rel=1e-13)
-    assert float(optimization.stability_edge(optimization.RestartedNesterov(f, 0.1))) == pytest.approx(
-        40.0 / 3, rel=1e-13
-    )
-    assert float(optimization.stability_edge(optimization.Adam(f, 1e-3))) == pytest.approx(38_000.0, rel=1e-11)
+def test_schedules_are_taken_at_their_step():
+    """Nesterov's momentum n/(n + 3): 0 at first, 1/2 at the third step, 1 in the end; a restarted one knows its age."""
+    nesterov = optimization.Nesterov(BOWL, ETA)
+    for at, closed in ((0, 2.0), (3, 3 / 2), (None, 4 / 3)):
+        assert float(edge(nesterov, at)) * ETA == pytest.approx(closed, rel=1e-8)
+    restarted = optimization.RestartedNesterov(BOWL, ETA)
+    state = restarted.init(jnp.ones(2))._replace(age=jnp.asarray(3))
+    np.testing.assert_allclose(optimization.stability_edge(restarted, state) * ETA, 3 / 2, rtol=1e-12)
 
 
 def test_special_cases_agree():
     """QHM is gradient descent at nu = 0, momentum at 1, Nesterov at nu = b; one momentum aggregated is heavy ball."""
-    f, eta, b = optimization.Quadratic(1.0), 0.1, 0.8
-    edge = optimization.stability_edge
-    np.testing.assert_allclose(
-        edge(optimization.QHM(f, eta, b, 0.0)), edge(optimization.GradientDescent(f, eta)), rtol=1e-13
-    )
-    np.testing.assert_allclose(
-        edge(optimization.QHM(f, eta, b, 1.0)), edge(optimization.HeavyBall(f, eta * (1 - b), b)), rtol=1e-13
-    )
-    np.testing.assert_allclose(
-        edge(optimization.QHM(f, eta, b, b)), edge(optimization.Nesterov(f, eta * (1 - b), b)), rtol=1e-13
-    )
-    np.testing.assert_allclose(
-        edge(optimization.AggMo(f, eta, (b,))), edge(optimization.HeavyBall(f, eta, b)), rtol=1e-13
-    )
-    np.testing.assert_allclose(
-        edge(optimization.AdamW(f, eta, b, weight_decay=0.0)), edge(optimization.Adam(f, eta, b)), rtol=1e-13
-    )
-
-
-@pytest.mark.parametrize(("name", "hyperparameters", "native"), [
-    ("sgd", {"learning_rate": 0.1}, lambda f: optimization.GradientDescent(f, 0.1)),
-    ("sgd", {"learning_rate": 0.1, "momentum": 0.8}, lambda f: optimization.HeavyBall(f, 0.1, 0.8)),
-    ("sgd", {"learning_rate": 0.1, "momentum": 0.8, "nesterov": True}, lambda f: optimization.Nesterov(f, 0.1, 0.8)),
-    ("rmsprop", {"learning_rate": 0.1, "decay": 0.99}, lambda f: optimization.RMSprop(f, 0.1, 0.99)),
-    ("adadelta", {"learning_rate": 0.1}, lambda f: optimization.Adadelta(f, 0.1)),
-    ("adam", {"learning_rate": 0.1, "b1": 0.8, "b2": 0.99}, lambda f: optimization.Adam(f, 0.1, 0.8)),
-    ("adamw", {"learning_rate": 0.1, "weight_decay": 0.5}, lambda f: optimization.AdamW(f, 0.1, weight_decay=0.5)),
-    ("nadam", {"learning_rate": 0.1}, lambda f: optimization.Nadam(f, 0.1)),
-    ("amsgrad", {"learning_rate": 0.1}, lambda f: optimization.Adam(f, 0.1)),
-    ("adamax", {"learning_rate": 0.1}, lambda f: optimization.Adam(f, 0.1)),
-])  # fmt: skip
-def test_a_name_of_optax_has_the_edge_of_the_native_method(name, hyperparameters, native):
-    ours = optimization.stability_edge(native(optimization.Quadratic(1.0)))
-    np.testing.assert_allclose(optimization.stability_edge(name, **hyperparameters), ours, rtol=1e-12)
+    f, b = BOWL, 0.8
+    ball, nesterov = optimization.HeavyBall(f, ETA * (1 - b), b), optimization.Nesterov(f, ETA * (1 - b), b)
+    for one, other in (
+        (optimization.QHM(f, ETA, b, 0.0), optimization.GradientDescent(f, ETA)),
+        (optimization.QHM(f, ETA, b, 1.0), ball),
+        (optimization.QHM(f, ETA, b, b), nesterov),
+        (optimization.AggMo(f, ETA * (1 - b), (b,)), ball),
+        (optimization.AdamW(f, ETA, b, weight_decay=0.0), optimization.Adam(f, ETA, b)),
+    ):
+        np.testing.assert_allclose(edge(one), edge(other), rtol=1e-12)
 
 
 def test_edge_is_differentiable_and_swept():
-    """d/d eta of (2 + 2b)/eta."""
-    rate = jax.grad(
-        lambda eta: optimization.stability_edge(optimization.HeavyBall(optimization.Quadratic(1.0), eta, 0.9))
-    )(0.1)
-    assert float(rate) == pytest.approx(-3.8 / 0.1**2, rel=1e-12)
-    edges = jax.vmap(lambda eta: optimization.stability_edge("adam", learning_rate=eta))(jnp.array([0.1, 0.2]))
-    np.testing.assert_allclose(edges, [380.0, 190.0], rtol=1e-12)
+    """d/d eta of (2 + 2b)/eta; 38/eta."""
+    assert float(jax.grad(lambda eta: edge_of_ball(eta))(0.1)) == pytest.approx(-3.8 / 0.1**2, rel=1e-12)
+    np.testing.assert_allclose(jax.vmap(edge_of_ball)(jnp.array([0.1, 0.2])), [38.0, 19.0], rtol=1e-12)
+
+
+def edge_of_ball(eta):
+    ball = optimization.HeavyBall(BOWL, eta, 0.9)
+    return optimization.stability_edge(ball, ball.init(jnp.ones(2)))[0]
 
 
 def bowl(x):
-    return jnp.sum(jnp.cosh(x * jnp.array([1.0, 2.0, 3.0]))) + 0.5 * x[0] * x[1]
+    return jnp.sum(jnp.cosh(x * jnp.array([1.0, 2.0, 3.0], x.dtype))) + 0.5 * x[0] * x[1]
 
 
-START = jnp.array([0.5, -0.4, 0.3])
-# One run of optax, and what its update has divided the average gradient by, measured from the update itself.
+START, RATE, SEVENTH = jnp.array([0.5, -0.4, 0.3]), 0.01, 7
+
+
+def unbiased(v, b2):
+    """sqrt(v) of the next step, whose own gradient is small: n = 8, and v decays once more."""
+    return jnp.sqrt(b2 * v / (1 - b2 ** (SEVENTH + 1)))
+
+
+# One run of optax, and d of its next step in closed form, from what its state holds.
 OPTAX = {
-    "adam": (optax.adam(0.01), {}, lambda s: s[0].mu),
+    "adam": (optax.adam(RATE), 38, lambda s: (1 - 0.9**8) * (unbiased(s[0].nu, 0.999) + 1e-8)),
     "adam inside a chain": (
-        optax.chain(optax.clip_by_global_norm(1e9), optax.adam(0.01, b1=0.8, b2=0.9, eps=1e-2)),
-        {"b1": 0.8, "b2": 0.9, "eps": 1e-2},
-        lambda s: s[1][0].mu,
+        optax.chain(optax.clip_by_global_norm(1e9), optax.adam(RATE, b1=0.8, b2=0.9, eps=1e-2)), 18,
+        lambda s: (1 - 0.8**8) * (unbiased(s[1][0].nu, 0.9) + 1e-2),
     ),
-    "adamax": (optax.adamax(0.01), {"name": "adamax"}, lambda s: s[0].mu),
-    "amsgrad": (optax.amsgrad(0.01), {}, lambda s: s[0].mu),
-}
+    "adamax": (optax.adamax(RATE), 38, lambda s: (1 - 0.9**8) * 0.999 * s[0].nu),
+    "rmsprop": (optax.rmsprop(RATE), 2, lambda s: jnp.sqrt(0.9 * s[0].nu + 1e-8)),
+    "rmsprop, eps outside": (
+        optax.rmsprop(RATE, eps=1e-2, eps_in_sqrt=False), 2, lambda s: jnp.sqrt(0.9 * s[0].nu) + 1e-2
+    ),
+    "rmsprop, unbiased": (
+        optax.rmsprop(RATE, bias_correction=True), 2,
+        lambda s: jnp.sqrt(0.9 * s[0].nu / (1 - 0.9**8) + 1e-8),
+    ),
+    "rmsprop, centred": (
+        optax.rmsprop(RATE, centered=True, eps=1e-3), 2, lambda s: jnp.sqrt(0.9 * s[0].nu - (0.9 * s[0].mu) ** 2 + 1e-3)
+    ),
+    "adagrad": (optax.adagrad(RATE), 2, lambda s: jnp.sqrt(s[0].sum_of_squares + 1e-7)),
+    "adadelta": (optax.adadelta(RATE), 2, lambda s: jnp.sqrt((0.9 * s[1].e_g + 1e-6) / (s[1].e_x + 1e-6))),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPTAX)
-def test_diagonal_in_an_optax_state_is_what_the_update_divided_by(name):
-    transformation, hyperparameters, mean = OPTAX[name]
+def test_edge_of_optax_is_the_closed_form_of_its_state(name):
+    transformation, closed, diagonal = OPTAX[name]
     method = sx.from_optax(bowl, transformation)
-    path = sx.evolve(method, method.init(START), steps=7)
-    before, after = path.states.parameters[6], path.final
-    diagonal = optimization.preconditioner(method, after, **hyperparameters)
-    divided = -0.01 * mean(after.optimizer_state) / (after.parameters - before)
-    np.testing.assert_allclose(diagonal, divided, rtol=1e-10)
-    np.testing.assert_array_equal(optimization.preconditioner(None, after.optimizer_state, **hyperparameters), diagonal)
-
-
-RAW = {
-    "rmsprop": (optax.rmsprop(0.01), {}),
-    "rmsprop, eps outside": (optax.rmsprop(0.01, eps=1e-2, eps_in_sqrt=False), {"eps": 1e-2, "eps_in_sqrt": False}),
-    "rmsprop, unbiased": (optax.rmsprop(0.01, bias_correction=True), {"b2": 0.9}),
-    "rmsprop, centred": (optax.rmsprop(0.01, centered=True, eps=1e-3), {"eps": 1e-3}),
-    "adagrad": (optax.adagrad(0.01), {}),
-}
-
-
-@pytest.mark.parametrize("name", RAW)
-def test_diagonal_without_momentum_is_gradient_over_update(name):
-    transformation, hyperparameters = RAW[name]
-    method = sx.from_optax(bowl, transformation)
-    path = sx.evolve(method, method.init(START), steps=7)
-    before = path.states.parameters[6]
-    divided = -0.01 * jax.grad(bowl)(before) / (path.final.parameters - before)
-    np.testing.assert_allclose(optimization.preconditioner(method, path.final, **hyperparameters), divided, rtol=1e-10)
-
-
-def test_diagonal_of_adadelta_is_that_of_the_next_step_held():
-    """u = g/d with the average step of after the update: d = sqrt((v + eps)/(z + eps))."""
-    method = sx.from_optax(bowl, optax.adadelta(0.5))
-    final = sx.evolve(method, method.init(START), steps=7).final
-    inner = jax.tree.leaves(final.optimizer_state, is_leaf=lambda s: hasattr(s, "e_g"))[0]
-    expected = jnp.sqrt((inner.e_g + 1e-6) / (inner.e_x + 1e-6))
-    np.testing.assert_allclose(optimization.preconditioner(method, final), expected, rtol=1e-13)
-    ours = optimization.Adadelta(bowl, 0.5)
-    mine = sx.evolve(ours, ours.init(START), steps=7).final
-    np.testing.assert_allclose(optimization.preconditioner(ours, mine), expected, rtol=1e-10)
+    state = sx.evolve(method, method.init(START), steps=SEVENTH, save="last").final
+    expected = closed / RATE * diagonal(state.optimizer_state)
+    np.testing.assert_allclose(optimization.stability_edge(method, state), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize(("native", "transformation"), [
-    (lambda f: optimization.Adam(f, 0.01), optax.adam(0.01)),
-    (lambda f: optimization.RMSprop(f, 0.01), optax.rmsprop(0.01)),
-], ids=["Adam", "RMSprop"])  # fmt: skip
-def test_native_and_optax_agree_on_the_diagonal(native, transformation):
+    (lambda f: optimization.Adam(f, RATE), optax.adam(RATE)),
+    (lambda f: optimization.Nadam(f, RATE), optax.nadam(RATE)),
+    (lambda f: optimization.AdamW(f, RATE, weight_decay=0.5), optax.adamw(RATE, weight_decay=0.5)),
+    (lambda f: optimization.RMSprop(f, RATE), optax.rmsprop(RATE)),
+    (lambda f: optimization.Adagrad(f, RATE), optax.adagrad(RATE)),
+    (lambda f: optimization.Adadelta(f, RATE), optax.adadelta(RATE)),
+    (lambda f: optimization.HeavyBall(f, RATE, 0.8), optax.sgd(RATE, 0.8)),
+    (lambda f: optimization.Nesterov(f, RATE, 0.8), optax.sgd(RATE, 0.8, nesterov=True)),
+], ids=["Adam", "Nadam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "heavy ball", "Nesterov"])  # fmt: skip
+def test_a_method_and_its_double_of_optax_have_one_edge(native, transformation):
     ours, theirs = native(bowl), sx.from_optax(bowl, transformation)
-    mine = optimization.preconditioner(ours, sx.evolve(ours, ours.init(START), steps=7).final, at=7)
-    np.testing.assert_allclose(
-        mine, optimization.preconditioner(theirs, sx.evolve(theirs, theirs.init(START), steps=7).final), rtol=1e-12
-    )
+    mine, other = (sx.evolve(method, method.init(START), steps=SEVENTH, save="last").final for method in (ours, theirs))
+    found = optimization.stability_edge(ours, mine, at=SEVENTH)
+    np.testing.assert_allclose(found, optimization.stability_edge(theirs, other), rtol=1e-9)
 
 
-def test_diagonal_of_adagrad_is_in_its_own_unit_of_time():
-    """S = eta^2 G: d in h = eta^2 is eta times optax's, and the edge 2/h is 1/eta times optax's 2/eta."""
-    eta = 0.1
-    ours, theirs = optimization.Adagrad(bowl, eta), sx.from_optax(bowl, optax.adagrad(eta))
-    mine = optimization.preconditioner(ours, sx.evolve(ours, ours.init(START), steps=7).final)
-    optaxs = optimization.preconditioner(theirs, sx.evolve(theirs, theirs.init(START), steps=7).final)
-    np.testing.assert_allclose(mine, eta * optaxs, rtol=1e-12)
-    np.testing.assert_allclose(
-        optimization.stability_edge(ours) * mine,
-        optimization.stability_edge("adagrad", learning_rate=eta) * optaxs,
-        rtol=1e-12,
-    )
-
-
-def test_methods_without_a_diagonal_have_none():
-    for build in (
-        lambda: optimization.GradientDescent(bowl, 0.1),
-        lambda: optimization.Nesterov(bowl, 0.1),
-        lambda: optimization.AggMo(bowl, 0.1),
-    ):
-        assert optimization.preconditioner(build(), build().init(START)) is None
-    plain = sx.from_optax(bowl, optax.sgd(0.1, 0.9))
-    assert optimization.preconditioner(plain, plain.init(START)) is None
+def test_in_single_precision_the_edge_is_the_same():
+    adam = optimization.Adam(bowl, RATE)
+    states = [
+        sx.evolve(adam, adam.init(START.astype(d)), steps=SEVENTH, save="last").final for d in ("float32", "float64")
+    ]
+    single, double = (optimization.stability_edge(adam, state) for state in states)
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, double, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("call", "kind", "words"), [
-    (
-        lambda: optimization.stability_edge(optimization.SignDescent(bowl, 0.1)),
-        ValueError, "SignDescent has no stability edge"
-    ),
-    (lambda: optimization.stability_edge("lion", learning_rate=0.1), ValueError, "lion has no stability edge"),
-    (lambda: optimization.stability_edge("adamm", learning_rate=0.1), TypeError, r"'adamm', expected one of sgd, rmsprop"),
-    (lambda: optimization.stability_edge("adam", lr=0.1), TypeError, r"got \['lr'\], expected learning_rate, b1"),
-    (lambda: optimization.stability_edge(optimization.Adam(bowl, 0.1), b1=0.9), TypeError, "expected a map alone"),
-    (lambda: optimization.stability_edge(sx.from_optax(bowl, optax.adam(0.1))), TypeError, r"stability_edge\('adam'"),
-    (lambda: optimization.preconditioner(optimization.Lion(bowl, 0.1), None), ValueError, "Lion has no stability edge"),
-    (lambda: optimization.preconditioner(None, optax.lion(0.1).init(START)), TypeError, "expected one of ScaleByAdamState"),
-    (
-        lambda: optimization.preconditioner(optimization.Adam(bowl, 0.1), optimization.Adam(bowl, 0.1).init(START), at=0),
-        ValueError, "steps >= 1"
-    ),
-    (lambda: optimization.preconditioner(None, (optax.adam(0.1).init(START), optax.adam(0.1).init(START))), TypeError,
-     "2 adaptive states"),
+    (lambda: edge(optimization.SignDescent(BOWL, 0.1)), ValueError, "SignDescent\n.*it steps along signs"),
+    (lambda: edge(optimization.Lion(BOWL, 0.1)), ValueError, "Lion\n.*it steps along signs"),
+    (lambda: edge(sx.from_optax(BOWL, optax.adam(0.1))), ValueError, "has seen none yet.*\n.*Take some steps first"),
+    (lambda: edge(optimization.DelayedDescent(BOWL, 0.1, delay=2)), TypeError, "got DelayedDescent, expected a map"),
+    (lambda: edge(optimization.Adam(BOWL, 0.1), at=-1), ValueError, "steps >= 0"),
 ])  # fmt: skip
 def test_what_has_no_edge_or_is_not_known_is_told(call, kind, words):
     with pytest.raises(kind, match=words):

@@ -201,7 +201,7 @@ REFUSED = {
     "a class below 0": (lambda: classes(jnp.array([0, 1, -1, 2])), ValueError, r"got -1 at index \[2\]"),
     "classes in floats": (lambda: classes(jnp.zeros(4)), TypeError, "dtype float64, expected integers from 0 to 2"),
     "other data with a class too many": (
-        lambda: classes(jnp.array([0, 1, 0, 2])).on((jnp.ones((1, 2)), jnp.array([3]))),
+        lambda: sx.fit(classes(jnp.array([0, 1, 0, 2])), optax.sgd(0.1), (jnp.ones((1, 2)), jnp.array([3])), steps=1),
         ValueError,
         "got 3",
     ),
@@ -229,4 +229,4 @@ def test_traced_classes_that_are_none_make_the_loss_nan():
 def test_outputs_that_are_not_finite_hit_no_class():
     objective = sx.supervised(eqx.nn.Linear(2, 3, key=KEY), (jnp.ones((4, 2)), jnp.zeros(4, int)))
     broken = jax.tree.map(lambda leaf: jnp.nan * leaf, objective.initial)
-    assert float(objective.accuracy(broken, objective.inputs, objective.targets)) == 0.0
+    assert float(sx.training.accuracy(objective.model(broken), *objective.data)) == 0.0

@@ -27,7 +27,7 @@ from separatrix.games.game import Game, as_game, require_losses, require_players
 from separatrix.linear.coordinates import as_vector
 from separatrix.systems import ranges
 from separatrix.systems.flow import Flow
-from separatrix.systems.objective import Objective
+from separatrix.systems.objective import as_objective
 from separatrix.systems.optax_maps import from_optax, require_trainable
 
 _STILL = 1e-3
@@ -214,7 +214,7 @@ def exploitability(
     require_losses(game, players, key)
     gaps, slopes = [], []
     for i, own in enumerate(players):
-        alone = _Alone(game, players, key, i)
+        alone = as_objective(Alone(game, players, key, i))
         descent = from_optax(alone, optax.lbfgs() if optimizer is None else optimizer)
         best = evolve(descent, descent.init(own), steps=steps, save="last").final.parameters
         gaps.append(alone(own) - alone(best))
@@ -222,7 +222,7 @@ def exploitability(
     return Exploitability(jnp.stack(gaps), jnp.stack(slopes), exact=False)
 
 
-class _Alone(Objective):
+class Alone(eqx.Module):
     """L_i as a function of x_i alone."""
 
     game: Game
@@ -230,6 +230,6 @@ class _Alone(Objective):
     sample: Any
     player: int = eqx.field(static=True)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
+    def __call__(self, parameters: State) -> Scalar:
         i = self.player
         return self.game((*self.players[:i], parameters, *self.players[i + 1 :]), key=self.sample)[i]

@@ -81,13 +81,17 @@ def sharpest(
     tol: Any,
     limit: Any,
     *,
-    wide: bool,
+    wide: Any,
     cold: Any = False,
 ) -> Top:
-    """The leading pair of a symmetric product, from `vector`; with `wide` from `beside` too."""
+    """The leading pair of a symmetric product, from `vector`; with `wide`, which may be traced, from `beside` too.
+
+    With a `limit` of 0 nothing is searched, and nothing known.
+    """
+    wide, starts = jnp.asarray(wide), jnp.asarray(wide).astype(jnp.int32) + 1
     none = jax.tree.map(jnp.zeros_like, vector)
     nan = jnp.full((), jnp.nan, float_dtype(vector))
-    least = jnp.maximum(jnp.where(jnp.asarray(cold), _COLD, 0), 1 + wide)
+    least = jnp.maximum(jnp.where(jnp.asarray(cold), _COLD, 0), starts)
     start = _Followed(nan, none, none, none, none, nan, none, jnp.full_like(nan, jnp.inf), jnp.zeros((), jnp.int32),
                       jnp.asarray(False))  # fmt: skip
 
@@ -95,7 +99,7 @@ def sharpest(
         size = jnp.abs(space.value)
         floor = 10 * jnp.finfo(size.dtype).eps * size
         done = (space.error <= jnp.maximum(tol * size, floor)) | ~(norm(space.residual) > floor)
-        begins = space.products < 1 + wide
+        begins = (space.products < starts) & (limit > 0)
         searches = (~done | (space.products < least)) & (space.products < limit) & (norm(space.residual) > 0)
         return begins | (searches & jnp.isfinite(space.value) & ~space.exhausted)
 
@@ -107,7 +111,7 @@ def sharpest(
         )  # fmt: skip
         units, first = [space.vector, space.beside], space.products == 0
         d = jax.lax.cond(first, lambda: _unit(ahead), lambda: _orthonormal(ahead, units))
-        exhausted = (space.products > wide) & ~(norm(d) > 0)
+        exhausted = (space.products >= starts) & ~(norm(d) > 0)
         space, pushed = space._replace(products=space.products + 1, exhausted=exhausted), product(d)
         # Where the direction of before will do, as it mostly does, one product is all: then sums over the basis would cost
         # as much as it.
@@ -117,7 +121,7 @@ def sharpest(
     space = jax.lax.while_loop(go_on, step, start)
     seen = (space.value - space.second) / jnp.abs(space.value)
     return Top(
-        space.value, space.error, space.vector, space.beside, jnp.fmin(seen, gap) if wide else gap, space.products
+        space.value, space.error, space.vector, space.beside, jnp.where(wide, jnp.fmin(seen, gap), gap), space.products
     )
 
 
@@ -157,11 +161,12 @@ def _sum(c: Array, leaves: Any) -> Any:
     return sum(c[i].astype(leaf.dtype) * leaf for i, leaf in enumerate(leaves))
 
 
-def _judged(space: _Followed, gap: Array, wide: bool) -> _Followed:
+def _judged(space: _Followed, gap: Array, wide: Array) -> _Followed:
     """Residual, and the bound on the error."""
     residual = jax.tree.map(lambda w, v: w - space.value.astype(v.dtype) * v, space.image, space.vector)
     size = norm(residual)
-    seen = jnp.fmin(space.value - space.second, gap * jnp.abs(space.value)) if wide else gap * jnp.abs(space.value)
+    held = gap * jnp.abs(space.value)
+    seen = jnp.where(wide, jnp.fmin(space.value - space.second, held), held)
     close = size**2 / jnp.where(seen > 0, seen, jnp.nan)
     return space._replace(residual=residual, error=jnp.where(close < size, close, size))
 

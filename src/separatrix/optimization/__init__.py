@@ -95,11 +95,8 @@ from separatrix.optimization.stability import (
     StabilityMonitor as StabilityMonitor,
     StabilityReport as StabilityReport,
     edge_ratio as edge_ratio,
-    watch as watch,
-)
-from separatrix.optimization.stability.edges import (
-    preconditioner as preconditioner,
     stability_edge as stability_edge,
+    watch as watch,
 )
 from separatrix.optimization.stochastic.escape import (
     EscapeTimes as EscapeTimes,

@@ -2,8 +2,7 @@ r"""What an optimiser is asked beside the general questions: where it stands aga
 
     ratio = largest eigenvalue of M^{1/2} H M^{1/2},      stable where it is below 1
 
-with M the reciprocal edges, entry by entry: in closed form for a method of this family, measured from the update itself for
-a map of optax.
+with M the reciprocal edges, entry by entry, measured from the optimiser's own update (`stability_edge`).
 """
 
 from typing import Any
@@ -15,27 +14,19 @@ import numpy as np
 from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
 from separatrix.diagnostics.hessian.curvature import curvature
-from separatrix.optimization.methods.adagrad import Adagrad
-from separatrix.optimization.methods.adam import Adam, AdamW, Nadam
-from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
-from separatrix.optimization.methods.descent import GradientDescent
-from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
-from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop
+from separatrix.optimization.stability.edges import edge_of, response_of
 from separatrix.optimization.stability.responses import refusal
-from separatrix.optimization.stability.watched import watched
-from separatrix.systems.optax_maps import OptaxMap, OptimizerState
+from separatrix.optimization.stability.watched import LATE, METHODS, objective_of
+from separatrix.systems.optax_maps import OptaxMap
 
-_METHODS = (
-    GradientDescent, HeavyBall, Nesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, Nadam, QHAdam, OptaxMap,
-)  # fmt: skip
 _TOL = 1e-3
-_LEAST = 1e-12
 
 
 def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
     """Return the finding "sharpness below the optimiser's edge" at a state.
 
-    **Arguments:** an optimiser on an objective, as a map; its state; those of `diagnose`.
+    **Arguments:** an optimiser on an objective, as a map; its state; those of `diagnose`. At step 0, the default, schedules
+    and bias corrections are taken to be over.
 
     **Returns:** one finding, with the ratio as evidence; none for an optimiser without an edge (signs), or whose second
     moments have no scale yet.
@@ -48,20 +39,13 @@ def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -
     >>> round(found.evidence, 6), found.remedy
     (1.1, 'Lower the learning rate below 0.91 of itself, or warm it up.')
     """
-    optimizer = watched(system)
-    inner = state.optimizer_state if isinstance(state, OptimizerState) else state
-    parameters = system.parameters(state)
-    value, gradient = jax.value_and_grad(lambda x: system.objective(x, key=key))(parameters)
-    found = optimizer.response(inner, parameters, gradient, value)
+    found = response_of(system, state, at or LATE, key)
     if float(found.checks.unknown) == 1 or refusal(found.checks) is not None:
         return []
-    sizes = [jnp.abs(leaf) for leaf in jax.tree.leaves(found.inverse_edge)]
-    largest = jnp.stack([jnp.max(leaf) for leaf in sizes if leaf.size]).max()
-    if not float(largest) > 0:
+    if not any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(found.inverse_edge)):
         return []
-    # What hardly moves adds nothing to the curvature; its metric must stay finite.
-    metric = jax.tree.map(lambda m: 1 / jnp.maximum(jnp.abs(m), (_LEAST * largest).astype(m.dtype)), found.inverse_edge)
-    ratio = float(curvature(system.objective, parameters, key=key, preconditioner=metric, tol=_TOL).sharpness)
+    objective, parameters = objective_of(system), system.parameters(state)
+    ratio = float(curvature(objective, parameters, key=key, preconditioner=edge_of(found), tol=_TOL).sharpness)
     cause, remedy = "the curvature here is not finite", "Ask at a state where the objective is smooth."
     if not np.isnan(ratio):
         cause = "steps along the sharpest direction overshoot and grow, with period two"
@@ -69,5 +53,5 @@ def against_the_edge(system: Any, state: Any, *, at: Any = 0, key: Any = None) -
     return [Finding("sharpness over the optimiser's edge", ratio, "<", 1.0, cause, remedy)]
 
 
-for _method in _METHODS:
+for _method in (*METHODS, OptaxMap):
     examine.register(_method, against_the_edge)

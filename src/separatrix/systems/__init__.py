@@ -23,7 +23,12 @@ from separatrix.systems.map import (
     NearIdentityMap as NearIdentityMap,
 )
 from separatrix.systems.memory import MemoryForm as MemoryForm, Remembered as Remembered
-from separatrix.systems.objective import Objective as Objective, as_objective as as_objective
+from separatrix.systems.objective import (
+    FunctionObjective as FunctionObjective,
+    Objective as Objective,
+    WrappedObjective as WrappedObjective,
+    as_objective as as_objective,
+)
 from separatrix.systems.open import OpenFlow as OpenFlow, OpenMap as OpenMap
 from separatrix.systems.optax_maps import OptimizerState as OptimizerState, from_optax as from_optax
 from separatrix.systems.projection import project as project

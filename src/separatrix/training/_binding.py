@@ -12,15 +12,15 @@ from separatrix._errors import explain
 from separatrix._tree import float_dtype
 from separatrix._types import State
 from separatrix.systems.map import Map
-from separatrix.systems.objective import Objective, as_objective, without_objectives
+from separatrix.systems.objective import FunctionObjective, Objective, as_objective, without_objectives
 from separatrix.systems.optax_maps import from_optax
 from separatrix.systems.signature import accepts_key, as_pytree, positional_count
 from separatrix.training._course import CourseState, with_layers
 from separatrix.training._examples import check_batch_size, examples_of
-from separatrix.training._forms import How, ModelForm
+from separatrix.training._forms import ModelForm
 from separatrix.training._losses import Losses
-from separatrix.training.sampling import ModelLoss, on_data
-from separatrix.training.supervision import Supervised
+from separatrix.training.sampling import on_data
+from separatrix.training.supervision import with_data
 
 # The metric of a sampled loss is taken on one batch that stays the same all along the run, drawn from its own stream.
 METRIC_STREAM = 2**31 - 1
@@ -30,8 +30,13 @@ def initial_of(objective: Any, initial: Any) -> Any:
     """The model to start from: as given, or as the objective holds it."""
     if initial is None:
         held = getattr(objective, "initial", None)
-        return objective.model(held) if isinstance(objective, Supervised) else held
+        return objective.model(held) if held is not None and is_on_data(objective) else held
     return initial
+
+
+def is_on_data(objective: Any) -> bool:
+    """Whether a loss can be asked of one batch, of data that it holds."""
+    return isinstance(objective, FunctionObjective) and objective.data is not None
 
 
 def require_trainable(initial: Any, parameters: State) -> None:
@@ -44,11 +49,11 @@ def require_trainable(initial: Any, parameters: State) -> None:
 def bind(objective: Any, data: Any, batch_size: Any, form: ModelForm, key: Any) -> Objective:
     """The objective as a function of the parameters alone."""
     bound = _bind(objective, data, batch_size, form)
-    if form.layers is not None and not isinstance(bound, ModelLoss):
+    if form.layers is not None and getattr(bound, "form", None) is not form:
         do = "Pass a loss l(model, batch) or L(model)."
         got = f"{type(bound).__name__}, for a model whose layers have state"
         raise TypeError(explain("fit: objective", got, "a function that is given the model", do))
-    size = bound.batch_size if isinstance(bound, ModelLoss | Supervised) else None
+    size = bound.batch_size if isinstance(bound, FunctionObjective) else None
     if size is not None and key is None:
         do = "Pass key=jax.random.key(0), from which batches are drawn, or batch_size=None for all."
         raise ValueError(explain("fit: key", f"None with batch_size={size}", "a PRNG key", do))
@@ -59,8 +64,8 @@ def _bind(objective: Any, data: Any, batch_size: Any, form: ModelForm) -> Any:
     if isinstance(objective, tuple | list):
         arguments, words = (1, "L(players)") if data is None else (2, "l(players, batch)")
         objective = Losses(objective, arguments, words)
-    if isinstance(objective, Supervised):
-        return objective.on(data, batch_size)
+    if is_on_data(objective):
+        return with_data(objective, data, batch_size)
     if data is not None:
         data, count = examples_of(data, "sampled: data")
         check_batch_size(batch_size, count, "sampled: batch_size")
@@ -72,7 +77,7 @@ def _bind(objective: Any, data: Any, batch_size: Any, form: ModelForm) -> Any:
         positional_count(objective, (1,), "L(model), or l(model, batch) with data")
     if isinstance(objective, Objective) or not callable(objective):
         return as_objective(objective)
-    return ModelLoss(as_pytree(objective), None, form, How(accepts_key(objective)))
+    return FunctionObjective(objective, accepts_key(objective), form=form)
 
 
 def map_of(objective: Any, optimizer: Any) -> Any:

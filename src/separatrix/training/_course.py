@@ -21,12 +21,12 @@ from separatrix._errors import explain
 from separatrix._tree import all_finite, is_inexact, where
 from separatrix._types import Key, State, StepIndex
 from separatrix.systems.map import Map
+from separatrix.systems.objective import FunctionObjective
 from separatrix.systems.optax_maps import OptaxMap, finite_part
 from separatrix.training._batches import Batches, Source
 from separatrix.training._devices import same, shared_out
 from separatrix.training._guard import changed, objective_of, weighted
 from separatrix.training.averaging import PowerAverage
-from separatrix.training.sampling import ModelLoss
 
 # More steps than these in a row that are not finite are no bad luck.
 MOST_SKIPS = 10
@@ -118,9 +118,7 @@ class Course(Map):
 
 def barred(objective: Any) -> Any:
     """An objective whose batch is computed before it is used: its numbers are then those of a batch from elsewhere."""
-    names = ("data",) if isinstance(objective, ModelLoss) else ("inputs", "targets")
-    held = jax.lax.optimization_barrier(tuple(getattr(objective, name) for name in names))
-    return dataclasses.replace(objective, **dict(zip(names, held, strict=True)))
+    return dataclasses.replace(objective, data=jax.lax.optimization_barrier(objective.data))
 
 
 def with_parameters(map: Map, state: State, parameters: State) -> State:
@@ -161,7 +159,7 @@ def slowed(map: Map, before: State, after: State, factor: Any) -> State:
 
 def with_layers(objective: Any, layers: Any) -> Any:
     """The objective of a model whose layers carry this."""
-    if layers is None or not isinstance(objective, ModelLoss):
+    if layers is None or not isinstance(objective, FunctionObjective):
         return objective
     return objective.carrying(layers)
 

@@ -20,8 +20,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from separatrix._errors import SeparatrixError, explain
 from separatrix.systems import ranges
 from separatrix.training.run import Run
-from separatrix.training.sampling import ModelLoss
-from separatrix.training.supervision import Supervised
 
 _AXIS = "batch"
 
@@ -124,15 +122,8 @@ def shared_out(objective: Any, mesh: Mesh | None) -> Any:
     """Inside a step: an objective on its batch, each device with its share of the examples."""
     if mesh is None:
         return objective
-    names = ("data",) if isinstance(objective, ModelLoss) else ("inputs", "targets")
     split = NamedSharding(mesh, PartitionSpec(_AXIS))
-    held = {name: _constrained(getattr(objective, name), split) for name in names}
-    return dataclasses.replace(objective, **held)
-
-
-def is_shareable(objective: Any) -> bool:
-    """Whether an objective has a batch to share out."""
-    return isinstance(objective, Supervised) or (isinstance(objective, ModelLoss) and objective.data is not None)
+    return dataclasses.replace(objective, data=_constrained(objective.data, split))
 
 
 def _constrained(tree: Any, sharding: NamedSharding) -> Any:

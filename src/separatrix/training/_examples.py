@@ -50,16 +50,6 @@ def check_batch_size(batch_size: Checked[int | None], count: int, what: str) -> 
         raise ValueError(explain(what, batch_size, f"1 to {count}, the number of examples", do))
 
 
-def draw(key: Any, data: Any, batch_size: int) -> Any:
-    """Examples drawn independently and uniformly, with replacement."""
-    return taken(data, drawn(key, batch_size, jax.tree.leaves(data)[0].shape[0]))
-
-
 def drawn(key: Any, batch_size: int, count: int) -> Any:
     """Places of examples that are drawn with replacement."""
     return jax.random.randint(key, (batch_size,), 0, count)
-
-
-def taken(data: Any, places: Any) -> Any:
-    """The examples at some places."""
-    return jax.tree.map(lambda leaf: leaf[places], data)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain
-from separatrix._types import Function, Key, State
+from separatrix._types import Key, State
 from separatrix.systems.signature import Frozen, freeze
 from separatrix.training._models import has_collections, require_stateless
 
@@ -185,28 +185,6 @@ def _split_equinox(initial: Any) -> tuple[State, ModelForm]:
         )
     )
     return parameters, EquinoxForm(freeze(rest), layers)
-
-
-def loss_and_layers(
-    form: ModelForm, function: Function, parameters: State, batch: tuple[Any, ...], key: Key | None, how: "How"
-) -> tuple[Any, Any]:
-    """(what a loss returns for these parameters, what the layers carry on)."""
-    model = form.evaluated(parameters) if how.evaluating else form.model(parameters, key=key)
-    output = function(model, *batch, **({"key": key} if how.takes_key else {}))
-    loss, more = (output[0], output[1]) if how.alone and type(output) is tuple and len(output) == 2 else (output, None)
-    return loss, form.layers if how.evaluating else form.after(model, more, seeded=key is not None)
-
-
-class How(eqx.Module):
-    """How a loss is called.
-
-    - `takes_key`: it takes a key. `alone`: it is no game, so that a pair is (loss, what else there is).
-    - `evaluating`: of a model in evaluation mode, whose layers stay.
-    """
-
-    takes_key: bool = eqx.field(static=True)
-    alone: bool = eqx.field(static=True, default=False)
-    evaluating: bool = eqx.field(static=True, default=False)
 
 
 def _merged(graph: Any, own: Any, carried: Any, rest: Any) -> Any:

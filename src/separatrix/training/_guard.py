@@ -18,31 +18,22 @@ from separatrix._tree import is_inexact
 from separatrix._types import Function, Key, State
 from separatrix.systems.base import System
 from separatrix.systems.map import Map
-from separatrix.systems.objective import Objective, require_scalar
-from separatrix.training.sampling import ModelLoss
+from separatrix.systems.objective import FunctionObjective, Objective, WrappedObjective, require_scalar
 
 
-class Guarded(Objective):
-    """An objective that is NaN, with its gradient, where it is not finite; times a weight where there is one."""
+class Guard(eqx.Module):
+    """The rule by which a loss is NaN, with its gradient, where it is not finite; times a weight where there is one."""
 
-    objective: Objective
     alone: bool = eqx.field(static=True)  # one loss and no game, which is refused in words where it is no scalar
     weight: float | None = eqx.field(static=True, default=None)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        return self._guarded(self.objective(parameters, key=key), parameters)
-
-    def with_layers(self, parameters: State, *, key: Key | None = None) -> tuple[Any, Any]:
-        """Return (the loss, what the model's layers carry on)."""
-        loss, layers = self.objective.with_layers(parameters, key=key)  # pyright: ignore[reportAttributeAccessIssue]
-        return self._guarded(loss, parameters), layers
-
-    def _guarded(self, loss: Any, parameters: State) -> Any:
+    def __call__(self, ask: Function, parameters: State, key: Key | None) -> tuple[Any, Any]:
+        loss, layers = ask(parameters, key)
         if self.alone:
             loss = require_scalar(loss)
         players = parameters if isinstance(parameters, tuple) and not self.alone else (parameters,)
         touched = [min(_inexact(player), key=jnp.size) for player in players if _inexact(player)]
-        return jax.tree.map(lambda own: self._weighted(poison(own, touched)), loss)
+        return jax.tree.map(lambda own: self._weighted(poison(own, touched)), loss), layers
 
     def _weighted(self, loss: Any) -> Any:
         return loss if self.weight is None else loss * jnp.asarray(self.weight, loss.dtype)
@@ -76,7 +67,7 @@ def changed(map: Any, change: Function) -> Any:
     """The map with its objective, wherever it stands in it, changed; inside of its guard where it has one."""
 
     def of(node: Any) -> Any:
-        if isinstance(node, Guarded):
+        if is_guarded(node):
             return dataclasses.replace(node, objective=of(node.objective))
         return change(node) if isinstance(node, Objective) else node
 
@@ -86,23 +77,28 @@ def changed(map: Any, change: Function) -> Any:
 def objective_of(map: Any) -> Any:
     """The objective of a map: the first in it, without its guard."""
     nodes = jax.tree.leaves(map, is_leaf=lambda node: isinstance(node, Objective))
-    found = next((node for node in nodes if isinstance(node, Objective)), None)
-    return found.objective if isinstance(found, Guarded) else found
+    found: Any = next((node for node in nodes if isinstance(node, Objective)), None)
+    return found.objective if is_guarded(found) else found
+
+
+def is_guarded(node: Any) -> bool:
+    """Whether it is a guarded objective."""
+    return isinstance(node, WrappedObjective) and isinstance(node.rule, Guard)
 
 
 def guarded(map: Map) -> Map:
     """The map with its objective guarded."""
     alone = of_one_loss(map)
-    return changed(map, lambda objective: Guarded(objective, alone))
+    return changed(map, lambda objective: WrappedObjective(objective, Guard(alone)))
 
 
 def weighted(map: Any, weight: float) -> Any:
     """A guarded map with its losses multiplied."""
 
     def of(node: Any) -> Any:
-        return dataclasses.replace(node, weight=weight) if isinstance(node, Guarded) else node
+        return dataclasses.replace(node, rule=Guard(node.rule.alone, weight)) if is_guarded(node) else node
 
-    return jax.tree.map(of, map, is_leaf=lambda node: isinstance(node, Guarded))
+    return jax.tree.map(of, map, is_leaf=is_guarded)
 
 
 def alone(map: Map) -> Map:
@@ -111,6 +107,6 @@ def alone(map: Map) -> Map:
         return map
 
     def of(objective: Any) -> Any:
-        return objective.called(alone=True) if isinstance(objective, ModelLoss) else objective
+        return dataclasses.replace(objective, alone=True) if isinstance(objective, FunctionObjective) else objective
 
     return changed(map, of)

@@ -16,20 +16,19 @@ from separatrix.training._binding import (
     bind,
     first_state,
     initial_of,
+    is_on_data,
     map_of,
     measure_of,
     require_trainable,
 )
 from separatrix.training._course import Course
-from separatrix.training._devices import is_shareable, mesh_of
+from separatrix.training._devices import mesh_of
 from separatrix.training._examples import check_batch_size, drawn, examples_of, pair_of
 from separatrix.training._feeding import examples_at, is_on_disk, lengths_on_disk
 from separatrix.training._forms import ModelForm, split
 from separatrix.training._guard import alone, guarded, objective_of
 from separatrix.training._validation import Validation, held_out
 from separatrix.training.monitored import stride_of
-from separatrix.training.sampling import ModelLoss
-from separatrix.training.supervision import Supervised
 from separatrix.training.trackers import trackers_of
 
 
@@ -136,7 +135,7 @@ def set_up(asked: Setting) -> Setting:
 def _check_words(asked: Setting) -> None:
     options.word("divergence", asked.divergence, options.DIVERGENCE)
     options.word("last_batch", asked.last_batch, options.LAST_BATCH)
-    if asked.draw is not None and asked.data is None and not isinstance(asked.objective, Supervised):
+    if asked.draw is not None and asked.data is None and not is_on_data(asked.objective):
         do = "Pass data=, or leave it out."
         raise ValueError(explain("fit: draw", repr(asked.draw), "none, without data", do))
     if asked.draw is None:
@@ -159,8 +158,8 @@ def _check_words(asked: Setting) -> None:
 def _data_and_validation(asked: Setting) -> Any:
     """Look at the data; return those to validate on."""
     data, objective = asked.data, asked.objective
-    if isinstance(objective, Supervised):
-        data = (objective.inputs, objective.targets) if data is None else data
+    if is_on_data(objective):
+        data = objective.data if data is None else data
         asked.batch_size = objective.batch_size if asked.batch_size is None else asked.batch_size
     elif data is None and asked.validation is not None and options.is_share(asked.validation):
         do = "Pass the data to train on as data=."
@@ -184,11 +183,6 @@ def _as_examples(data: Any, what: str = "fit: data") -> Any:
         lengths_on_disk(data, what)
         return data
     return examples_of(data, what)[0]
-
-
-def is_on_data(objective: Any) -> bool:
-    """Whether a loss can be asked of one batch."""
-    return isinstance(objective, Supervised) or (isinstance(objective, ModelLoss) and objective.data is not None)
 
 
 def _count(data: Any) -> int:
@@ -226,7 +220,7 @@ def _course(asked: Setting, map: Any, form: ModelForm) -> Any:
     if chooses and not is_on_data(objective_of(map)):
         do = "Say steps=, or pass a loss l(model, batch) and data."
         raise ValueError(explain("fit: draw", "an objective that draws its own batches", "data by batches", do))
-    if asked.mesh is not None and not is_shareable(objective_of(map)):
+    if asked.mesh is not None and not is_on_data(objective_of(map)):
         do = "Pass a loss l(model, batch) and data, or leave devices= out."
         raise ValueError(explain("fit: devices", "an objective without data", "batches to share out", do))
     plain = asked.average is None and form.layers is None and asked.divergence == "stop" and asked.mesh is None

@@ -1,5 +1,6 @@
 """Validation: the loss on other data, in evaluation mode, and what is decided by it."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +11,6 @@ from separatrix._errors import explain
 from separatrix.systems import ranges
 from separatrix.training._course import with_layers
 from separatrix.training._feeding import View, is_mapped
-from separatrix.training.sampling import ModelLoss
 
 # Examples that are validated at once.
 _SLICE = 4096
@@ -24,8 +24,7 @@ class Validation:
     """
 
     def __init__(self, objective: Any, data: Any, key: Any) -> None:
-        if isinstance(objective, ModelLoss):
-            objective = objective.called(evaluating=True)
+        objective = dataclasses.replace(objective, evaluating=True)
         self._objective, self._data, self._key = objective, data, key
         self._count = jax.tree.leaves(data)[0].shape[0]
 

@@ -8,7 +8,6 @@ expectation is L and whose gradient has covariance Sigma/B.
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -17,72 +16,34 @@ import jax.numpy as jnp
 import optax
 
 from separatrix._errors import explain
-from separatrix._types import Checked, Function, Key, Scalar, State
+from separatrix._types import Checked, Function, Scalar
 from separatrix.systems import ranges
-from separatrix.systems.objective import Objective
-from separatrix.systems.signature import Frozen, as_pytree, freeze
-from separatrix.training._examples import check_batch_size, draw, examples_of, pair_of, taken
+from separatrix.systems.objective import Composition, FunctionObjective
+from separatrix.systems.signature import as_pytree, freeze
+from separatrix.training._examples import check_batch_size, examples_of, pair_of
+from separatrix.training._forms import PlainForm
 from separatrix.training._models import require_stateless
 
 
-class Supervised(Objective):
-    """The mean loss of a model over data; see `supervised`."""
+class OfExamples(eqx.Module):
+    """The outputs of a model, example by example."""
 
-    frozen: Frozen
-    inputs: Any
-    targets: Any
-    loss: Callable[..., Any]
-    initial: State
-    batch_size: int | None = eqx.field(static=True)
+    def __call__(self, model: Function, batch: Any) -> Any:
+        return jax.vmap(model)(batch[0])
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
-        outputs, loss = self.split(key=key)
-        return loss(outputs(parameters))
 
-    def model(self, parameters: State) -> Function:
-        """Return the model with these parameters: a function of one input."""
-        return eqx.combine(parameters, self.frozen.thaw())
+class MeanOf(eqx.Module):
+    """The mean of a loss l(output, target) over examples."""
 
-    def split(self, *, key: Key | None = None) -> tuple[Function, Function]:
-        """Return (outputs of the parameters, loss of the outputs), whose composition the objective is."""
-        inputs, targets = self._sample(key)
-        outputs = lambda parameters: jax.vmap(self.model(parameters))(inputs)  # noqa: E731
-        return outputs, lambda predictions: jnp.mean(jax.vmap(self.loss)(predictions, targets))
+    loss: Function = eqx.field(converter=as_pytree)
 
-    def on(self, data: Any = None, batch_size: Checked[int | None] = None) -> "Supervised":
-        """Return the same loss on other data, or with another batch size; what is None stays."""
-        examples = {"inputs": self.inputs, "targets": self.targets}
-        if data is not None:
-            examples = examples_of(_pair(data), "supervised: data")[0]
-        check_batch_size(batch_size, examples["targets"].shape[0], "supervised: batch_size")
-        size = self.batch_size if batch_size is None else batch_size
-        changed = dataclasses.replace(self, **examples, batch_size=size)
-        _check_targets(changed)
-        return changed
-
-    def on_batch(self, batch: Any) -> "Supervised":
-        """Return the same loss on one batch (inputs, targets), all of it."""
-        return dataclasses.replace(self, inputs=batch[0], targets=batch[1], batch_size=None)
-
-    def at(self, places: Any) -> "Supervised":
-        """Return the same loss on the examples at some places of its data."""
-        return self.on_batch(taken((self.inputs, self.targets), places))
-
-    def accuracy(self, parameters: State, inputs: Any, targets: Any) -> Scalar:
-        """Return the share of inputs whose largest output is at the target's index; outputs that are not finite miss."""
-        outputs = jax.vmap(self.model(parameters))(inputs)
-        hits = (jnp.argmax(outputs, axis=-1) == targets) & jnp.all(jnp.isfinite(outputs), axis=-1)
-        return jnp.mean(hits, dtype=outputs.dtype)
-
-    def _sample(self, key: Key | None) -> tuple[Any, Any]:
-        if key is None or self.batch_size is None:
-            return self.inputs, self.targets
-        return draw(key, (self.inputs, self.targets), self.batch_size)
+    def __call__(self, predictions: Any, batch: Any) -> Scalar:
+        return jnp.mean(jax.vmap(self.loss)(predictions, batch[1]))
 
 
 def supervised(
     model: Any, data: Any, loss: Any = "cross_entropy", *, batch_size: Checked[int | None] = None
-) -> Supervised:
+) -> FunctionObjective:
     r"""Make an objective of a model, data and a loss.
 
     **Arguments:**
@@ -94,7 +55,7 @@ def supervised(
       distance), or a function l(output, target).
     - `batch_size`: how many examples a key draws, independently and with replacement; None for all.
 
-    **Returns:** a `Supervised` objective.
+    **Returns:** an `Objective`, with its `data`; `split()` gives the outputs and the loss of the outputs.
 
     **Raises:** `ValueError` for data of unequal length, empty data, data that is not finite, a batch larger than the
     data, classes outside the model's outputs, or an unknown loss; `TypeError` for a model without parameters or with state
@@ -123,11 +84,46 @@ def supervised(
                 "Wrap a function of (parameters, input) in a Module that holds its parameters.",
             )
         )
-    objective = Supervised(
-        freeze(frozen), examples["inputs"], examples["targets"], as_pytree(_loss(loss)), parameters, batch_size
-    )
+    function = Composition(OfExamples(), MeanOf(_loss(loss)))
+    pair = examples["inputs"], examples["targets"]
+    objective = FunctionObjective(function, False, pair, batch_size, PlainForm(freeze(frozen)), parameters)
     _check_targets(objective)
     return objective
+
+
+def with_data(objective: FunctionObjective, data: Any, batch_size: Checked[int | None]) -> FunctionObjective:
+    """The same loss on other data, or with another batch size; what is None stays."""
+    of_pairs = isinstance(objective.function, Composition)
+    if data is not None and of_pairs:
+        examples = examples_of(_pair(data), "supervised: data")[0]
+        data = examples["inputs"], examples["targets"]
+    elif data is not None:
+        data = examples_of(data, "sampled: data")[0]
+    data = objective.data if data is None else data
+    check_batch_size(batch_size, jax.tree.leaves(data)[0].shape[0], "supervised: batch_size")
+    size = objective.batch_size if batch_size is None else batch_size
+    changed = dataclasses.replace(objective, data=data, batch_size=size)
+    if of_pairs:
+        _check_targets(changed)
+    return changed
+
+
+def accuracy(model: Function, inputs: Any, targets: Any) -> Scalar:
+    """Return the share of inputs whose largest output is at the target's index; outputs that are not finite miss.
+
+    **Arguments:** a model of one input; inputs and integer targets, examples on the first axis.
+
+    **Returns:** a number from 0 to 1, in the dtype of the outputs.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp, separatrix as sx
+    >>> sx.training.accuracy(lambda x: x, jnp.eye(2), jnp.array([0, 0])).item()
+    0.5
+    """
+    outputs = jax.vmap(model)(inputs)
+    hits = (jnp.argmax(outputs, axis=-1) == targets) & jnp.all(jnp.isfinite(outputs), axis=-1)
+    return jnp.mean(hits, dtype=outputs.dtype)
 
 
 def cross_entropy(output: Any, target: Any) -> Any:
@@ -156,21 +152,22 @@ def _loss(loss: Any) -> Function:
     return _LOSSES[loss]
 
 
-def _check_targets(objective: Supervised) -> None:
+def _check_targets(objective: FunctionObjective) -> None:
     """Refuse targets that the model's outputs do not fit: another size, or no class."""
-    loss = getattr(objective.loss, "func", None)
+    inputs, targets = objective.data
+    loss = getattr(getattr(objective.function, "outer").loss, "func", None)  # noqa: B009
     if loss not in (cross_entropy, squared_error):
         return
-    one = jax.tree.map(lambda leaf: leaf[0], objective.inputs)
+    one = jax.tree.map(lambda leaf: leaf[0], inputs)
     output = jax.eval_shape(lambda x: objective.model(objective.initial)(x), one)
     if loss is squared_error:
-        return _check_sizes(output, objective.targets)
+        return _check_sizes(output, targets)
     if not isinstance(output, jax.ShapeDtypeStruct) or len(output.shape) != 1:
         got = output.shape if isinstance(output, jax.ShapeDtypeStruct) else type(output).__name__
         do = "Give the model one output for each class."
         raise ValueError(explain("supervised: the model's output", got, "a vector, one entry a class", do))
     do = 'Number the classes from 0, give the model one output for each, or take loss="squared_error".'
-    ranges.indices("supervised: targets", objective.targets, output.shape[0], do)
+    ranges.indices("supervised: targets", targets, output.shape[0], do)
     return None
 
 

@@ -16,10 +16,9 @@ from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._tree import asarrays, is_traced
-from separatrix._types import Key, State
+from separatrix._types import State
 from separatrix.linear.coordinates import as_vector, from_vector
-from separatrix.systems.objective import FunctionObjective, Objective, as_objective
-from separatrix.systems.signature import as_pytree
+from separatrix.systems.objective import Composition, FunctionObjective, as_objective
 
 MATRICES = ("hessian", "gauss_newton")
 
@@ -116,20 +115,6 @@ class CurvatureTask(eqx.Module):
         return pull(slope)[0], lambda v: pull(bend(push(v)))[0]
 
 
-class Composite(Objective):
-    """L(theta) = l(f(theta))."""
-
-    outputs: Any
-    outer: Any
-
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        return self.outer(self.outputs(parameters))
-
-    def split(self, *, key: Key | None = None) -> tuple[Any, Any]:
-        """Return (f, l)."""
-        return self.outputs, self.outer
-
-
 def task_of(what: str, objective: Any, parameters: Any, key: Any, matrix: str, preconditioner: Any) -> CurvatureTask:
     """Check what was passed, and put it together."""
     if matrix not in MATRICES:
@@ -139,19 +124,11 @@ def task_of(what: str, objective: Any, parameters: Any, key: Any, matrix: str, p
     objective = _objective(what, objective, matrix)
     parameters = asarrays(parameters)
     task = CurvatureTask(objective, parameters, _metric(what, preconditioner, parameters), key, matrix)
-    value = jax.eval_shape(_plain(objective, key), parameters)
+    value = jax.eval_shape(lambda x: objective(x, key=key), parameters)
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         got = f"an objective of {getattr(value, 'dtype', type(value).__name__)}{list(getattr(value, 'shape', ()))}"
         raise ValueError(explain(what, got, "a real scalar", "Return one number: take the mean over examples."))
     return task
-
-
-def _plain(objective: Any, key: Any) -> Callable[[Any], Any]:
-    """What the objective wraps, whose value may be of any shape."""
-    if not isinstance(objective, FunctionObjective):
-        return lambda parameters: objective(parameters, key=key)
-    keywords = {"key": key} if objective.takes_key else {}
-    return lambda parameters: objective.function(parameters, **keywords)
 
 
 def _objective(what: str, objective: Any, matrix: str) -> Any:
@@ -159,11 +136,11 @@ def _objective(what: str, objective: Any, matrix: str) -> Any:
         if len(objective) != 2 or not all(map(callable, objective)):
             do = "Pass outputs(parameters) and loss(outputs)."
             raise TypeError(explain(f"{what}: objective", repr(objective)[:60], "a pair of functions", do))
-        return Composite(as_pytree(objective[0]), as_pytree(objective[1]))
+        return FunctionObjective(Composition(*objective))
     if not callable(objective):
         do = "Pass an Objective or a function of the parameters."
         raise TypeError(explain(f"{what}: objective", type(objective).__name__, "a scalar function", do))
-    if matrix == "gauss_newton" and not hasattr(objective, "split"):
+    if matrix == "gauss_newton" and not isinstance(getattr(objective, "function", None), Composition):
         expected = "an objective that is loss o outputs"
         do = "Pass the pair (outputs(parameters), loss(outputs)), or an objective made by `supervised`."
         raise TypeError(explain(f"{what}: matrix='gauss_newton'", type(objective).__name__, expected, do))

@@ -11,6 +11,7 @@ through `from_optax` as they are.
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -21,33 +22,32 @@ from separatrix.optimization.methods.moments import unpack, zeros
 from separatrix.optimization.methods.momentum import Nesterov, PhasePoint
 from separatrix.systems.map import Map
 from separatrix.systems.memory import MemoryForm, Remembered
-from separatrix.systems.objective import Objective, as_objective
+from separatrix.systems.objective import Objective, WrappedObjective, as_objective
 from separatrix.systems.ranges import nonnegative, positive
 
 
-class Clipped(Objective):
-    """L itself; its gradient is grad L min(1, c/|grad L|)."""
+class Clip(eqx.Module):
+    """The rule by which L stays, and its gradient is grad L min(1, c/|grad L|)."""
 
-    objective: Objective
     bound: Scalar
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
-        return self.objective(_clip_on_return(parameters, self.bound), key=key)
+    def __call__(self, ask: Function, parameters: State, key: Key | None) -> tuple[Any, Any]:
+        return ask(_clip_on_return(parameters, self.bound), key)
 
 
-class Noisy(Objective):
-    """L + sigma xi.x with xi standard normal, where a key is given; L without one."""
+class Tilt(eqx.Module):
+    """The rule by which L becomes L + sigma xi.x with xi standard normal, where a key is given."""
 
-    objective: Objective
     amplitude: Scalar
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Scalar:
+    def __call__(self, ask: Function, parameters: State, key: Key | None) -> tuple[Any, Any]:
         if key is None:
-            return self.objective(parameters)
+            return ask(parameters, None)
         ours, theirs = jax.random.split(key)
-        value = jnp.asarray(self.objective(parameters, key=theirs))
+        value, layers = ask(parameters, theirs)
+        value = jnp.asarray(value)
         tilt = dot(_normal(ours, parameters), parameters)
-        return value + jnp.asarray(self.amplitude, value.dtype) * tilt.astype(value.dtype)
+        return value + jnp.asarray(self.amplitude, value.dtype) * tilt.astype(value.dtype), layers
 
 
 Restarting = MemoryForm(
@@ -127,7 +127,7 @@ def clipped(objective: Any, bound: Any) -> Objective:
     **Reference:** Pascanu, Mikolov & Bengio, *On the difficulty of training recurrent neural networks* (2013),
     algorithm 1.
     """
-    return Clipped(as_objective(objective), positive("clipped: bound", bound))
+    return WrappedObjective(as_objective(objective), Clip(positive("clipped: bound", bound)))
 
 
 def noisy(objective: Any, amplitude: Any) -> Objective:
@@ -153,7 +153,7 @@ def noisy(objective: Any, amplitude: Any) -> Objective:
 
     **Reference:** Neelakantan et al., *Adding gradient noise improves learning for very deep networks* (2015).
     """
-    return Noisy(as_objective(objective), nonnegative("noisy: amplitude", amplitude))
+    return WrappedObjective(as_objective(objective), Tilt(nonnegative("noisy: amplitude", amplitude)))
 
 
 @jax.custom_vjp

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from separatrix._errors import explain
-from separatrix._types import Function, State
+from separatrix._types import Function, Key, State
 from separatrix.systems.content import by_content
 
 
@@ -34,7 +34,7 @@ class ModelParts(eqx.Module):
     graph: Any = eqx.field(static=True)
     kinds: tuple[Any, ...] | None = eqx.field(static=True)
 
-    def model(self, parameters: State) -> Any:
+    def model(self, parameters: State, *, key: Key | None = None) -> Any:
         """The user's own model with these parameters."""
         leaves = jax.tree.leaves(parameters)
         if self.kinds is not None:

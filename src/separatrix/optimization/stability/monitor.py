@@ -31,26 +31,29 @@ from separatrix.optimization.stability.binding import (
     pure,
     split_model,
 )
+from separatrix.optimization.stability.edges import probed
 from separatrix.optimization.stability.history import History
 from separatrix.optimization.stability.judge import judge, judge_losses
 from separatrix.optimization.stability.kept import kept_readings
 from separatrix.optimization.stability.oscillation import oscillation
-from separatrix.optimization.stability.reading import along, no_direction, reading_at
+from separatrix.optimization.stability.reading import Halves, along, no_direction, reading_at
 from separatrix.optimization.stability.report import Event, StabilityReport
-from separatrix.optimization.stability.responses import UNKNOWN, WHY, Checks, probed, refusal
+from separatrix.optimization.stability.responses import SIGNS, UNKNOWN, WHY, Checks, no_checks, refusal
 from separatrix.optimization.stability.watched import (
+    SIGNED,
     Along,
     OfTransformation,
-    OnBatch,
-    OnKey,
     classes_of,
+    halves_of,
+    in_a_loop,
     loss_at,
     on_single_precision,
+    size_of,
     watched,
 )
 from separatrix.systems import ranges
 from separatrix.systems.content import by_content
-from separatrix.systems.objective import without_objectives
+from separatrix.systems.objective import FunctionObjective, without_objectives
 from separatrix.systems.optax_maps import OptimizerState
 
 # Steps just before a reading at which the coordinate along the top direction is noted.
@@ -227,34 +230,36 @@ class StabilityMonitor:
         parameters, parts = split_model(model)
         if watching:
             self.coordinates.append(along(self.direction.covector, parameters))
-        objective = OnBatch(self.loss, batch or None, parts).first(self.examples)
-        if early and loss is None:
+        wide = parameters
+        if due or (early and loss is None):
             wide, parts = in_single_precision(self.loss, parts, parameters, batch or None)
-            self.history.note_loss(step, loss_at(eqx.tree_at(lambda o: o.parts_of_model, objective, parts), wide))
+        objective = in_a_loop(self.loss, batch, parts, wide, self.examples)
+        if early and loss is None:
+            self.history.note_loss(step, loss_at(objective, wide))
         if early:
             self._tell(judge_losses(self.history))
         if not due:
             return
-        wide, parts = in_single_precision(self.loss, parts, parameters, batch or None)
-        objective = OnBatch(self.loss, batch or None, parts).first(self.examples)
         inner = optimizer_state_of(state)
         if isinstance(self.optimizer, OfTransformation):
             inner = fitting_state(self.optimizer.transformation, inner, model, parameters)
         self.history.names = names_of(parameters)
         self.history.classes = classes_of(batch)
-        same = self._same(objective.batch)
-        halves, size = (None, 0) if same else (self._halves(objective, wide), objective.size)
+        same = self._same(objective.data)
+        halves, size = (None, 0) if same else (self._halves(objective, wide), size_of(objective))
         self._take(step, objective, wide, inner, parts=halves, batch_size=size)
 
     def _watch(self, n: int, state: Any, key: Any) -> None:
         here = None if key is None else jax.random.fold_in(key, n)
         size = getattr(self.objective, "batch_size", None)
-        parts = None if here is None or not size else tuple(_drawn(self.objective, k, size) for k in _split(here))
+        parts = None if here is None or not size else _drawn(self.objective, here, size)
         inner = state.optimizer_state if isinstance(state, OptimizerState) else state
         parameters = self._map.parameters(state)
         self.history.names, objective = names_of(parameters), self.objective
         if isinstance(self.optimizer, OfTransformation):
-            parts = parts and tuple(on_single_precision(part, parameters, here)[0] for part in parts)
+            if parts is not None:
+                less = on_single_precision(parts.objective, parameters, here)[0]
+                parts = Halves(less, parts.sides, parts.size, True)
             objective, parameters = on_single_precision(objective, parameters, here)
         self._take(n, objective, parameters, inner, key=here, parts=parts, batch_size=size or 0)
 
@@ -274,8 +279,8 @@ class StabilityMonitor:
         before = no_direction(parameters) if self.direction is None else self.direction
         tol = jnp.asarray(self.tol, before.gap.dtype)
         reading, found, checks = reading_at(
-            objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), wide, tol,
-            self.tol < EXACT_BELOW, None if wide else self._checks,
+            objective, parts, self.optimizer, parameters, inner, key, before, jnp.asarray(step), jnp.asarray(wide), tol,
+            self.tol < EXACT_BELOW, no_checks(parameters) if self._checks is None else self._checks,
         )  # fmt: skip
         sound = float(checks.unknown) < 1 and refusal(checks) is None
         self._checks = checks if sound else None
@@ -317,12 +322,12 @@ class StabilityMonitor:
         """Whether the run may alternate along the last direction."""
         return self.off is None and self.direction is not None and not self.history.ratios[-1] < _ALTERNATES
 
-    def _halves(self, objective: OnBatch, parameters: Any) -> Any:
+    def _halves(self, objective: FunctionObjective, parameters: Any) -> Halves | None:
         """The loss on both halves of a batch; None if it does not take them: a batch need not have an axis of examples."""
-        halves = objective.first(_NOISE_EXAMPLES).parts()
+        halves = halves_of(objective, _NOISE_EXAMPLES)
         if halves is not None and self._divides is None:
             try:
-                jax.eval_shape(halves[0], parameters)
+                jax.eval_shape(lambda x: halves.loss(jax.tree.map(lambda leaf: leaf[0], halves.sides), x), parameters)
                 self._divides = True
             except (TypeError, ValueError):
                 self._divides = False
@@ -344,11 +349,8 @@ class StabilityMonitor:
 
 def _require_edge(optimizer: Any) -> None:
     """Refuse at once what steps along signs, as far as one entry shows it; the rest is seen at the run's own state."""
-    if not isinstance(optimizer, OfTransformation):
-        return
     try:
-        found = _first_checks(optimizer.transformation)
-        why = WHY[UNKNOWN] if float(found.unknown) == 1 else refusal(found)
+        why = _first_refusal(optimizer)
     except Exception:  # a mask, labels, a line search: it cannot be asked like this
         return
     if why is not None:
@@ -356,9 +358,16 @@ def _require_edge(optimizer: Any) -> None:
         raise ValueError(explain("StabilityMonitor: optimizer", why, "an optimiser with an edge", do))
 
 
+def _first_refusal(optimizer: Any) -> str | None:
+    """Why an optimiser of two parameters has no edge after a step; a method of this family is asked at the run's own."""
+    if not isinstance(optimizer, OfTransformation):
+        return WHY[SIGNS] if isinstance(optimizer.map, SIGNED) else None
+    found = _first_checks(optimizer.transformation)
+    return WHY[UNKNOWN] if float(found.unknown) == 1 else refusal(found)
+
+
 @eqx.filter_jit
 def _first_checks(transformation: Any) -> Checks:
-    """Of two parameters after a step."""
     return probed(transformation, jnp.array([1.0, -0.7]), 1).checks
 
 
@@ -367,12 +376,8 @@ def names_of(parameters: Any) -> list[str]:
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
 
 
-def _drawn(objective: Any, key: Any, size: int) -> OnKey:
-    """The loss on half of a batch that a key draws."""
+def _drawn(objective: Any, key: Any, size: int) -> Halves:
+    """The loss on two halves of a batch, each drawn by a key that is independent of those the step splits off."""
     count = max(1, size // 2)
-    return OnKey(dataclasses.replace(objective, batch_size=count), key, count)
-
-
-def _split(key: Any) -> Any:
-    """Two keys, independent of those that the step itself splits off."""
-    return jax.random.split(jax.random.fold_in(key, 1))
+    keys = jax.random.split(jax.random.fold_in(key, 1))
+    return Halves(dataclasses.replace(objective, batch_size=count), keys, count, True)

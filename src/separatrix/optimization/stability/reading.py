@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._tree import dot, float_dtype, is_traced, norm
 from separatrix._types import Key, State
-from separatrix.linear.following import hessian_product, sharpest
+from separatrix.linear.following import Top, hessian_product, sharpest
 from separatrix.optimization.stability.responses import ANSWERS, RESTS, Checks, Response, in_the_climate_of_optax
 from separatrix.systems.objective import Objective
 
@@ -57,6 +57,28 @@ class Reading(eqx.Module):
     noise: Float[Array, ""]
     products: Int[Array, ""]
     fate: Int[Array, " arrays"]
+
+
+class Halves(eqx.Module):
+    """Two parts of a batch, of `size` examples each: the keys that draw them, or the batches themselves.
+
+    `sides`: trees with a leading axis of two. A batch has None where both parts take what the objective holds.
+    """
+
+    objective: Any
+    sides: Any
+    size: int = eqx.field(static=True)
+    by_key: bool = eqx.field(static=True)
+
+    def loss(self, side: Any, parameters: State) -> Any:
+        """The loss on one part."""
+        if self.by_key:
+            return self.objective(parameters, key=side)
+        return self.objective.on_batch(eqx.combine(side, self.objective.data))(parameters)
+
+    def gradients(self, parameters: State) -> State:
+        """Those of both, with a leading axis of two."""
+        return jax.lax.map(lambda side: jax.grad(lambda x: self.loss(side, x))(parameters), self.sides)
 
 
 class Direction(eqx.Module):
@@ -116,42 +138,41 @@ def slope_of(objective: Objective, key: Key | None) -> Any:
 @eqx.filter_jit
 @in_the_climate_of_optax
 def reading_at(
-    objective: Objective, parts: Any, optimizer: Any, parameters: State, inner: Any, key: Key | None, before: Direction,
-    n: Any, wide: bool, tol: Any, exact: bool, checks: Checks | None = None,
+    objective: Objective, parts: Halves | None, optimizer: Any, parameters: State, inner: Any, key: Key | None,
+    before: Direction, n: Any, wide: Any, tol: Any, exact: bool, checks: Checks,
 ) -> tuple[Reading, Direction, Checks]:  # fmt: skip
     """Return a reading at step n, the direction to go on with, and whether the optimiser has an edge.
 
-    `wide`, as the first has to be: all numbers. `exact`: products by derivatives and not by differences. `checks`: those of
-    an earlier reading.
+    `wide`, as the first has to be: all numbers. It is traced, so that one program takes both kinds of reading. `exact`:
+    products by derivatives and not by differences. `checks`: those of an earlier reading, taken anew where it is wide.
     """
     slope = slope_of(objective, key)
     loss, gradient = jax.value_and_grad(lambda x: jnp.asarray(objective(x, key=key)))(parameters)
     gradient = jax.tree.map(jnp.conj, gradient)
-    answer = optimizer.response(inner, parameters, gradient, loss, checks)
+    answer = optimizer.response(inner, parameters, gradient, loss, checks, n, wide)
     product = hessian_product(slope, parameters, gradient, exact)
-    reading, found = against_edge(product, answer, gradient, before, tol, wide=wide)
+    reading, found, plain = against_edge(product, answer, gradient, before, tol, wide=wide)
     dtype = found.gap.dtype
     change = optimizer.change(n, gradient, inner, parameters, key)
-    numbers = {
-        "loss": loss.astype(dtype),
-        "fate": fate_of(answer.checks, change),
-    }
-    if wide:
-        plain = sharpest(product, before.plain, before.beside, found.gap, tol, _MOST_COLD, wide=True, cold=before.cold)
-        whole = norm(parameters)
+    nan = jnp.full((), jnp.nan, dtype)
+
+    def more() -> tuple[Any, ...]:
         size = jax.tree.map(jnp.abs, answer.first)
-        slid, length = product(_by(size, gradient)), jax.tree.map(jnp.sqrt, size)
+        length, v = jax.tree.map(jnp.sqrt, size), _by(_root(answer), found.steep)
+        slid, bent = _slid_and_bent(slope, product, parameters, gradient, _by(size, gradient), v, exact)
         step = norm(_by(length, gradient))
-        v = _by(_root(answer), found.steep)
-        numbers |= {
-            "sharpness": plain.value,
-            "update_ratio": norm(change).astype(dtype) / jnp.where(whole > 0, whole, 1),
-            "departure": norm(_by(length, slid)) / (2 * jnp.where(step > 0, step, 1)),
-            "growth": 1 / dot(found.steep, _by(answer.turning, found.steep)),
-            "flattening": _flattening(slope, parameters, gradient, v, found.steep, answer, exact),
-            "products": reading.products + plain.products + 1,
-        }
-        found = eqx.tree_at(lambda d: d.plain, found, plain.vector)
+        departure = norm(_by(length, slid)) / (2 * jnp.where(step > 0, step, 1))
+        growth = 1 / dot(found.steep, _by(answer.turning, found.steep))
+        return departure.astype(dtype), growth.astype(dtype), _flattening(bent, v, found.steep, answer).astype(dtype)
+
+    departure, growth, flattening = jax.lax.cond(wide, more, lambda: (nan, nan, nan))
+    whole = norm(parameters)
+    numbers = {
+        "loss": loss.astype(dtype), "fate": fate_of(answer.checks, change), "sharpness": plain.value,
+        "update_ratio": jnp.where(wide, norm(change).astype(dtype) / jnp.where(whole > 0, whole, 1), nan),
+        "departure": departure, "growth": growth, "flattening": flattening,
+        "products": reading.products + plain.products + wide,
+    }  # fmt: skip
     if parts is not None:
         signal, noise = _noise(parts, parameters)
         numbers |= {"signal": signal, "noise": noise}
@@ -160,22 +181,38 @@ def reading_at(
 
 
 def against_edge(
-    product: Any, answer: Response, gradient: State, before: Direction, tol: Any, *, wide: bool
-) -> tuple[Reading, Direction]:
-    """The ratio and what comes with it, from products and the optimiser's response; the rest of a reading is NaN."""
-    root, dtype = _root(answer), before.gap.dtype
-    scaled = lambda y: _by(root, product(_by(root, y)))  # noqa: E731
+    product: Any, answer: Response, gradient: State, before: Direction, tol: Any, *, wide: Any
+) -> tuple[Reading, Direction, Top]:
+    """The ratio and what comes with it, from products and the optimiser's response; the rest of a reading is NaN.
+
+    Beside them the leading pair of the plain Hessian, which is searched for where the reading is wide.
+    """
+    wide, (root, dtype) = jnp.asarray(wide), (_root(answer), before.gap.dtype)
     limit = jnp.where(before.cold, _MOST_COLD, _MOST)
     # Where nothing moves a random start may have no part: it starts in the entries that do.
     start, beside = (jax.tree.map(lambda y, m: jnp.where(m != 0, y, 0), tree, root)
                      for tree in (before.steep, before.beside))  # fmt: skip
-    top = sharpest(scaled, start, beside, before.gap, tol, limit, wide=wide, cold=before.cold)
+    one = jax.tree.map(jnp.ones_like, root)
+    limits = jnp.stack([limit, jnp.where(wide, _MOST_COLD, 0)])
+    searches = jax.tree.map(lambda a, b: jnp.stack([a, b]), (root, start, beside), (one, before.plain, before.beside))
+
+    def search(gap: Any, of: Any) -> tuple[Any, Top]:
+        # One after the other, in one loop: a program that holds the gradient once compiles in half of the time.
+        (metric, vector, other), most = of
+        scaled = lambda y: _by(metric, product(_by(metric, y)))  # noqa: E731
+        top = sharpest(scaled, vector, other, gap, tol, most, wide=wide, cold=before.cold)
+        return jnp.where(jnp.isfinite(top.value) & wide, top.gap, gap), top
+
+    both = jax.lax.scan(search, before.gap, (searches, limits))[1]
+    top, plain = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
     sound = jnp.isfinite(top.value)
-    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(sound, a, b), new, old)  # noqa: E731
+    taken = lambda chosen, new, old: jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, old)  # noqa: E731
+    keep = lambda new, old: taken(sound, new, old)  # noqa: E731
     covector = jax.tree.map(lambda y, m: jnp.where(m > 0, y / jnp.where(m > 0, m, 1), 0), top.vector, root)
     found = Direction(
-        keep(top.vector, before.steep), keep(top.beside, before.beside) if wide else before.beside, before.plain,
-        keep(covector, before.covector), top.gap if wide else before.gap, before.cold & ~sound,
+        keep(top.vector, before.steep), taken(wide & sound, top.beside, before.beside),
+        taken(wide, plain.vector, before.plain), keep(covector, before.covector), jnp.where(wide, top.gap, before.gap),
+        before.cold & ~sound,
     )  # fmt: skip
     nan, count = jnp.full((), jnp.nan, dtype), len(jax.tree.leaves(gradient))
     # Where nothing moves, as at a learning rate of 0, the ratio is 0 and no search; of what is not known it is none.
@@ -188,7 +225,7 @@ def against_edge(
         ratio, error, nan, nan, nan, own["response"], nan, nan, nan, own["climbing"], own["idle"], nan, nan,
         top.products, jnp.zeros(count, jnp.int8),
     )  # fmt: skip
-    return reading, found
+    return reading, found, plain
 
 
 def shares(answer: Response, gradient: State) -> dict[str, Any]:
@@ -244,18 +281,27 @@ def _idle(answer: Response, gradient: State) -> Any:
     return (_total(without, dtype) + _total(never, dtype)) / jnp.maximum(whole, 1)
 
 
-def _flattening(
-    slope: Any, x: State, gradient: State, v: State, y: State, answer: Response, exact: bool
-) -> Any:  # fmt: skip
-    """sum_i |G_i(1)| (d_i v^T H v)^2, without the part along v, which an alternation averages away."""
+def _slid_and_bent(
+    slope: Any, product: Any, x: State, gradient: State, step: State, v: State, exact: bool
+) -> tuple[State, State]:
+    """H step, and the second derivative of the gradient along v."""
     if exact:
-        bent = jax.jvp(lambda z: jax.jvp(slope, (z,), (v,))[1], (x,), (v,))[1]
-    else:
-        dtype, length = float_dtype(x), norm(v)
-        size = jnp.asarray(jnp.finfo(dtype).eps, dtype) ** 0.25 * jnp.maximum(norm(x), 1e-3)
-        e = size / jnp.where(length > 0, length, 1)
-        ahead, behind = (slope(jax.tree.map(lambda p, d, s=s: p + s.astype(p.dtype) * d, x, v)) for s in (e, -e))
-        bent = jax.tree.map(lambda a, b, g: (a + b - 2 * g) / (e**2).astype(a.dtype), ahead, behind, gradient)
+        return product(step), jax.jvp(lambda z: jax.jvp(slope, (z,), (v,))[1], (x,), (v,))[1]
+    dtype, whole = float_dtype(x), jnp.maximum(norm(x), 1e-3)
+    eps = jnp.asarray(jnp.finfo(dtype).eps, dtype)
+    sizes = [root * whole / jnp.where(norm(d) > 0, norm(d), 1) for root, d in ((eps**0.5, step), (eps**0.25, v))]
+    places = [(sizes[0], step), (sizes[1], v), (-sizes[1], v)]
+    moved = [jax.tree.map(lambda p, d, e=e: p + e.astype(p.dtype) * d, x, d) for e, d in places]
+    slopes = jax.lax.map(slope, jax.tree.map(lambda *leaves: jnp.stack(leaves), *moved))
+    slid, ahead, behind = (jax.tree.map(lambda leaf, i=i: leaf[i], slopes) for i in range(3))
+    slid = jax.tree.map(lambda a, g: (a - g) / sizes[0].astype(a.dtype), slid, gradient)
+    return slid, jax.tree.map(
+        lambda a, b, g: (a + b - 2 * g) / (sizes[1] ** 2).astype(a.dtype), ahead, behind, gradient
+    )
+
+
+def _flattening(bent: State, v: State, y: State, answer: Response) -> Any:
+    """sum_i |G_i(1)| (d_i v^T H v)^2, without the part along v, which an alternation averages away."""
     drift = jax.tree.map(jnp.abs, answer.drift)
     along = dot(bent, v) ** 2 * dot(y, _by(jax.tree.map(_share, answer.drift, answer.inverse_edge), y))
     return dot(bent, _by(drift, bent)) - along
@@ -265,11 +311,12 @@ def _share(drift: Any, inverse: Any) -> Any:
     return jnp.where(inverse != 0, jnp.abs(drift) / jnp.where(inverse != 0, jnp.abs(inverse), 1), 0)
 
 
-def _noise(parts: Any, parameters: State) -> tuple[Any, Any]:
+def _noise(parts: Halves, parameters: State) -> tuple[Any, Any]:
     """Unbiased |g|^2 and tr Sigma from the gradients of two parts of b examples: g1.g2, and b |g1 - g2|^2/2."""
-    first, second = (jax.grad(part)(parameters) for part in parts)
+    both = parts.gradients(parameters)
+    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
     gap = jax.tree.map(lambda a, b: a - b, first, second)
-    size = jnp.asarray(parts[0].size, dot(gap, gap).dtype)
+    size = jnp.asarray(parts.size, dot(gap, gap).dtype)
     return dot(first, second), size * dot(gap, gap) / 2
 
 

@@ -20,25 +20,23 @@ moves the parameters by G(1) times it:
 
     1/kappa = sum_i y_i^2 [(1 - V')/(2 + V) + G'/G]_i at z = -1,     y the unit eigenvector; 2 for gradient descent.
 
-All of it is a few derivatives of the update, at the cost of no gradient.
+Where the gradient is taken ahead of x, at y = x + c s, as Nesterov's method does, M is the response of y instead of that of
+x. All of it is a few derivatives of the update, at the cost of no gradient.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from separatrix._errors import explain
-from separatrix._tree import is_inexact
 from separatrix._types import Function, State
+from separatrix.optimization.stability.held import Held
 
-# Steps of a unit gradient of alternating sign, which put a scale into second moments.
-_WARM = 64
 # Of the entries that move, the share past which an update is not elementwise, or not linear; and what deviates.
 _MOST, _DEVIATES = 0.5, 0.1
 # What an array may be: its optimiser answers to a gradient; or not, and why; it rests; or its response is not known.
@@ -87,95 +85,6 @@ class Response(eqx.Module):
     checks: Checks
 
 
-class LinearProbe(NamedTuple):
-    """Of one entry: the edge e in units of its first response, the growth kappa past it, and the drift G(1)/R."""
-
-    edge: float
-    growth: float
-    drift: float
-
-
-def update_of(transformation: Any, gradient: State, inner: Any, parameters: State, value: Any = None) -> Any:
-    """(u, s') of an optax transformation, with the arguments that line searches and Polyak steps take."""
-    extra = {"value": value, "grad": gradient, "value_fn": None} if value is not None else {}
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return optax.with_extra_args_support(transformation).update(gradient, inner, parameters, **extra)
-
-
-def response(transformation: Any, inner: Any, parameters: State) -> State:
-    """Return |R|: how far each parameter moves for a unit of its own gradient, all moments frozen.
-
-    **Arguments:** an optax transformation, elementwise in the gradient; its state; the parameters.
-
-    **Returns:** a tree of the parameters' form, >= 0.
-
-    **Example:**
-
-    >>> import jax.numpy as jnp, optax
-    >>> x = jnp.ones(2)
-    >>> response(optax.sgd(0.5), optax.sgd(0.5).init(x), x).tolist()
-    [0.5, 0.5]
-    """
-    zero, one = jax.tree.map(jnp.zeros_like, parameters), jax.tree.map(jnp.ones_like, parameters)
-
-    def update(gradient: State) -> State:
-        return update_of(transformation, gradient, inner, parameters)[0]
-
-    return jax.tree.map(jnp.abs, jax.jvp(update, (zero,), (one,))[1])
-
-
-def edge_ratio(transformation: Any) -> float:
-    r"""Return e = |R|/M: the stability edge of an optimiser, in units of its first response.
-
-    **Arguments:** an optax transformation, elementwise in the gradient. Schedules only scale R.
-
-    **Returns:** e > 0: 2 for SGD, 2 + 2b with momentum b (Adam's b1 too), (2 + 2b)(1 + b)/(1 + 2b) for Nesterov's. NaN
-    where a small gradient has no linear response (signs, LARS) or an alternation does not settle.
-
-    **Raises:** `ValueError` for one that cannot be asked on one parameter alone (line searches, partitions by name), and
-    for one that is not elementwise (LAMB's trust ratios, Muon's orthogonal factors): without a diagonal metric, no edge.
-
-    **Example:**
-
-    >>> import optax
-    >>> round(edge_ratio(optax.adam(1e-3)), 6)
-    3.8
-
-    **Reference:** Cohen et al., *Adaptive gradient methods at the edge of stability* (2022), section 3, for the frozen
-    preconditioner; the transfer function is that of Lessard, Recht & Packard (2016), section 3.
-    """
-    return linear_response(transformation).edge
-
-
-def linear_response(transformation: Any) -> LinearProbe:
-    """Edge, growth past it and drift of an optax transformation; errors as of `edge_ratio`."""
-    x = jnp.array([[1.0, -0.7], [0.4, 1.3]])
-    try:
-        found = probed(transformation, x, _WARM)
-    except (TypeError, ValueError, AttributeError) as error:
-        got = f"an update that fails on one parameter alone ({str(error).splitlines()[0][:80]})"
-        do = "Line searches and partitions by name have no edge of their own: pass the transformation of one part."
-        raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do)) from error
-    if float(found.checks.mixing) > 0:
-        got = f"an update in which {100 * float(found.checks.mixing):.3g} % of a parameter's response goes to others"
-        do = "It has no diagonal metric, so no edge to compare with: watch plain curvature(...) instead."
-        raise ValueError(explain("edge_ratio: transformation", got, "one elementwise in the gradient", do))
-    first, inverse, turning, drift = (
-        float(leaf[0, 0]) for leaf in (found.first, found.inverse_edge, found.turning, found.drift)
-    )
-    if float(found.checks.bending) > 0 or not inverse or not first:
-        return LinearProbe(np.nan, np.nan, np.nan)
-    return LinearProbe(abs(first) / inverse, 1 / turning, drift / first)
-
-
-def probed(transformation: Any, x: Array, steps: int) -> Response:
-    """The response at a state that unit gradients of alternating sign have led to."""
-    inner = transformation.init(x)
-    for n in range(steps):
-        _, inner = update_of(transformation, jnp.ones_like(x) * (-1.0) ** n, inner, x)
-    return eqx.filter_jit(response_at)(transformation, inner, x, x)
-
-
 def in_the_climate_of_optax(function: Function) -> Function:
     """The same under the promotion rules that optax and users' losses are written for."""
 
@@ -188,53 +97,50 @@ def in_the_climate_of_optax(function: Function) -> Function:
 
 
 @in_the_climate_of_optax
-def response_at(
-    transformation: Any, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None
-) -> Response:
-    """The linear response at a state; `gradient` is the run's own, which says what is small. Traceable.
+def response_at(held: Held, gradient: State, checks: Checks | None = None, anew: Any = False) -> Response:
+    """The linear response of an optimiser that is held at a state; `gradient` is the run's own, which says what is small.
 
-    `checks`: those of an earlier reading, to go by; they are half of the cost.
+    Traceable. `checks`: those of an earlier reading, to go by unless `anew` is true; they are half of the cost.
     """
-    places, structure = jax.tree_util.tree_flatten_with_path(parameters)
-    paths, x = [path for path, _ in places], [jnp.asarray(leaf) for _, leaf in places]
-    state, form = jax.tree.flatten(inner)
-    slots = _slots(inner, paths, x)
-    moving = sorted({index for slot in slots for index in slot.values()})
-
-    def update(gradient: list[Any], moments: list[Any], position: list[Any]) -> tuple[list[Any], list[Any]]:
-        leaves = list(state)
-        for place, leaf in zip(moving, moments, strict=True):
-            leaves[place] = leaf
-        trees = (jax.tree.unflatten(structure, part) for part in (gradient, position))
-        slope, here = trees
-        change, after = update_of(transformation, slope, jax.tree.unflatten(form, leaves), here, value)
-        after = jax.tree.leaves(after)
-        return jax.tree.leaves(change), [after[place] for place in moving]
-
-    frozen, still = [state[place] for place in moving], [_filled(0, leaf) for leaf in x]
+    x, frozen = held.position, held.moments
+    still, quiet = [_filled(0, leaf) for leaf in x], [_filled(0, leaf) for leaf in frozen]
     try:
-        (rest, _), push = jax.linearize(update, still, frozen, x)
+        (rest, _), push = jax.linearize(held.step, still, frozen, x)
     except (TypeError, ValueError, AttributeError) as error:
         got = f"an update that fails on a gradient alone ({' '.join(str(error).split())[:120]})"
         do = "A line search, or two sets of weights (lookahead), cannot be asked so: follow sx.curvature(...) instead."
         raise ValueError(explain("optimizer", got, "an optimiser with an edge", do)) from error
-    quiet = [_filled(0, leaf) for leaf in frozen]
-    ones = [_filled(1, leaf) for leaf in x]
-    columns = [_once(push(ones, quiet, still)), _once(push(still, quiet, ones))]
-    for slot in slots:
-        stirred = [_filled(place in slot.values(), leaf) for place, leaf in zip(moving, frozen, strict=True)]
-        columns.append(_once(push(still, stirred, still)))
-    solved = [_solved(i, columns, slots, moving) for i in range(len(x))]
-    first, inverse, turning, drift = (jax.tree.unflatten(structure, list(part)) for part in zip(*solved, strict=True))
+    columns = _columns(push, held, still, quiet)
+    ahead: list[Any] = []
+    if held.bent is not None:
+        _, bent = jax.linearize(held.bent, still, frozen, x)
+        ahead = _columns(bent, held, still, quiet)
+    solved = [_solved(i, columns, ahead, held.slots) for i in range(len(x))]
+    first, inverse, turning, drift = (held.form.unflatten(list(part)) for part in zip(*solved, strict=True))
     raw = columns[0][0]
-    if checks is None:
-        own = jax.tree.leaves(gradient)
-        checks = _checks(lambda g: update(g, frozen, x)[0], push, quiet, still, raw, rest, own, x)
-    bound = ~_lacking(checks)
-    kept = lambda tree: jax.tree.unflatten(structure, [  # noqa: E731
+
+    def look() -> Checks:
+        return _checks(
+            lambda g: held.step(g, frozen, x)[0], push, quiet, still, raw, rest, jax.tree.leaves(gradient), x
+        )
+
+    before = checks
+    found: Checks = look() if before is None else jax.lax.cond(jnp.asarray(anew), look, lambda: before)
+    bound = ~_lacking(found)
+    kept = lambda tree: held.form.unflatten([  # noqa: E731
         jnp.where(bound[i], leaf, 0) for i, leaf in enumerate(jax.tree.leaves(tree))
     ])  # fmt: skip
-    return Response(kept(first), kept(inverse), kept(turning), kept(drift), checks)
+    return Response(kept(first), kept(inverse), kept(turning), kept(drift), found)
+
+
+def _columns(push: Function, held: Held, still: list[Any], quiet: list[Any]) -> list[Any]:
+    """What a unit of the gradient, of the position and of each kind of moment does to (the step, the moments)."""
+    ones = [_filled(1, leaf) for leaf in still]
+    columns = [_once(push(ones, quiet, still)), _once(push(still, quiet, ones))]
+    for slot in held.slots:
+        stirred = [_filled(place in slot.values(), leaf) for place, leaf in enumerate(held.moments)]
+        columns.append(_once(push(still, stirred, still)))
+    return columns
 
 
 # Taken once: XLA would write the whole update into each place where it is read, and compile it there.
@@ -254,27 +160,12 @@ def _signs(count: int, like: Any) -> Array:
     return jnp.where(place >> 31 == 1, 1, -1).astype(like.dtype).reshape(jnp.shape(like))
 
 
-def _slots(inner: Any, paths: list[Any], x: list[Any]) -> list[dict[int, int]]:
-    """Kinds of moments: for each, which leaf of the state belongs to which parameter.
+def _solved(i: int, columns: list[Any], ahead: list[Any], slots: list[dict[int, int]]) -> tuple[Any, ...]:
+    """(R, M, turning, G(1)) of parameter i: the transfer functions of its few moments, all entries at once.
 
-    An optimiser keeps a moment as a tree like the parameters: so its path ends with that of its parameter.
+    `ahead`: the columns under a curvature of 1 where the gradient is taken, if that is not at the position.
     """
-    kinds: dict[Any, dict[int, int]] = {}
-    for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(inner)):
-        if not is_inexact(leaf):
-            continue
-        fits = [
-            i for i, tail in enumerate(paths) if path[len(path) - len(tail) :] == tail and jnp.shape(leaf) == x[i].shape
-        ]
-        if fits:
-            owner = max(fits, key=lambda i: len(paths[i]))
-            kinds.setdefault(path[: len(path) - len(paths[owner])], {})[owner] = index
-    return list(kinds.values())
-
-
-def _solved(i: int, columns: list[Any], slots: list[dict[int, int]], moving: list[int]) -> tuple[Any, ...]:
-    """(R, M, turning, G(1)) of parameter i: the transfer functions of its few moments, all entries at once."""
-    own = [(j, moving.index(slot[i])) for j, slot in enumerate(slots) if i in slot]
+    own = [(j, slot[i]) for j, slot in enumerate(slots) if i in slot]
     dtype = jnp.result_type(jnp.real(columns[0][0][i]).dtype, jnp.float32)
     read = lambda leaf: jnp.real(leaf).astype(dtype)  # noqa: E731
     first, decay = read(columns[0][0][i]), read(columns[1][0][i])
@@ -296,10 +187,24 @@ def _solved(i: int, columns: list[Any], slots: list[dict[int, int]], moving: lis
     holds = jnp.maximum(2 + hold, jnp.finfo(dtype).eps)
     inverse = -gain / holds
     turning = (1 - hold_slope) / holds + gain_slope / jnp.where(gain == 0, 1, gain)
+    if ahead:
+        whole, safe = [read(ahead[2 + j][0][i]) for j, _ in own], jnp.where(first == 0, 1, first)
+        seen = [(both - c) / safe for both, c in zip(whole, reading, strict=True)]
+        inverse, turning = _ahead(inverse, turning, seen, once, twice)
     drift = first + through(resolvent(1.0, [forced])[0])
     known = jnp.isfinite(inverse)
     numbers = (jnp.where(known & jnp.isfinite(number), number, 0) for number in (first, inverse, turning, drift))
     return tuple(numbers)
+
+
+def _ahead(inverse: Any, turning: Any, seen: list[Any], once: list[Any], twice: list[Any]) -> tuple[Any, Any]:
+    """M and the turning of y = x + c s: with x = X g the moments are s = (z - A)^{-1} (B + E X) g at z = -1."""
+    slope = inverse * turning
+    moments = [b + e * inverse for b, e in zip(*once, strict=True)]
+    slopes = [e * slope - b2 - e2 * inverse for e, b2, e2 in zip(once[1], *twice, strict=True)]
+    whole = inverse + sum(c * m for c, m in zip(seen, moments, strict=True))
+    slope = slope + sum(c * m for c, m in zip(seen, slopes, strict=True))
+    return whole, slope / jnp.where(whole == 0, 1, whole)
 
 
 def _eliminated(matrix: list[list[Any]], sides: list[list[Any]]) -> list[list[Any]]:
@@ -360,6 +265,12 @@ def _shares_off(found: list[Any], expected: list[Any], floor: list[Any] | None =
     off = jnp.stack([jnp.sum(jnp.abs(f - e) > _DEVIATES * jnp.abs(e) + least) for f, e, least in triples])
     there = jnp.stack([jnp.sum((f != 0) | (e != 0)) for f, e, _ in triples])
     return off / jnp.maximum(there, 1)
+
+
+def no_checks(parameters: State) -> Checks:
+    """Those of an optimiser that was not asked yet."""
+    none = jnp.zeros((), jnp.float32)
+    return Checks(none, none, none, jnp.zeros(len(jax.tree.leaves(parameters)), jnp.int8))
 
 
 def refusal(found: Checks) -> str | None:

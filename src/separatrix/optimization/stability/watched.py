@@ -2,8 +2,7 @@ r"""What the instrument watches: an objective on the batch at hand, and how an o
 
     ratio = largest eigenvalue of M^{1/2} H M^{1/2},        stable iff ratio < 1
 
-with M measured (`responses`) for an optax transformation, and 1/(edge d) in closed form, by `stability_edge` and
-`preconditioner`, for a map of this family.
+with M measured (`responses`), of an optax transformation and of a method of this family alike.
 """
 
 from typing import Any
@@ -13,59 +12,75 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from separatrix._errors import explain
 from separatrix._tree import dot, float_dtype, subtract
 from separatrix._types import Function, Key, State
+from separatrix.optimization.methods.adagrad import Adagrad
+from separatrix.optimization.methods.adam import Adam, AdamW, Nadam
+from separatrix.optimization.methods.aggregated import QHM, AggMo, QHAdam
 from separatrix.optimization.methods.descent import GradientDescent
+from separatrix.optimization.methods.momentum import HeavyBall, Nesterov
+from separatrix.optimization.methods.rmsprop import Adadelta, RMSprop
+from separatrix.optimization.methods.sign import Lion, SignDescent
+from separatrix.optimization.methods.wrappers import RestartedNesterov
 from separatrix.optimization.stability.binding import ModelParts, transformation_of, widened, with_states_anew
-from separatrix.optimization.stability.edges import preconditioner, stability_edge
+from separatrix.optimization.stability.held import held_map, held_transformation, update_of
 from separatrix.optimization.stability.peeling import peeled
-from separatrix.optimization.stability.responses import Checks, Response, response_at, update_of
-from separatrix.systems.objective import Objective
+from separatrix.optimization.stability.reading import Halves
+from separatrix.optimization.stability.responses import Checks, Response, response_at
+from separatrix.systems.objective import FunctionObjective, Objective, WrappedObjective
 from separatrix.systems.optax_maps import OptaxMap
 
+# Methods that lose their stability by an oscillation of period two; and those that step along signs, and have no edge.
+METHODS = (
+    GradientDescent, HeavyBall, Nesterov, RestartedNesterov, QHM, AggMo, RMSprop, Adadelta, Adagrad, Adam, AdamW, Nadam,
+    QHAdam,
+)  # fmt: skip
+SIGNED = (SignDescent, Lion)
+# A step at which schedules and bias corrections are over.
+LATE = 10**9
 
-class OnBatch(Objective):
-    """l(model, batch) on one batch, as a function of the model's floating-point arrays."""
+
+class InALoop(eqx.Module):
+    """A loss as a loop of one's own has it: l(model, *parts of a batch), or a pair of which it is the first."""
 
     function: Function = eqx.field(static=True)
-    batch: Any
-    parts_of_model: ModelParts
+    dtype: Any = eqx.field(static=True)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        model = self.parts_of_model.model(parameters)
+    def __call__(self, model: Any, batch: Any = ()) -> Any:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            value = with_states_anew(self.function)(model, *(() if self.batch is None else self.batch))
-        value = value[0] if isinstance(value, tuple) else value
-        return jnp.asarray(value).astype(float_dtype(parameters))
+            value = with_states_anew(self.function)(model, *batch)
+        return jnp.asarray(value[0] if isinstance(value, tuple) else value).astype(self.dtype)
 
-    def first(self, count: int | None) -> "OnBatch":
-        """The same on the first examples of the batch; on all for None."""
-        size = self.size
-        if not count or count >= size:
-            return self
-        batch = jax.tree.map(lambda leaf: leaf[:count] if examples_of(leaf) == size else leaf, self.batch)
-        return OnBatch(self.function, batch, self.parts_of_model)
 
-    def parts(self) -> tuple["OnBatch", "OnBatch"] | None:
-        """The same on both halves of the batch; None for fewer than two examples."""
-        size = self.size
-        if size < 2:
-            return None
-        middle = size // 2
+def in_a_loop(
+    function: Function, batch: Any, parts: ModelParts, parameters: State, count: int | None
+) -> FunctionObjective:
+    """The loss on the first `count` examples of a batch, on all for None, as a function of the model's parameters."""
+    whole = FunctionObjective(InALoop(function, float_dtype(parameters)), data=batch or None, form=parts)
+    size = size_of(whole)
+    if not count or count >= size:
+        return whole
+    # What has no axis of examples (a key, a weight) stays whole.
+    return whole.on_batch(jax.tree.map(lambda leaf: leaf[:count] if examples_of(leaf) == size else leaf, whole.data))
 
-        def part(begin: int) -> Any:
-            # What has no axis of examples (a key, a weight) goes whole to both.
-            return jax.tree.map(
-                lambda leaf: leaf[begin : begin + middle] if examples_of(leaf) == size else leaf, self.batch
-            )
 
-        first, second = part(0), part(middle)
-        return OnBatch(self.function, first, self.parts_of_model), OnBatch(self.function, second, self.parts_of_model)
+def halves_of(objective: FunctionObjective, most: int) -> Halves | None:
+    """Both halves of its batch, of `most` examples at most; None for fewer than two."""
+    size = size_of(objective)
+    middle = min(size, most) // 2
+    if not middle:
+        return None
 
-    @property
-    def size(self) -> int:
-        """Number of examples: the length of the first axis of the first array that has one, 0 where there is no batch."""
-        return next(filter(None, map(examples_of, jax.tree.leaves(self.batch))), 0)
+    def sides(leaf: Any) -> Any:
+        return leaf[: 2 * middle].reshape(2, middle, *leaf.shape[1:]) if examples_of(leaf) == size else None
+
+    return Halves(objective, jax.tree.map(sides, objective.data), middle, False)
+
+
+def size_of(objective: FunctionObjective) -> int:
+    """Number of examples: the length of the first axis of the first array that has one, 0 where there is no batch."""
+    return next(filter(None, map(examples_of, jax.tree.leaves(objective.data))), 0)
 
 
 def examples_of(leaf: Any) -> int:
@@ -73,27 +88,16 @@ def examples_of(leaf: Any) -> int:
     return leaf.shape[0] if eqx.is_array(leaf) and leaf.ndim > 0 else 0
 
 
-class OnKey(Objective):
-    """L(parameters; key) for one key: the loss on the batch that this key draws, of `size` examples."""
+class InOwnPrecision(eqx.Module):
+    """The rule by which parameters are brought back to the precision in which a network takes them."""
 
-    objective: Objective
-    held: Key
-    size: int = eqx.field(static=True)
-
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
-        return self.objective(parameters, key=self.held)
-
-
-class InOwnPrecision(Objective):
-    """L at parameters that are brought back to the precision in which a network takes them."""
-
-    objective: Objective
     kinds: tuple[Any, ...] = eqx.field(static=True)
 
-    def __call__(self, parameters: State, *, key: Key | None = None) -> Any:
+    def __call__(self, ask: Function, parameters: State, key: Key | None) -> tuple[Any, Any]:
         leaves, structure = jax.tree.flatten(parameters)
         own = [leaf.astype(kind) for leaf, kind in zip(leaves, self.kinds, strict=True)]
-        return jnp.asarray(self.objective(jax.tree.unflatten(structure, own), key=key)).astype(float_dtype(parameters))
+        loss, layers = ask(structure.unflatten(own), key)
+        return jnp.asarray(loss).astype(float_dtype(parameters)), layers
 
 
 def on_single_precision(objective: Objective, parameters: State, key: Key | None) -> tuple[Objective, State]:
@@ -104,8 +108,9 @@ def on_single_precision(objective: Objective, parameters: State, key: Key | None
     try:
         value = jax.eval_shape(lambda p: objective(p, key=key), wide)
     except (TypeError, ValueError):
-        return InOwnPrecision(objective, kinds), wide
-    return (objective if value.dtype == float_dtype(wide) else InOwnPrecision(objective, kinds)), wide
+        value = None
+    fits = value is not None and value.dtype == float_dtype(wide)
+    return (objective if fits else WrappedObjective(objective, InOwnPrecision(kinds))), wide
 
 
 class Along(eqx.Module):
@@ -124,11 +129,14 @@ class OfTransformation(eqx.Module):
     transformation: Any = eqx.field(static=True)
 
     def response(
-        self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None
-    ) -> Response:
-        """The linear response there; of one that gathers gradients, that of what it wraps."""
+        self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None,
+        n: Any = None, anew: Any = False,
+    ) -> Response:  # fmt: skip
+        """The linear response there; of one that gathers gradients, that of what it wraps. Its state knows the step."""
         transformation, inner, gain = peeled(self.transformation, inner)
-        found = response_at(transformation, widened(inner), parameters, gradient, value, checks)
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            held = held_transformation(transformation, widened(inner), parameters, value)
+        found = response_at(held, gradient, checks, anew)
         grown = lambda tree: jax.tree.map(lambda leaf: leaf * jnp.asarray(gain, leaf.dtype), tree)  # noqa: E731
         return eqx.tree_at(
             lambda r: (r.first, r.inverse_edge, r.drift), found,
@@ -142,45 +150,43 @@ class OfTransformation(eqx.Module):
 
 
 class OfMap(eqx.Module):
-    """How a map of this family answers: its edge and diagonal in closed form."""
+    """How a method of this family answers, at its own state and step; `inner` is its whole state."""
 
     map: Any
 
     def response(
-        self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None
-    ) -> Response:
-        """M = 1/(edge d). Growth and drift past the edge are known of gradient descent alone."""
-        diagonal = preconditioner(self.map, inner)
-        diagonal = jax.tree.map(jnp.ones_like, parameters) if diagonal is None else diagonal
-        edge, known = jnp.asarray(stability_edge(self.map)), isinstance(self.map, GradientDescent)
-        inverse = jax.tree.map(
-            lambda d: jnp.where(d > 0, 1 / (edge.astype(d.dtype) * jnp.where(d > 0, d, 1)), 0), diagonal
-        )
-        turning, drift = (0.5, -2.0) if known else (jnp.nan, jnp.nan)
-        never = sum(jnp.sum(~(d > 0)) for d in jax.tree.leaves(diagonal)) / sum(
-            d.size for d in jax.tree.leaves(diagonal)
-        )
-        none = jnp.zeros((), jnp.float32)
-        return Response(
-            jax.tree.map(lambda m: -2 * m, inverse), inverse,
-            jax.tree.map(lambda m: jnp.full_like(m, turning), inverse), jax.tree.map(lambda m: drift * m, inverse),
-            Checks(jnp.asarray(never, jnp.float32), none, none, jnp.zeros(len(jax.tree.leaves(diagonal)), jnp.int8)),
-        )  # fmt: skip
+        self, inner: Any, parameters: State, gradient: State, value: Any = None, checks: Checks | None = None,
+        n: Any = LATE, anew: Any = False,
+    ) -> Response:  # fmt: skip
+        """The linear response at step n."""
+        return response_at(held_map(self.map, n, widened(inner)), gradient, checks, anew)
 
     def change(self, n: Any, gradient: State, inner: Any, parameters: State, key: Key | None) -> State:
-        """x' - x of the next step; `inner` is the whole state of the map."""
+        """x' - x of the next step."""
         return subtract(self.map.parameters(self.map.step(n, inner, key=key)), parameters)
 
 
 def watched(optimizer: Any) -> Any:
-    """What knows how an optimiser answers: an optax transformation, or a map of this family."""
+    """What knows how an optimiser answers: an optax transformation, or a method of this family.
+
+    **Raises:** `TypeError` for another map: it may lose its stability otherwise than by an oscillation of period two.
+    """
     if isinstance(optimizer, OptaxMap):
         optimizer = optimizer.transformation
     transformation = transformation_of(optimizer)
     if transformation is not None:
         return OfTransformation(transformation)
-    stability_edge(optimizer)  # says so where the method has none
+    if not isinstance(optimizer, METHODS + SIGNED):
+        expected = f"a map of optax, {', '.join(method.__name__ for method in METHODS)}"
+        do = "Ask linear_stability of another map, or pass from_optax(loss, transformation)."
+        raise TypeError(explain("stability edge: optimizer", type(optimizer).__name__, expected, do))
     return OfMap(optimizer)
+
+
+def objective_of(map: Any) -> Objective:
+    """The objective of an optimiser, wherever it stands in it."""
+    is_objective = lambda node: isinstance(node, Objective)  # noqa: E731
+    return next(node for node in jax.tree.leaves(map, is_leaf=is_objective) if is_objective(node))
 
 
 @eqx.filter_jit

@@ -140,15 +140,10 @@ class Watcher:
 
     def _answer(self, g: State, state: WatchState, x: State, value: Any) -> Response:
         """The response; what kind of optimiser it is, which is most of the cost, at the first readings and now and then."""
-        ask, reading = OfTransformation(self.transformation).response, state.count // self.every
-
-        def anew() -> Response:
-            return ask(state.inner, x, g, value)
-
-        def as_before() -> Response:
-            return ask(state.inner, x, g, value, _last(state, reading))
-
-        return jax.lax.cond((reading < _FIRST) | (reading % _AGAIN == 0), anew, as_before)
+        reading = state.count // self.every
+        anew = (reading < _FIRST) | (reading % _AGAIN == 0)
+        optimizer = OfTransformation(self.transformation)
+        return optimizer.response(state.inner, x, g, value, _last(state, reading), anew=anew)
 
     def _read(
         self, g: State, u: State, state: WatchState, parameters: Any, extra: Any, raw: State
@@ -168,7 +163,7 @@ class Watcher:
             before = dataclasses.replace(no_direction(x), steep=direction, cold=first)
             # A difference from a gradient of half precision would be that of its rounding.
             exact = any(eps > 0 for eps in jax.tree.leaves(rough))
-            reading, found = against_edge(
+            reading, found, _ = against_edge(
                 hessian_product(slope, x, g, exact), answer, g, before, jnp.asarray(_TOL, float_dtype(x)), wide=False
             )
             numbers |= {name: getattr(reading, name) for name in ("ratio", "ratio_error", "products")}

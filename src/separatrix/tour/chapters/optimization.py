@@ -57,7 +57,7 @@ def _train(digits):
     loss = sx.Save(at=50, fn=objective)  # the full-batch loss, every 50 steps
     whole = sx.evolve(descent, start, steps=2000, save=loss)
     batches = sx.evolve(descent, start, steps=2000, save=loss, key=jax.random.key(1))
-    accuracy = objective.accuracy(batches.final, digits.test_inputs, digits.test_targets)
+    accuracy = sx.training.accuracy(objective.model(batches.final), digits.test_inputs, digits.test_targets)
     return objective, whole, batches, accuracy
 
 
@@ -112,7 +112,9 @@ def _fashion(say: Say) -> list[Section]:
         return []
     say("training on Fashion-MNIST with optax's Adam")
     objective, parameters = _train_fashion(images)
-    accuracy = objective.accuracy(parameters, jnp.asarray(images.test_inputs), jnp.asarray(images.test_targets))
+    accuracy = sx.training.accuracy(
+        objective.model(parameters), jnp.asarray(images.test_inputs), jnp.asarray(images.test_targets)
+    )
     fig = plot_images(images.test_inputs[:20].reshape(-1, 28, 28))
     text = """
         Any optax transformation is a map too, on the pair of parameters and optimiser state, and goes through the same

@@ -22,7 +22,7 @@ from separatrix.training.recipes.nets import ConvNet, perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
 from separatrix.training.recipes.results import accuracy, confusion, mean
 from separatrix.training.recipes.training import length_of, require_counts, validated_by
-from separatrix.training.supervision import supervised
+from separatrix.training.supervision import accuracy as share_of_hits, supervised
 
 _MOST_CLASSES = 1_000
 
@@ -56,7 +56,7 @@ class Classifier(Supervising):
         held = None if parts.validation is None else tuple(map(jnp.asarray, parts.validation))
         options |= validated_by(self, held)
         if held is not None:
-            trained = lambda model: objective.accuracy(eqx.filter(model, eqx.is_inexact_array), *held)  # noqa: E731
+            trained = lambda model: share_of_hits(model, *held)  # noqa: E731
             options["metrics"] = {"accuracy": trained}
         return Task(objective, initial, parts.train, optax.adam(self.learning_rate), options, parts.notes)
 
