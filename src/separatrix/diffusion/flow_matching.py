@@ -12,6 +12,7 @@ Differentiating (t - r) u along the flow,
 the right side by one `jvp`, held fixed. Then x(r) = x(t) - (t - r) u in one evaluation.
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -127,7 +128,8 @@ class MeanFlow(eqx.Module):
 
     **Arguments:**
 
-    - `apart`: share of the batch with r < t; for the rest r = t, where it is flow matching.
+    - `apart`: share of the batch with r < t, a known number; for the rest r = t, where it is flow matching and no
+      derivative is taken. Rounded up to whole examples.
     - `power`: p of the weight w = 1/(mean square + 0.001)^p, held fixed; 0 for the plain square.
     - `drop`: share of labels left out, as in `FlowMatching`.
 
@@ -145,7 +147,7 @@ class MeanFlow(eqx.Module):
     **Reference:** Geng et al., *Mean flows for one-step generative modeling* (2025), equations 6 to 11 and algorithm 1.
     """
 
-    apart: Any = eqx.field(default=0.25, converter=as_parameter)
+    apart: Checked[float] = eqx.field(default=0.25, static=True)
     power: Any = eqx.field(default=1.0, converter=as_parameter)
     drop: Any = eqx.field(default=0.1, converter=as_parameter)
 
@@ -156,29 +158,42 @@ class MeanFlow(eqx.Module):
 
     def __call__(self, network: Any, batch: Any, *, key: Key | None = None) -> Scalar:
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
-        keys, count, dtype = jax.random.split(require_key(key, "MeanFlow"), 4), x.shape[0], x.dtype
+        keys, count, dtype = jax.random.split(require_key(key, "MeanFlow"), 3), x.shape[0], x.dtype
         pair = jnp.sort(jax.random.uniform(keys[0], (count, 2), dtype), axis=1)
-        together = jax.random.uniform(keys[1], (count,), dtype) >= jnp.asarray(self.apart, dtype)
-        early, late = jnp.where(together, pair[:, 1], pair[:, 0]), pair[:, 1]
-        noise = jax.random.normal(keys[2], x.shape, dtype)
+        noise = jax.random.normal(keys[1], x.shape, dtype)
         if labels is not None:
             none = classes_of("MeanFlow: network", network)
-            gone = jax.random.uniform(keys[3], (count,)) < self.drop
+            gone = jax.random.uniform(keys[2], (count,)) < self.drop
             labels = jnp.where(gone, none, labels)
-
-        def square(r: Array, t: Array, point: Array, drawn: Array, label: Any) -> Array:
-            given = () if label is None else (label,)
-            velocity = drawn - point
-            noised = (1 - t) * point + t * drawn
-            found, along = jax.jvp(
-                lambda y, s: network(jnp.stack([r, s]), y, *given), (noised, t), (velocity, jnp.ones_like(t))
-            )
-            target = jax.lax.stop_gradient(velocity - (t - r) * along)
-            return jnp.mean((found - target) ** 2)
-
-        squares = jax.vmap(square)(early, late, x, noise, labels)
+        first = math.ceil(self.apart * count)
+        examples = (pair, x, noise, labels)
+        squares = jnp.concatenate([
+            jax.vmap(lambda *one, rule=rule: rule(network, *one))(*jax.tree.map(lambda leaf, cut=cut: leaf[cut], examples))
+            for rule, cut in ((_apart, slice(first)), (_together, slice(first, None)))
+            if len(x[cut])
+        ])  # fmt: skip
         weights = 1 / (jax.lax.stop_gradient(squares) + 1e-3) ** jnp.asarray(self.power, dtype)
         return jnp.mean(weights * squares)
+
+
+def _apart(network: Any, pair: Array, point: Array, noise: Array, label: Any) -> Array:
+    """The mean square at r < t, the target held fixed."""
+    given = () if label is None else (label,)
+    (r, t), velocity = pair, noise - point
+    found, along = jax.jvp(
+        lambda y, s: network(jnp.stack([r, s]), y, *given),
+        ((1 - t) * point + t * noise, t),
+        (velocity, jnp.ones_like(t)),
+    )
+    target = jax.lax.stop_gradient(velocity - (t - r) * along)
+    return jnp.mean((found - target) ** 2)
+
+
+def _together(network: Any, pair: Array, point: Array, noise: Array, label: Any) -> Array:
+    """The mean square at r = t, where the target is the velocity of the path."""
+    given, t = () if label is None else (label,), pair[1]
+    found = network(jnp.stack([t, t]), (1 - t) * point + t * noise, *given)
+    return jnp.mean((found - (noise - point)) ** 2)
 
 
 class MeanFlowMap(FiniteMap):

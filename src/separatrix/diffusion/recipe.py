@@ -39,6 +39,7 @@ from separatrix.training.recipes.training import require_counts, require_same_da
 _LEVELS = 256
 _LOW = 0.004
 _JUDGED, _SHOWN = 64, 16
+_VALIDATED = 32  # examples for validation, at least, where there are so many
 _FOLDERS = "true"  # what --labels without a value is
 _SAMPLERS = {"dpm": DPMSolver, "dpm-sde": DPMSolverSDE, "ddim": DDIM, "heun": ChurnedHeun, "ancestral": Ancestral}
 
@@ -102,8 +103,8 @@ class DiffusionRecipe(Training):
         """Denoising on the training part; the same on the part for validation, by the averaged weights."""
         parts = self._parts()
         size = min(self.batch_size, len(parts.train[0]))
-        held = None if parts.validation is None else self._batch(parts.validation)
         steps = steps_of(self, len(parts.train[0]))
+        held = None if parts.validation is None else self._batch(_some(parts.validation, steps * size))
         # Independent draws: a smaller last batch would be a second program to compile.
         options: dict[str, Any] = {"batch_size": size, "steps": steps, "draw": "replacement"}
         options |= validated_by(self, held)
@@ -381,6 +382,13 @@ def _require_numbers(path: Path, table: Any, wanted: list[str], labels: str | No
 def _require_count(what: str, name: str, value: int) -> None:
     if value < 1:
         raise ValueError(explain(f"{what}: {name}", value, "at least 1", "Repair the value."))
+
+
+def _some(part: tuple[Any, Any], used: int) -> tuple[Any, Any]:
+    """Of the part for validation as much as costs a tenth of a training that uses so many examples, spread over it."""
+    # A run is validated a hundred times, without the two thirds of a step that its derivative takes.
+    every = max(1, len(part[0]) // max(_VALIDATED, used // 320))
+    return tuple(None if values is None else values[::every] for values in part)  # type: ignore[return-value]
 
 
 def _nearest(drawn: Any, examples: Any) -> Any:
