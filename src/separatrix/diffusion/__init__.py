@@ -12,6 +12,7 @@ from separatrix.diffusion.densities import (
 )
 from separatrix.diffusion.diffusion_model import DiffusionModel as DiffusionModel
 from separatrix.diffusion.edm import EDM as EDM
+from separatrix.diffusion.error_budget import ErrorBudget as ErrorBudget, error_budget as error_budget
 from separatrix.diffusion.floors import (
     EmpiricalLaw as EmpiricalLaw,
     ExactModel as ExactModel,
@@ -40,6 +41,7 @@ from separatrix.diffusion.matching import (
     score_of as score_of,
 )
 from separatrix.diffusion.mixture import GaussianMixture as GaussianMixture
+from separatrix.diffusion.near_data import ScoreGrowth as ScoreGrowth, score_growth as score_growth
 from separatrix.diffusion.networks import ScoreMLP as ScoreMLP
 from separatrix.diffusion.noise_matching import EDMMatching as EDMMatching, Preconditioned as Preconditioned
 from separatrix.diffusion.predictions import (
@@ -58,6 +60,7 @@ from separatrix.diffusion.processes import (
     alpha_bar as alpha_bar,
 )
 from separatrix.diffusion.recipe import DiffusionRecipe as DiffusionRecipe
+from separatrix.diffusion.sampler_examination import JudgedSampler as JudgedSampler
 from separatrix.diffusion.samplers import (
     DDIM as DDIM,
     Ancestral as Ancestral,
@@ -75,6 +78,7 @@ from separatrix.diffusion.sampling import (
     denoised as denoised,
     sample as sample,
 )
+from separatrix.diffusion.sampling_path import PathRates as PathRates, path_rates as path_rates
 from separatrix.diffusion.schedules import (
     GivenTimes as GivenTimes,
     KarrasLevels as KarrasLevels,

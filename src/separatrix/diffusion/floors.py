@@ -51,12 +51,20 @@ class EmpiricalLaw(eqx.Module):
 
     def posterior_mean(self, process: NoisingProcess, t: Scalar, x: Array) -> Array:
         """E[x(0) | x(t) = x] at one point."""
+        rows = self.examples.reshape(self.examples.shape[0], -1).astype(x.dtype)
+        return (self.shares(process, t, x) @ rows).reshape(x.shape)
+
+    def shares(self, process: NoisingProcess, t: Scalar, x: Array) -> Array:
+        """r, shape (N,), at one point."""
         alpha, sigma = (jnp.asarray(v, x.dtype) for v in process.marginal(jnp.asarray(t, x.dtype)))
         rows = self.examples.reshape(self.examples.shape[0], -1).astype(x.dtype)
         gaps = jnp.sum((x.reshape(1, -1) - alpha * rows) ** 2, axis=1)
         # In units of the noise, of differences from the nearest: at sigma = 0 it alone is left.
-        shares = jax.nn.softmax(-(gaps - jnp.min(gaps)) / jnp.maximum(2 * sigma**2, jnp.finfo(x.dtype).tiny))
-        return (shares @ rows).reshape(x.shape)
+        return jax.nn.softmax(-(gaps - jnp.min(gaps)) / jnp.maximum(2 * sigma**2, jnp.finfo(x.dtype).tiny))
+
+    def effective(self, process: NoisingProcess, t: Scalar, x: Array) -> Array:
+        """1/sum r^2 at one point: how many examples it may have come from. Near 1 the set says nothing of its law."""
+        return 1 / jnp.sum(self.shares(process, t, x) ** 2)
 
 
 class ExactModel(eqx.Module):

@@ -27,6 +27,7 @@ from separatrix.diffusion.edm import EDM
 from separatrix.diffusion.floors import loss_gap
 from separatrix.diffusion.networks import ScoreMLP
 from separatrix.diffusion.noise_matching import EDMMatching, Preconditioned
+from separatrix.diffusion.sampler_examination import judged
 from separatrix.diffusion.samplers import DDIM, Ancestral, ChurnedHeun, DPMSolver, DPMSolverSDE
 from separatrix.diffusion.schedules import KarrasLevels, UniformLogSNR
 from separatrix.diffusion.unet import SmallUNet
@@ -179,8 +180,8 @@ class DiffusionRecipe(Training):
         return {"columns": columns, "numbers": {f"mean_{unit}": mean(values, about)}, "notes": []}
 
     def diagnose(self, model: Any) -> tuple[Any, Any]:
-        """The noising process and some of the data: what its prior costs."""
-        return model.process, jnp.asarray(self._parts().train[0][:_JUDGED], float)
+        """Its sampler of 20 steps beside the training part: see `JudgedSampler`."""
+        return judged(model, self._parts().train[0], KarrasLevels(self._low), jax.random.key(self.seed))
 
     @property
     def _jitter(self) -> float:
