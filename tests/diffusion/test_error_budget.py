@@ -45,13 +45,13 @@ def test_prior_and_score_of_normal_data_in_closed_form():
 
 def test_the_parts_add_up_to_the_distance_of_what_is_drawn():
     """From points that have the prior's two moments, in one dimension: the end less sqrt(v), to first order."""
-    levels, wrong = np.append(np.geomspace(TOP, 0.02, 40), 0.0), 0.02
+    levels, wrong = np.append(np.geomspace(TOP, 0.01, 160), 0.0), 0.004
     map = D.sampling_map(D.DDIM(), score_times(1 + wrong), jnp.asarray(levels))
     found = D.error_budget(map, LAW, TWO)
     ends = np.asarray(found.ends)[:, 0]
     truth = MEAN + np.sqrt(VARIANCE) * np.array([1.0, -1.0])
     distance = np.sqrt(np.mean((ends - truth) ** 2))
-    assert float(found.bound) == pytest.approx(distance, rel=0.04)  # errors of a tenth, squared
+    assert float(found.bound) == pytest.approx(distance, rel=0.04)  # the end is 4 % of its spread off
     # Of the score alone, in many steps: sqrt(v) (e/2) ln(1 + T^2/v).
     small = D.sampling_map(D.DDIM(), score_times(1.001), jnp.geomspace(TOP, 1e-3, 1000))
     from_law = jnp.asarray(MEAN + np.sqrt(VARIANCE + TOP**2) * np.array([[1.0], [-1.0]]))

@@ -99,7 +99,7 @@ def test_rates_of_many_components_are_those_of_a_jacobian():
     # A step multiplies y by r + (1 - r) mu; what is left out is smaller by a factor 0.4, six times over.
     steps = [np.log(np.prod([r + (1 - r) * mu for r in (0.25, 0.5)])) / np.log(8) for mu in (0.3, 0.9)]
     largest = D.path_exponents(map, jnp.ones(300), count=6)
-    np.testing.assert_allclose(largest, [steps[0]] * 5 + [steps[1]], rtol=1e-3)
+    np.testing.assert_allclose(largest, [steps[0]] * 5 + [steps[1]], rtol=4e-3)
     with pytest.raises(ValueError, match="300 components"):
         D.path_exponents(map, jnp.ones(300))
 

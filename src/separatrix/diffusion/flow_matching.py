@@ -18,10 +18,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain, unknown
+from separatrix._tree import is_traced
 from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.diffusion.conditions import classes_of, guessed
 from separatrix.diffusion.predictions import Prediction, require_process
@@ -204,6 +206,8 @@ class MeanFlowMap(FiniteMap):
     - `network`: as `MeanFlow` trains it. `times`: falling, from 1 to 0; [1, 0] for one step.
     - `labels`: shape (B,), or None.
 
+    **Raises:** `ValueError` for times that do not fall, or are outside [0, 1].
+
     **Example:** data at the point 2 are reached from anywhere in one step.
 
     >>> import jax.numpy as jnp, separatrix as sx
@@ -224,6 +228,11 @@ class MeanFlowMap(FiniteMap):
         if self.times.ndim != 1 or self.times.shape[0] < 2:
             got, do = f"shape {self.times.shape}", "Pass [1.0, 0.0] for one step."
             raise ValueError(explain("MeanFlowMap: times", got, "at least two falling times", do))
+        if not is_traced(self.times):
+            do = "Pass [1.0, 0.0] for one step."
+            ranges.share("MeanFlowMap: times", self.times, do)
+            if not (np.diff(np.asarray(self.times)) < 0).all():
+                raise ValueError(explain("MeanFlowMap: times", "times that rise or repeat", "falling times", do))
         self.length = self.times.shape[0] - 1
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:

@@ -179,7 +179,7 @@ def examine_judged(system: JudgedSampler, state: Any, *, at: Any = 0, key: Any =
 
 def _shares(map: SamplingMap, law: Any, start: Any, budget: ErrorBudget, data: Any) -> list[Finding]:
     """Displacements by prior, steps and score, beside the spread of the data."""
-    spread, told = float(np.std(np.asarray(as_vector(data - jnp.mean(data, axis=0))))), budget.shares
+    spread, told = float(np.std(np.asarray(as_vector(data - jnp.mean(data, axis=0)[None])))), budget.shares
     known, by_step = _known(map, law, start), np.asarray(budget.by_step)
     said, of_score = f" ({told['score']:.0%})", root_mean_square(jnp.sum(budget.parts[np.flatnonzero(known)], axis=0))
     if not known.all():
