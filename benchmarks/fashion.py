@@ -3,7 +3,7 @@ r"""Fashion-MNIST by class: samplers at 5 to 50 evaluations, and MeanFlow at 1 a
     python benchmarks/fashion.py --minutes 15 --out FOLDER          all of it; the same call goes on where it was killed
     python benchmarks/fashion.py --minutes 15 --out FOLDER --stage train|mean|draw|table
 
-`train` is the recipe `diffusion` as `separatrix train diffusion --data fashion-mnist` carries it out with `--width 16`.
+`train` is the recipe `diffusion` as `separatrix train diffusion --data fashion-mnist` carries it out.
 `mean` trains MeanFlow with the same U-Net of two clocks. Both take so many steps as fit into the CPU minutes given, by the
 time of a warm step. What is drawn has each class equally often.
 
@@ -35,7 +35,7 @@ from separatrix.training.recipes import model_in, recipe_from, recipe_of, train
 from separatrix.training.run import Run
 
 D = sx.diffusion
-BATCH, WIDTH, LOW = 32, 16, 0.004
+BATCH, WIDTH, LOW = 32, 24, 0.004
 EVALUATIONS = (5, 10, 20, 50)
 SAMPLERS = {
     "DDIM": (D.DDIM(), 1), "DPM-Solver++ 2M": (D.DPMSolver(), 1), "Heun (EDM)": (D.ChurnedHeun(), 2),
