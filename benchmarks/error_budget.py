@@ -2,7 +2,7 @@ r"""What `error_budget` predicts of a sampler, beside the distance that is measu
 
 Three tables. On N(0, v) a score that is wrong by a factor 1 + e: sliced Wasserstein's distance to first order, in closed
 form (the end has the variance v (v/(v + T^2))^e) and as 20,000 samples have it. Near the data: powers of 1/sigma with which
-the slope of the score grows, on a line, at one of two points and halfway between them, beside closed forms. And of a network
+the slope of the score grows, on a line, at one of two points and halfway between them, beside closed forms. And of a net
 trained on a ring of eight normal laws: what its prior, score and steps do for samplers of few and of many steps, beside the
 distance of 10,000 samples from the ends of the exact flow from the same noise.
 """
