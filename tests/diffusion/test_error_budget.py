@@ -105,8 +105,8 @@ def test_a_judged_sampler_tells_its_shares():
     levels = jnp.append(jnp.geomspace(TOP, 0.02, 12), 0.0)
     judged = D.JudgedSampler(D.sampling_map(D.DPMSolver(), score_times(1.3), levels), LAW)
     found = {finding.name: finding for finding in sx.diagnostics.examine(judged, D.DPMSolver().begin(TWO))}
-    (score,) = (one for name, one in found.items() if "by the score" in name)
-    (steps,) = (one for name, one in found.items() if "by the steps" in name)
+    (score,) = (one for name, one in found.items() if "error by the score" in name)
+    (steps,) = (one for name, one in found.items() if "error by the steps" in name)
     assert score.status == "caution" and score.evidence > 0.1 and steps.evidence < score.evidence
     assert "most is made at sigma/alpha" in score.cause
 
@@ -118,8 +118,13 @@ def test_what_examples_do_not_say_is_not_told():
     assert at[0] == pytest.approx(2, abs=1e-3) and at[1] == pytest.approx(1, abs=1e-9)
     normal = D.Prediction(EDM, lambda t, x: x / (1 + t**2), "clean")
     judged = D.JudgedSampler(D.sampling_map(D.DDIM(), normal, jnp.array([50.0, 5.0, 0.5, 0.05, 0.0])), law)
-    (score,) = (f for f in sx.diagnostics.examine(judged, jnp.array([[50.0], [-50.0]])) if "by the score" in f.name)
-    assert "examples say nothing" in score.name
+    (score,) = (
+        f for f in sx.diagnostics.examine(judged, jnp.array([[50.0], [-50.0]])) if "error by the score" in f.name
+    )
+    assert score.status == "not known" and "the examples do not say" in score.cause
+    many = D.JudgedSampler(judged.sampler, D.EmpiricalLaw(jnp.linspace(-1.0, 1.0, 64)[:, None]))
+    (score,) = (f for f in sx.diagnostics.examine(many, jnp.array([[50.0], [-50.0]])) if "error by the score" in f.name)
+    assert "above sigma/alpha = 0.05" in score.name and score.known
     with pytest.raises(TypeError, match="law\n  got int"):
         D.error_budget(judged.sampler, 3, TWO)
     with pytest.raises(TypeError, match="map\n  got JudgedSampler"):

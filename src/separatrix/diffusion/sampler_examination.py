@@ -25,7 +25,7 @@ from separatrix.diffusion.examination import examine_process
 from separatrix.diffusion.floors import EmpiricalLaw
 from separatrix.diffusion.predictions import network_prediction
 from separatrix.diffusion.samplers import DPMSolver, SamplingMap, sampling_map
-from separatrix.diffusion.sampling_path import noisy_levels, path_rates, rates_at
+from separatrix.diffusion.sampling_path import PathRates, noisy_levels, path_of, rates_at, rates_of
 from separatrix.diffusion.symmetry_breaking import LARGEST, path_exponents
 from separatrix.evolution import evolve
 from separatrix.linear.coordinates import as_vector
@@ -39,6 +39,8 @@ _GROWTH = 2.5
 _RESOLVED = 2
 # Shares of the data's own spread: a tenth is what a sampler's distance from real data often is.
 _SHARE = 0.1
+# The mean of so many examples is known to a quarter of their spread.
+_WEIGHED = 16
 _LEADING, _POINTS, _EXAMPLES = 4, 8, 1000
 
 
@@ -102,26 +104,39 @@ def examine_sampler(system: SamplingMap, state: Any, *, at: Any = 0, key: Any = 
         noisy, levels = noisy_levels(system, "examination of a sampler")
     except ValueError:
         return []
-    times = system.times[np.flatnonzero(noisy)]
-    end = jnp.asarray(system.sampler.seen(evolve(system, system.sampler.begin(x[None]), save="last").final))[0]
+    times, path, end = path_of(system, x, noisy)
+    noised = system.times[np.flatnonzero(noisy)]
+    middle = _mean(system, noised[0], x)
+    # One program for all: along the path, at its end, at the mean of the data.
+    count, every = len(path), jnp.concatenate([path, jnp.stack([end] * 2 + [middle] * len(levels))])
+    lowest, highest = rates_at(system.prediction, jnp.concatenate([times, noised[-2:], noised]), every)
+    slopes = np.asarray(jnp.maximum(jnp.abs(lowest), jnp.abs(highest)))[count : count + 2] / levels[-2:] ** 2
     return [
-        _stiffness(system, x, times),
+        _stiffness(rates_of(levels, lowest[:count], highest[:count]), times, levels),
         _exponent(system, x),
-        _growth(system, end, times, levels),
-        *_speciation(system, x, times, levels),
+        _growth(slopes, levels),
+        *_speciation(np.asarray(highest[count + 2 :]), noised, levels),
     ]
 
 
-def _stiffness(system: SamplingMap, x: Any, times: Any) -> Finding:
-    found = path_rates(system, x)
+def _mean(system: SamplingMap, t: Any, x: Any) -> Any:
+    """The guess at the highest level of the guess at the highest level: all but the mean of the data."""
+    process = system.prediction.process
+
+    @jax.jit
+    def twice(t: Any, x: Any) -> Any:
+        alpha = jnp.asarray(process.marginal(t)[0], x.dtype)
+        return system.prediction.clean(t, alpha * system.prediction.clean(t, x[None]))[0]
+
+    return twice(t, x)
+
+
+def _stiffness(found: PathRates, times: Any, levels: Any) -> Finding:
     worst = int(np.argmax(np.asarray(found.stiffness)))
-    size = float(jnp.log(found.levels[worst])) - float(jnp.log(_level(system, times[worst + 1])))
-    rate = float(jnp.maximum(jnp.abs(found.lowest[worst]), jnp.abs(found.highest[worst])))
-    cause = f"at t = {float(times[worst]):.3g} {size:.3g} e-folds of noise meet a rate {rate:.3g}"
+    size, stiffness = float(np.log(levels[worst] / levels[worst + 1])), float(found.stiffness[worst])
+    cause = f"at t = {float(times[worst]):.3g} {size:.3g} e-folds of noise meet a rate {stiffness / size:.3g}"
     do = "Take more steps, or a schedule that is even in log-SNR."
-    return Finding(
-        "stiffness of the stiffest step that leaves noise", float(found.stiffness[worst]), "<=", _STIFF, cause, do
-    )
+    return Finding("stiffness of the stiffest step that leaves noise", stiffness, "<=", _STIFF, cause, do)
 
 
 def _exponent(system: SamplingMap, x: Any) -> Finding:
@@ -132,29 +147,20 @@ def _exponent(system: SamplingMap, x: Any) -> Finding:
     return Finding("largest exponent along the path", float(exponents[-1]), "<=", 0.0, cause, do, "caution")
 
 
-def _growth(system: SamplingMap, end: Any, times: Any, levels: Any) -> Finding:
-    ends = jnp.broadcast_to(end, (2, *end.shape))
-    lowest, highest = rates_at(system.prediction, times[-2:], ends)
-    slopes = np.asarray(jnp.maximum(jnp.abs(lowest), jnp.abs(highest))) / levels[-2:] ** 2
+def _growth(slopes: Any, levels: Any) -> Finding:
     power = float(np.log(slopes[1] / slopes[0]) / np.log(levels[-2] / levels[-1]))
     cause = "steeper than noise across a surface of data, whose power is 2: the network's guess jumps near there"
     do = "End at more noise, or train more at that level."
-    name = (
-        f"power of 1/sigma with which the score's slope grows, from sigma/alpha = {levels[-2]:.3g} to {levels[-1]:.3g}"
-    )
+    name = f"power of 1/sigma of the score's slope, from sigma/alpha = {levels[-2]:.3g} to {levels[-1]:.3g}"
     return Finding(name, power, "<=", _GROWTH, cause, do, "caution")
 
 
-def _speciation(system: SamplingMap, x: Any, times: Any, levels: Any) -> list[Finding]:
-    """Where the mean of the data, the guess at the highest level, loses its stability; none if it keeps it."""
-    prediction = system.prediction
-    alpha = jnp.asarray(prediction.process.marginal(times[0])[0], x.dtype)
-    middle = prediction.clean(times[0], alpha * prediction.clean(times[0], x[None]))[0]
-    _, highest = rates_at(prediction, times, jnp.broadcast_to(middle, (len(times), *middle.shape)))
-    risen = np.flatnonzero(np.diff((np.asarray(highest) > 0).astype(int)) > 0)
+def _speciation(rates: Any, times: Any, levels: Any) -> list[Finding]:
+    """Where the mean of the data loses its stability; none if it keeps it."""
+    risen = np.flatnonzero(np.diff((rates > 0).astype(int)) > 0)
     if not len(risen):
         return []
-    n, rates = int(risen[0]), np.asarray(highest)
+    n = int(risen[0])
     share = rates[n] / (rates[n] - rates[n + 1])
     level = float(np.exp(np.log(levels[n]) + share * np.log(levels[n + 1] / levels[n])))
     near = int(np.sum((levels > level / 2) & (levels < 2 * level)))
@@ -178,44 +184,38 @@ def examine_judged(system: JudgedSampler, state: Any, *, at: Any = 0, key: Any =
 
 
 def _shares(map: SamplingMap, law: Any, start: Any, budget: ErrorBudget, data: Any) -> list[Finding]:
-    """Displacements by prior, steps and score, beside the spread of the data."""
-    spread, told = float(np.std(np.asarray(as_vector(data - jnp.mean(data, axis=0)[None])))), budget.shares
+    """Displacements of samples by prior, steps and score, beside the spread of the data, and shares of their squares."""
+    spread = float(np.std(np.asarray(as_vector(data - jnp.mean(data, axis=0)[None]))))
     known, by_step = _known(map, law, start), np.asarray(budget.by_step)
-    said, of_score = f" ({told['score']:.0%})", root_mean_square(jnp.sum(budget.parts[np.flatnonzero(known)], axis=0))
-    if not known.all():
-        first = int(np.argmin(known))
-        # The sum of none is no displacement, and nothing is known.
-        of_score = of_score if first else jnp.nan
-        said = f" in {first} steps above sigma/alpha = {_level(map, map.times[first]):.3g}; below, examples say nothing"
+    of_score = root_mean_square(jnp.sum(budget.parts[np.flatnonzero(known)], axis=0)) if known.any() else jnp.nan
     worst = _level(map, map.times[int(np.argmax(np.where(known, by_step, -1)))])
+    cause, above = f"most is made at sigma/alpha = {worst:.3g}", ""
+    if not known.all():
+        above = f" above sigma/alpha = {_level(map, map.times[int(np.argmin(known))]):.3g}"
+        cause += "; at less noise the examples do not say what it should be"
     rows = (
-        (
-            f"the prior ({told['prior']:.0%} of squares)",
-            budget.prior,
-            "the prior is not the law",
-            "Begin at more noise.",
-        ),
-        (
-            f"the steps ({told['steps']:.0%})",
-            budget.steps,
-            "they are few for this sampler",
-            "Take more, or a higher order.",
-        ),
-        (
-            f"the score{said}",
-            of_score,
-            f"most is made at sigma/alpha = {worst:.3g}",
-            "Train longer, or a wider network.",
-        ),
+        ("prior", budget.prior, "the prior is not the law there", "Begin at more noise."),
+        ("steps", budget.steps, f"{map.length} are few for this sampler", "Take more, or a sampler of higher order."),
+        (f"score{above}", of_score, cause, "Train longer, or a wider network."),
     )
-    name = "displacement of samples, in spreads of the data, by "
+    sizes = np.array([float(size) / spread for _, size, *_ in rows])
+    told = sizes**2 / np.nansum(sizes**2)
     return [
-        Finding(name + what, float(size) / spread, "<=", _SHARE, cause, do, "caution") for what, size, cause, do in rows
+        Finding(
+            f"error by the {what}, {share:.0%} of squares, in spreads of the data",
+            size,
+            "<=",
+            _SHARE,
+            why,
+            do,
+            "caution",
+        )
+        for (what, _, why, do), size, share in zip(rows, sizes.tolist(), told, strict=True)
     ]
 
 
 def _known(map: SamplingMap, law: Any, start: Any) -> Any:
-    """At which steps a law says what the score is: where a set of examples weighs two of them or more."""
+    """At which steps a law says what the score is: of a set, where so many of its examples count."""
     if not isinstance(law, EmpiricalLaw):
         return np.ones(map.length, bool)
     path = evolve(map, map.sampler.begin(start), save="all")
@@ -226,7 +226,7 @@ def _known(map: SamplingMap, law: Any, start: Any) -> Any:
             (map.times[:-1].astype(states.dtype), states),
         )
     )(states)
-    return np.logical_and.accumulate(np.asarray(counts) >= 2)
+    return np.logical_and.accumulate(np.asarray(counts) >= _WEIGHED)
 
 
 def _level(map: SamplingMap, t: Any) -> Any:

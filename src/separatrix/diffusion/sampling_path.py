@@ -59,15 +59,23 @@ def path_rates(map: SamplingMap, x: Array, *, key: Key | None = None) -> PathRat
     [2.303, 0.693]
     """
     noisy, levels = noisy_levels(map, "path_rates: map")
+    times, points, _ = path_of(map, x, noisy, key)
+    return rates_of(levels, *rates_at(map.prediction, times, points))
+
+
+def path_of(map: SamplingMap, x: Array, noisy: np.ndarray, key: Key | None = None) -> tuple[Array, Array, Array]:
+    """Times and clean points y = x/alpha where a step begins and leaves noise, and the end of the path."""
     path = evolve(map, map.sampler.begin(x[None]), key=key, save="all")
     alphas = jnp.asarray(map.prediction.process.marginal(map.times)[0], x.dtype)
-    states = map.sampler.seen(path.states)[:, 0]
-    places = np.flatnonzero(noisy)[:-1]
-    clean = states[places] / alphas[places].reshape(-1, *[1] * x.ndim)
-    lowest, highest = rates_at(map.prediction, map.times[places], clean)
-    sizes = jnp.asarray(-np.diff(np.log(levels)), x.dtype)
+    states, places = map.sampler.seen(path.states)[:, 0], np.flatnonzero(noisy)[:-1]
+    return map.times[places], states[places] / alphas[places].reshape(-1, *[1] * x.ndim), states[-1]
+
+
+def rates_of(levels: np.ndarray, lowest: Array, highest: Array) -> PathRates:
+    """With the stiffness of the steps between these levels."""
+    sizes = jnp.asarray(-np.diff(np.log(levels)), lowest.dtype)
     stiffness = sizes * jnp.maximum(jnp.abs(lowest), jnp.abs(highest))
-    return PathRates(jnp.asarray(levels[:-1], x.dtype), lowest, highest, stiffness)
+    return PathRates(jnp.asarray(levels[:-1], lowest.dtype), lowest, highest, stiffness)
 
 
 def noisy_levels(map: SamplingMap, what: str) -> tuple[np.ndarray, np.ndarray]:
