@@ -9,6 +9,7 @@ import separatrix as sx
 D = sx.diffusion
 EDM = D.EDM()
 NORMAL = D.Prediction(EDM, lambda t, x: x / (1 + t**2), "clean")
+LAW = D.GaussianMixture([1.0], [[0.0]], [1.0])
 KEY = jax.random.key(0)
 UNTRAINED = D.DiffusionModel(
     D.Preconditioned(lambda level, x: jnp.exp(1e9 * x), EDM, 1.0), jnp.float32([0.0]), jnp.float32([1.0]),
@@ -32,7 +33,7 @@ CASES = {
     "a time below 0": (lambda: D.sampling_map(D.DDIM(), NORMAL, [3.0, -1.0]), "times"),
     "MeanFlow's times that rise": (lambda: D.MeanFlowMap(lambda t, x: x, [0.0, 1.0]), "rise or repeat"),
     "MeanFlow's times past 1": (lambda: D.MeanFlowMap(lambda t, x: x, [2.0, 0.0]), "from 0 to 1"),
-    "the floor of MeanFlow": (lambda: D.loss_floor(D.MeanFlow(), None), "loss\n  got MeanFlow"),
+    "the floor of MeanFlow": (lambda: D.loss_floor(D.MeanFlow(), LAW), "loss\n  got MeanFlow"),
     "the gap of MeanFlow": (lambda: D.loss_gap(D.MeanFlow(), None, jnp.zeros((2, 1)), key=KEY), "loss\n  got MeanFlow"),
     "guidance towards a function": (lambda: D.guided(NORMAL, lambda t, x: x, scale=2.0), "wanted\n  got function"),
     "guidance between processes": (

@@ -12,7 +12,7 @@ from separatrix.diffusion.densities import (
 )
 from separatrix.diffusion.diffusion_model import DiffusionModel as DiffusionModel
 from separatrix.diffusion.edm import EDM as EDM
-from separatrix.diffusion.error_budget import ErrorBudget as ErrorBudget, error_budget as error_budget
+from separatrix.diffusion.budget import ErrorBudget as ErrorBudget, error_budget as error_budget
 from separatrix.diffusion.floors import (
     EmpiricalLaw as EmpiricalLaw,
     ExactModel as ExactModel,

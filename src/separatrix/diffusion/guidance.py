@@ -68,7 +68,12 @@ class ClassGuided(eqx.Module):
 
 
 def guided(
-    plain: Prediction, wanted: Prediction, *, scale: Any = None, w: Any = None, interval: Any = (0.0, jnp.inf)
+    plain: Checked[Prediction],
+    wanted: Checked[Prediction],
+    *,
+    scale: Any = None,
+    w: Any = None,
+    interval: Any = (0.0, jnp.inf),
 ) -> Prediction:
     r"""Return the prediction that goes from a plain one towards a wanted one, or past it.
 

@@ -14,7 +14,6 @@ thickness w across their surface have -1/(w^2 + s^2): a network whose power fall
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -65,7 +64,7 @@ def score_growth(prediction: Prediction, point: Array, levels: Any) -> ScoreGrow
     if known.ndim != 1 or known.shape[0] < 2 or (not is_traced(known) and not np.all(np.diff(np.asarray(known)) < 0)):
         raise ValueError(explain("score_growth: levels", levels, "two levels or more that fall", do))
     times = prediction.process.time_of(known)
-    rates = jax.lax.map(lambda t: separation_rates(prediction, t, point), times)
+    rates = jnp.stack([separation_rates(prediction, t, point) for t in times])
     found = rates / known[:, None] ** 2
     sizes = jnp.log(jnp.abs(found))
     return ScoreGrowth(known, found, jnp.diff(sizes, axis=0) / -jnp.diff(jnp.log(known))[:, None])

@@ -20,7 +20,7 @@ import numpy as np
 from separatrix._types import Key, State, StepIndex
 from separatrix.diagnostics.examination import examine
 from separatrix.diagnostics.finding import Finding
-from separatrix.diffusion.error_budget import ErrorBudget, error_budget, root_mean_square
+from separatrix.diffusion.budget import ErrorBudget, error_budget, root_mean_square
 from separatrix.diffusion.examination import examine_process
 from separatrix.diffusion.floors import EmpiricalLaw
 from separatrix.diffusion.predictions import network_prediction
@@ -220,12 +220,9 @@ def _known(map: SamplingMap, law: Any, start: Any) -> Any:
         return np.ones(map.length, bool)
     path = evolve(map, map.sampler.begin(start), save="all")
     states = map.sampler.seen(path.states)[:-1]
-    counts = jax.jit(
-        lambda states: jax.lax.map(
-            lambda pair: jnp.mean(jax.vmap(lambda x: law.effective(map.prediction.process, pair[0], x))(pair[1])),
-            (map.times[:-1].astype(states.dtype), states),
-        )
-    )(states)
+    process = map.prediction.process
+    count = jax.jit(lambda t, some: jnp.mean(jax.vmap(lambda x: law.effective(process, t, x))(some)))
+    counts = [float(count(jnp.asarray(t, states.dtype), some)) for t, some in zip(map.times[:-1], states, strict=True)]
     return np.logical_and.accumulate(np.asarray(counts) >= _WEIGHED)
 
 

@@ -91,11 +91,10 @@ def noisy_levels(map: SamplingMap, what: str) -> tuple[np.ndarray, np.ndarray]:
 def rates_at(prediction: Prediction, times: Array, points: Array) -> tuple[Array, Array]:
     """Lowest and highest rate at each time and the clean point that belongs to it."""
 
-    @jax.jit
-    def all_of(times: Array, points: Array) -> tuple[Array, Array]:
-        return jax.lax.map(lambda pair: _ends(prediction, *pair), (jnp.asarray(times, points.dtype), points))
-
-    return all_of(times, points)
+    # One at a time: a Jacobian of each at once would not fit into memory.
+    one = jax.jit(lambda t, point: jnp.stack(_ends(prediction, t, point)))
+    found = jnp.stack([one(jnp.asarray(t, points.dtype), point) for t, point in zip(times, points, strict=True)])
+    return found[:, 0], found[:, 1]
 
 
 def _ends(prediction: Prediction, t: Scalar, middle: Array) -> tuple[Array, Array]:
