@@ -1,6 +1,7 @@
 """Diffusion models: noising as an SDE, its reversal as SDE and as flow, scores learned, densities followed."""
 
 from separatrix.diffusion import examination as examination
+from separatrix.diffusion.budget import ErrorBudget as ErrorBudget, error_budget as error_budget
 from separatrix.diffusion.cosine import CosineVP as CosineVP
 from separatrix.diffusion.ddpm import DDPM as DDPM, NoisingChain as NoisingChain
 from separatrix.diffusion.densities import (
@@ -12,7 +13,6 @@ from separatrix.diffusion.densities import (
 )
 from separatrix.diffusion.diffusion_model import DiffusionModel as DiffusionModel
 from separatrix.diffusion.edm import EDM as EDM
-from separatrix.diffusion.budget import ErrorBudget as ErrorBudget, error_budget as error_budget
 from separatrix.diffusion.floors import (
     EmpiricalLaw as EmpiricalLaw,
     ExactModel as ExactModel,
