@@ -19,6 +19,7 @@ def spread_over(part: tuple[Any, Any], count: int) -> tuple[Any, Any]:
 
 
 def cut_of(part: tuple[Any, Any], cut: slice) -> tuple[Any, Any]:
+    """The examples of a cut, with their classes."""
     return part[0][cut], None if part[1] is None else part[1][cut]
 
 
