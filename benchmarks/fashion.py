@@ -166,7 +166,7 @@ def drawings(model: Any, network: Any, labels: Any) -> dict[str, tuple[int, Any]
 
 def draw(folder: Path, model: Any, network: Any, labels: Any) -> None:
     """Each drawing into a file of its own; those that are there already are kept."""
-    for name, (_, one) in drawings(model, network, labels).items():
+    for name, (_, one) in sorted(drawings(model, network, labels).items(), key=lambda pair: pair[1][0]):
         path = folder / f"{name.replace(' ', '_')}.npy"
         if path.exists():
             continue

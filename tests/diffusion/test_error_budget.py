@@ -87,6 +87,7 @@ def test_displacements_are_derivatives_of_the_end(sampler):
     assert bool(jnp.isnan(found.steps)) is (sampler.draws > 0)
 
 
+@pytest.mark.slow
 def test_the_bound_holds_for_the_sliced_distance_of_samples():
     """Two axes of different variance: sliced W_2^2 = E (|a cos, b sin| - |a' cos, b' sin|)^2 over directions."""
     law = D.GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.3, 0.3])
@@ -111,6 +112,7 @@ def test_a_judged_sampler_tells_its_shares():
     assert "most is made at sigma/alpha" in score.cause
 
 
+@pytest.mark.slow
 def test_what_examples_do_not_say_is_not_told():
     """Of two examples +-1 the set alone decides where noise is small: the score's share is of the steps above."""
     law = D.EmpiricalLaw(jnp.array([[-1.0], [1.0]]))

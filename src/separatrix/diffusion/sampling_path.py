@@ -55,7 +55,7 @@ def path_rates(map: SamplingMap, x: Array, *, key: Key | None = None) -> PathRat
     >>> import jax.numpy as jnp, separatrix as sx
     >>> point = sx.diffusion.Prediction(sx.diffusion.EDM(), lambda t, x: 0 * x, "clean")
     >>> map = sx.diffusion.sampling_map(sx.diffusion.DDIM(), point, jnp.array([80.0, 8.0, 4.0, 0.0]))
-    >>> sx.diffusion.path_rates(map, jnp.ones(1)).stiffness.round(3).tolist()
+    >>> [round(size, 3) for size in sx.diffusion.path_rates(map, jnp.ones(1)).stiffness.tolist()]
     [2.303, 0.693]
     """
     noisy, levels = noisy_levels(map, "path_rates: map")
