@@ -5,12 +5,15 @@ covariances are carried along; from the exact law at the horizon of the variance
 sigma/alpha = 0.1.
 
 The cost is CPU time of N = 20 steps on a batch of 64 pictures of 16 x 16 by a U-Net, over N calls of the same network on
-the same batch in one compiled loop. Beside it, where diffusers is installed, its scheduler around the same network.
+the same batch in one compiled loop. Beside it, where diffusers and PyTorch are installed, the schedulers of diffusers
+around the same network, compiled, in the Python loop that its pipelines write; arrays change hands without a copy. Both
+take the same times, so that their ends must agree.
 """
 
 import importlib.metadata
 import importlib.util
 import time
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -75,12 +78,19 @@ def orders() -> tuple[list[str], list[list[Any]]]:
 
 
 class Timed(eqx.Module):
-    """A U-Net whose times go to 1000."""
+    """A guess of noise by a U-Net whose times go to 1000."""
 
     inside: Any
 
     def __call__(self, t: Any, x: Any) -> Any:
-        return self.inside(jnp.asarray(t, x.dtype) / 1000, x)
+        return x + self.inside(jnp.asarray(t, x.dtype) / 1000, x)
+
+
+def network_of(key: Any) -> Timed:
+    """An untrained one, its last layer no longer zero."""
+    inside = D.SmallUNet((16, 16), 16, key=key)
+    weight = 0.1 * jax.random.normal(key, inside.last.weight.shape, jnp.float32)
+    return Timed(eqx.tree_at(lambda net: net.last.weight, inside, weight))
 
 
 def bare(network: Any, x: Any) -> Any:
@@ -88,48 +98,82 @@ def bare(network: Any, x: Any) -> Any:
     return jax.lax.fori_loop(0, CALLS, lambda _, y: jax.vmap(lambda p: network(jnp.float32(500), p))(y), x)
 
 
-def ours(network: Any, x: Any) -> Any:
-    """Two-step DPM-Solver++ on the noising chain of DDPM."""
+def ours(sampler: Any, times: Any) -> Callable[[Any, Any], Any]:
+    """A sampler on the noising chain of DDPM."""
     process = D.DDPM()
-    map = D.sampling_map(
-        D.DPMSolver(), D.network_prediction(process, network, "noise"), D.WholeTimes().times(process, CALLS)
-    )
-    return sx.evolve(map, D.DPMSolver().begin(x), save="last").final[0]
+
+    def sampled(network: Any, x: Any) -> Any:
+        map = D.sampling_map(sampler, D.network_prediction(process, network, "noise"), times)
+        return sampler.seen(sx.evolve(map, sampler.begin(x), save="last").final)
+
+    return eqx.filter_jit(sampled)
 
 
-def theirs(network: Any, x: Any) -> Any:
-    """The same by the scheduler of diffusers, in a loop as its pipelines write it."""
-    from diffusers import FlaxDPMSolverMultistepScheduler
+def theirs(scheduler: Any) -> Callable[[Any, Any], Any]:
+    """A scheduler of diffusers."""
+    import torch
 
-    scheduler: Any = FlaxDPMSolverMultistepScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02)
-    state = scheduler.set_timesteps(scheduler.create_state(), CALLS, x.shape)
+    guess = eqx.filter_jit(lambda network, t, y: jax.vmap(lambda p: network(t, p))(y))
 
-    def step(n: Any, carry: Any) -> Any:
-        y, state = carry
-        t = jnp.asarray(state.timesteps)[n]
-        found = scheduler.step(state, jax.vmap(lambda p: network(t, p))(y), t, y)
-        return found.prev_sample, found.state
+    def sampled(network: Any, x: Any) -> Any:
+        scheduler.set_timesteps(CALLS)
+        y = torch.from_dlpack(x)
+        for t in scheduler.timesteps:
+            found = guess(network, jnp.float32(int(t)), jnp.from_dlpack(y))
+            y = scheduler.step(torch.from_dlpack(found), t, y).prev_sample.contiguous()
+        return jnp.from_dlpack(y)
 
-    return jax.lax.fori_loop(0, CALLS, step, (x, state))[0]
+    return sampled
+
+
+def pairs() -> dict[str, tuple[Any, Any]]:
+    """Name to our sampler and the scheduler of diffusers, where it is there."""
+    named = {
+        "DPM-Solver++ 2M": (D.DPMSolver(), "DPMSolverMultistepScheduler", {}),
+        "DDIM": (D.DDIM(), "DDIMScheduler", {"clip_sample": False}),
+    }
+    if any(importlib.util.find_spec(name) is None for name in ("diffusers", "torch")):
+        return {name: (sampler, None) for name, (sampler, *_) in named.items()}
+    import diffusers
+    import torch
+
+    torch.set_num_threads(1)  # their steps are elementwise; waiting threads would be counted
+    chain: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
+    return {
+        name: (sampler, getattr(diffusers, scheduler)(**chain, **more))
+        for name, (sampler, scheduler, more) in named.items()
+    }
 
 
 def cost() -> list[list[Any]]:
-    """CPU time of samplers over that of their calls, in turns."""
-    network = Timed(D.SmallUNet((16, 16), 16, key=jax.random.key(0)))
+    """CPU time of samplers over that of their calls, in turns; and how far their ends are from each other."""
+    network = network_of(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (64, 16, 16), jnp.float32)
-    names = {"bare": bare, "DPM-Solver++ 2M": ours}
-    if importlib.util.find_spec("diffusers"):
-        names[f"diffusers {importlib.metadata.version('diffusers')}, the same"] = theirs
-    compiled = {name: eqx.filter_jit(call) for name, call in names.items()}
-    spent: dict[str, list[float]] = {name: [] for name in names}
+    calls: dict[str, Callable[[Any, Any], Any]] = {"bare": eqx.filter_jit(bare)}
+    for name, (sampler, scheduler) in pairs().items():
+        times = D.WholeTimes().times(D.DDPM(), CALLS)
+        if scheduler is not None:
+            scheduler.set_timesteps(CALLS)
+            times = jnp.asarray(np.append(scheduler.timesteps.numpy() + 1.0, 0.0))
+            calls[f"diffusers {importlib.metadata.version('diffusers')}, {name}"] = theirs(scheduler)
+        calls[name] = ours(sampler, times)
+    ends = {name: np.asarray(call(network, x)) for name, call in calls.items()}
+    spent: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(8):
-        for name, call in compiled.items():
+        for name, call in calls.items():
             start = time.process_time()
             jax.block_until_ready(call(network, x))
             spent[name].append(time.process_time() - start)
     medians = {name: float(np.median(times[1:])) for name, times in spent.items()}
     floor = medians.pop("bare")
-    return [[f"{CALLS} steps of {name} over {CALLS} calls", round(m / floor, 3), 1.05] for name, m in medians.items()]
+
+    def apart(name: str) -> float | None:
+        own = ends[name.rpartition(", ")[2]]
+        return float(np.abs(ends[name] - own).max() / own.std()) if ends[name] is not own else None
+
+    return [
+        [f"{CALLS} steps of {name} over {CALLS} calls", m / floor, 1.05, apart(name)] for name, m in medians.items()
+    ]
 
 
 def main() -> None:
@@ -138,7 +182,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     notes = "A corrector of fixed size keeps a bias of its own, so that it shows no order. Churn makes Heun's order 1."
     report("P7 orders", "order in law, and error of the end variance at 128 steps", *orders(), notes)
-    report("P7", "what a sampler costs", ["what", "ratio", "aim"], costs)
+    report("P7", "what a sampler costs", ["what", "ratio", "aim", "largest difference from ours / spread"], costs)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_densities_of_a_mixture_and_the_errors_of_probes():
 @pytest.mark.slow
 def test_a_learned_density_of_eight_normal_laws_is_within_a_twentieth_of_a_nat_of_the_entropy():
     """The mean of log p over fresh points is minus the entropy less the divergence, which is not negative."""
-    angles = 2 * jnp.pi * jnp.arange(8) / 8
+    angles = 2 * jnp.pi * jnp.arange(8.0) / 8
     centres = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
     ring = D.GaussianMixture(jnp.full(8, 1 / 8), centres, jnp.full(8, 0.25))
     model = D.DiffusionModel.fit(ring.sample(KEY, 20_000), key=KEY, steps=4000, batch_size=512, width=96)

@@ -1,6 +1,7 @@
 """Diffusion models: noising as an SDE, its reversal as SDE and as flow, scores learned, densities followed."""
 
 from separatrix.diffusion import examination as examination
+from separatrix.diffusion.budget import ErrorBudget as ErrorBudget, error_budget as error_budget
 from separatrix.diffusion.cosine import CosineVP as CosineVP
 from separatrix.diffusion.ddpm import DDPM as DDPM, NoisingChain as NoisingChain
 from separatrix.diffusion.densities import (
@@ -40,6 +41,7 @@ from separatrix.diffusion.matching import (
     score_of as score_of,
 )
 from separatrix.diffusion.mixture import GaussianMixture as GaussianMixture
+from separatrix.diffusion.near_data import ScoreGrowth as ScoreGrowth, score_growth as score_growth
 from separatrix.diffusion.networks import ScoreMLP as ScoreMLP
 from separatrix.diffusion.noise_matching import EDMMatching as EDMMatching, Preconditioned as Preconditioned
 from separatrix.diffusion.predictions import (
@@ -58,6 +60,7 @@ from separatrix.diffusion.processes import (
     alpha_bar as alpha_bar,
 )
 from separatrix.diffusion.recipe import DiffusionRecipe as DiffusionRecipe
+from separatrix.diffusion.sampler_examination import JudgedSampler as JudgedSampler
 from separatrix.diffusion.samplers import (
     DDIM as DDIM,
     Ancestral as Ancestral,
@@ -75,6 +78,7 @@ from separatrix.diffusion.sampling import (
     denoised as denoised,
     sample as sample,
 )
+from separatrix.diffusion.sampling_path import PathRates as PathRates, path_rates as path_rates
 from separatrix.diffusion.schedules import (
     GivenTimes as GivenTimes,
     KarrasLevels as KarrasLevels,

@@ -23,7 +23,7 @@ from separatrix._types import Checked, Key, Scalar, State
 from separatrix.calculus import on_grid
 from separatrix.calculus.methods import Heun
 from separatrix.diffusion.predictions import PredictedFlow, Prediction
-from separatrix.diffusion.schedules import UniformLogSNR
+from separatrix.diffusion.schedules import UniformLogSNR, times_of
 from separatrix.evolution import evolve
 from separatrix.systems import ranges
 from separatrix.systems.flow import Flow
@@ -81,7 +81,8 @@ def log_density(
 
     **Returns:** `LogDensities`, in nats.
 
-    **Raises:** `ValueError` for probes without a key, or sizes below 1.
+    **Raises:** `ValueError` for points that are whole numbers or none, probes without a key, a kind of probes without
+    probes, or sizes below 1; `TypeError` for a schedule that is none.
 
     **Example:** a standard normal law at 0.
 
@@ -92,16 +93,16 @@ def log_density(
 
     **Reference:** Song et al. (2021), appendix D.2; Hutchinson (1989), Grathwohl et al. (2019), for the probes.
     """
+    _check_points("log_density", points)
     ranges.whole("log_density: batch_size", batch_size, "Leave it out for 256.")
-    if probes is not None and key is None:
-        raise ValueError(explain("log_density: key", "None with probes", "a key", "Pass jax.random.key(0)."))
+    count = _checked_probes("log_density", probes, key)
     if probe not in PROBES:
         raise ValueError(unknown("log_density: probe", probe, PROBES, "Take rademacher."))
-    count = None if probes is None else ranges.whole("log_density: probes", probes, "Leave it out for the exact trace.")
+    if count is None and probe != PROBES[0]:
+        raise ValueError(explain("log_density: probe", f"{probe!r} without probes", "none", "Say how many: probes=8."))
     process = prediction.process
-    times = (UniformLogSNR() if schedule is None else schedule).times(
-        process, ranges.whole("log_density: steps", steps, "Leave it out for 100.", least=2) + 1
-    )
+    ranges.whole("log_density: steps", steps, "Leave it out for 100.", least=2)
+    times = times_of("log_density", UniformLogSNR() if schedule is None else schedule, process, steps + 1)
     rising = times[:-1][::-1] if float(times[-1]) == 0 else times[::-1]
     drawn, whole_way = jax.random.key(0) if key is None else key, bool(rising[-1] == process.horizon)
 
@@ -181,7 +182,8 @@ def local_dimension(
 
     **Returns:** shape (B,).
 
-    **Raises:** `ValueError` for a level that is not positive.
+    **Raises:** `ValueError` for points that are whole numbers or none, a level that is not positive, or probes without a
+    key.
 
     **Example:** data at one point have no dimension.
 
@@ -193,23 +195,40 @@ def local_dimension(
     **Reference:** Tempczyk et al., *LIDL* (2022), theorem 1; Kamkari et al., *A geometric view of data complexity* (2024),
     equation 8 (FLIPD).
     """
+    _check_points("local_dimension", points)
+    count = _checked_probes("local_dimension", probes, key)
     ranges.positive("local_dimension: sigma", sigma, "Pass a level between the thickness and the spread of the data.")
     process = prediction.process
     t = process.time_of(jnp.asarray(sigma, points.dtype))
     alpha, noise = (jnp.asarray(v, points.dtype) for v in process.marginal(t))
-    if probes is not None and key is None:
-        raise ValueError(explain("local_dimension: key", "None with probes", "a key", "Pass jax.random.key(0)."))
     drawn = jax.random.key(0) if key is None else key
 
     def one(x: Array, key: Key) -> Array:
         score, push = jax.linearize(lambda y: prediction.score(t, y[None])[0], alpha * x)
         basis = jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
-        basis = basis if probes is None else jax.random.rademacher(key, (probes, *x.shape), x.dtype)
+        basis = basis if count is None else jax.random.rademacher(key, (count, *x.shape), x.dtype)
         traces = jax.vmap(lambda z: jnp.vdot(z, push(z)))(basis)
-        divergence = jnp.sum(traces) if probes is None else jnp.mean(traces)
+        divergence = jnp.sum(traces) if count is None else jnp.mean(traces)
         return x.size + noise**2 * (divergence + jnp.sum(score**2))
 
     return jax.vmap(one)(points, jax.random.split(drawn, points.shape[0]))
+
+
+def _check_points(what: str, points: Any) -> None:
+    """Refuse what is no array of at least one point, in floating-point numbers."""
+    shape, dtype = jnp.shape(points), jnp.result_type(points)
+    if len(shape) < 2 or shape[0] < 1 or not jnp.issubdtype(dtype, jnp.floating):
+        do = "Pass points of shape (B, ...) as floating-point numbers; for whole numbers there is bits_per_dimension."
+        raise ValueError(explain(f"{what}: points", f"shape {shape} of {dtype}", "(B, ...) of floats", do))
+
+
+def _checked_probes(what: str, probes: Any, key: Any) -> int | None:
+    """How many probes; None for the exact trace."""
+    if probes is None:
+        return None
+    if key is None:
+        raise ValueError(explain(f"{what}: key", "None with probes", "a key", "Pass jax.random.key(0)."))
+    return ranges.whole(f"{what}: probes", probes, "Leave it out for the exact trace.")
 
 
 class _OneFlow(Flow):

@@ -122,7 +122,8 @@ class DiffusionModel(eqx.Module):
 
         **Raises:** `ValueError` for a label that the model does not know, or a scale that is not finite.
         """
-        size, count = min(batch_size, count), ranges.whole("sample: count", count, "Say how many.")
+        count = ranges.whole("sample: count", count, "Say how many.")
+        size = min(ranges.whole("sample: batch_size", batch_size, "Leave it out for 64."), count)
         labels = None
         if label is not None:
             classes = self.form["classes"] or 0
@@ -198,19 +199,21 @@ def draw(
     ranges.finite("sample: scale", scale, "Pass 1 for no guidance.")
 
     @eqx.filter_jit
-    def one(model: Preconditioned, labels: Any, key: Any) -> Array:
+    def one(model: Preconditioned, labels: Any, key: Any) -> tuple[Array, Array, Array]:
         settings: dict[str, Any] = {"steps": steps, "method": sampler, "schedule": schedule, "dtype": jnp.float32}
-        return sample(model.process, predicted(model, labels, scale), key, (size, *shape), **settings).final
+        path = sample(model.process, predicted(model, labels, scale), key, (size, *shape), **settings)
+        return path.final, path.outcome.at, path.stats["levels"]
 
     parts = []
     for number, at in enumerate(range(0, count, size)):
         given = None if labels is None else jnp.asarray(np.resize(labels[at : at + size], size))
-        parts.append(np.asarray(one(model, given, jax.random.fold_in(key, number))))
-    found = np.concatenate(parts)[:count]
-    if not np.isfinite(found).all():
-        do = "Take more steps, a scale nearer to 1, or another sampler."
-        raise ValueError(explain("sample", "samples that are not finite", "finite numbers", do))
-    return found
+        drawn, step, levels = (np.asarray(part) for part in one(model, given, jax.random.fold_in(key, number)))
+        if not np.isfinite(drawn).all():
+            do = "Take more steps, a scale nearer to 1, or another sampler."
+            got = f"no finite number at step {int(step)} of {steps}, sigma/alpha = {levels[max(int(step) - 1, 0)]:.4g}"
+            raise ValueError(explain("sample", got, "finite numbers", do))
+        parts.append(drawn)
+    return np.concatenate(parts)[:count]
 
 
 def _untrained(form: dict[str, Any], key: Key) -> Preconditioned:

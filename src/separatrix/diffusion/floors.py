@@ -51,12 +51,20 @@ class EmpiricalLaw(eqx.Module):
 
     def posterior_mean(self, process: NoisingProcess, t: Scalar, x: Array) -> Array:
         """E[x(0) | x(t) = x] at one point."""
+        rows = self.examples.reshape(self.examples.shape[0], -1).astype(x.dtype)
+        return (self.shares(process, t, x) @ rows).reshape(x.shape)
+
+    def shares(self, process: NoisingProcess, t: Scalar, x: Array) -> Array:
+        """r, shape (N,), at one point."""
         alpha, sigma = (jnp.asarray(v, x.dtype) for v in process.marginal(jnp.asarray(t, x.dtype)))
         rows = self.examples.reshape(self.examples.shape[0], -1).astype(x.dtype)
         gaps = jnp.sum((x.reshape(1, -1) - alpha * rows) ** 2, axis=1)
         # In units of the noise, of differences from the nearest: at sigma = 0 it alone is left.
-        shares = jax.nn.softmax(-(gaps - jnp.min(gaps)) / jnp.maximum(2 * sigma**2, jnp.finfo(x.dtype).tiny))
-        return (shares @ rows).reshape(x.shape)
+        return jax.nn.softmax(-(gaps - jnp.min(gaps)) / jnp.maximum(2 * sigma**2, jnp.finfo(x.dtype).tiny))
+
+    def effective(self, process: NoisingProcess, t: Scalar, x: Array) -> Array:
+        """1/sum r^2 at one point: how many examples it may have come from. Near 1 the set says nothing of its law."""
+        return 1 / jnp.sum(self.shares(process, t, x) ** 2)
 
 
 class ExactModel(eqx.Module):
@@ -92,7 +100,8 @@ def loss_floor(loss: Any, law: GaussianMixture) -> float:
 
     **Returns:** a number: a mean over coordinates, as the loss.
 
-    **Raises:** `ValueError` for several components in several dimensions, or an optimal coupling.
+    **Raises:** `TypeError` for another loss; `ValueError` for several components in several dimensions, or an optimal
+    coupling.
 
     **Example:** whatever the noise, EDM's loss is 1 on normal data of its own scale.
 
@@ -101,6 +110,7 @@ def loss_floor(loss: Any, law: GaussianMixture) -> float:
     >>> round(sx.diffusion.loss_floor(sx.diffusion.EDMMatching(sx.diffusion.EDM(), center=0.3), normal), 9)
     1.0
     """
+    _require_weights("loss_floor", loss)
     if getattr(loss, "coupling", "independent") != "independent":
         do = 'Take coupling="independent": the other\'s floor depends on the batch.'
         raise ValueError(explain("loss_floor: loss", "an optimal coupling", "an independent one", do))
@@ -132,6 +142,8 @@ def loss_gap(loss: Any, model: Any, examples: Any, *, key: Key, law: Any = None,
 
     **Returns:** a `LossGap`.
 
+    **Raises:** `TypeError` for another loss.
+
     **Example:** the exact model is at the floor.
 
     >>> import jax, separatrix as sx
@@ -144,6 +156,7 @@ def loss_gap(loss: Any, model: Any, examples: Any, *, key: Key, law: Any = None,
     **Reference:** Xu et al., *How far are diffusion models from the optimal loss?* (2025), for the idea; here by Bayes'
     rule over all examples.
     """
+    _require_weights("loss_gap", loss)
     if isinstance(examples, tuple):
         examples = examples[0]
     classes = getattr(model, "classes", None)
@@ -159,6 +172,14 @@ def loss_gap(loss: Any, model: Any, examples: Any, *, key: Key, law: Any = None,
     gaps = (losses - floors).reshape(draws, -1).mean(axis=0)
     error = float(gaps.std(ddof=1) / gaps.size**0.5) if gaps.size > 1 else float("nan")
     return LossGap(float(losses.mean()), float(floors.mean()), float(gaps.mean()), error)
+
+
+def _require_weights(what: str, loss: Any) -> None:
+    """Refuse a loss that is no weighted square of an error of D."""
+    if not hasattr(loss, "terms") or not hasattr(loss, "weight"):
+        expected = "DenoisingScoreMatching, EDMMatching or FlowMatching"
+        do = "The target of another loss, as MeanFlow, moves with the network: it has no floor of its own."
+        raise TypeError(explain(f"{what}: loss", type(loss).__name__, expected, do))
 
 
 def _unexplained(law: GaussianMixture, process: NoisingProcess, t: Any) -> Array:

@@ -12,15 +12,18 @@ Differentiating (t - r) u along the flow,
 the right side by one `jvp`, held fixed. Then x(r) = x(t) - (t - r) u in one evaluation.
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain, unknown
+from separatrix._tree import is_traced
 from separatrix._types import Checked, Key, Scalar, State, StepIndex
 from separatrix.diffusion.conditions import classes_of, guessed
 from separatrix.diffusion.predictions import Prediction, require_process
@@ -127,7 +130,8 @@ class MeanFlow(eqx.Module):
 
     **Arguments:**
 
-    - `apart`: share of the batch with r < t; for the rest r = t, where it is flow matching.
+    - `apart`: share of the batch with r < t, a known number; for the rest r = t, where it is flow matching and no
+      derivative is taken. Rounded up to whole examples.
     - `power`: p of the weight w = 1/(mean square + 0.001)^p, held fixed; 0 for the plain square.
     - `drop`: share of labels left out, as in `FlowMatching`.
 
@@ -145,7 +149,7 @@ class MeanFlow(eqx.Module):
     **Reference:** Geng et al., *Mean flows for one-step generative modeling* (2025), equations 6 to 11 and algorithm 1.
     """
 
-    apart: Any = eqx.field(default=0.25, converter=as_parameter)
+    apart: Checked[float] = eqx.field(default=0.25, static=True)
     power: Any = eqx.field(default=1.0, converter=as_parameter)
     drop: Any = eqx.field(default=0.1, converter=as_parameter)
 
@@ -156,29 +160,42 @@ class MeanFlow(eqx.Module):
 
     def __call__(self, network: Any, batch: Any, *, key: Key | None = None) -> Scalar:
         x, labels = batch if isinstance(batch, tuple) else (batch, None)
-        keys, count, dtype = jax.random.split(require_key(key, "MeanFlow"), 4), x.shape[0], x.dtype
+        keys, count, dtype = jax.random.split(require_key(key, "MeanFlow"), 3), x.shape[0], x.dtype
         pair = jnp.sort(jax.random.uniform(keys[0], (count, 2), dtype), axis=1)
-        together = jax.random.uniform(keys[1], (count,), dtype) >= jnp.asarray(self.apart, dtype)
-        early, late = jnp.where(together, pair[:, 1], pair[:, 0]), pair[:, 1]
-        noise = jax.random.normal(keys[2], x.shape, dtype)
+        noise = jax.random.normal(keys[1], x.shape, dtype)
         if labels is not None:
             none = classes_of("MeanFlow: network", network)
-            gone = jax.random.uniform(keys[3], (count,)) < self.drop
+            gone = jax.random.uniform(keys[2], (count,)) < self.drop
             labels = jnp.where(gone, none, labels)
-
-        def square(r: Array, t: Array, point: Array, drawn: Array, label: Any) -> Array:
-            given = () if label is None else (label,)
-            velocity = drawn - point
-            noised = (1 - t) * point + t * drawn
-            found, along = jax.jvp(
-                lambda y, s: network(jnp.stack([r, s]), y, *given), (noised, t), (velocity, jnp.ones_like(t))
-            )
-            target = jax.lax.stop_gradient(velocity - (t - r) * along)
-            return jnp.mean((found - target) ** 2)
-
-        squares = jax.vmap(square)(early, late, x, noise, labels)
+        first = math.ceil(self.apart * count)
+        examples = (pair, x, noise, labels)
+        squares = jnp.concatenate([
+            jax.vmap(lambda *one, rule=rule: rule(network, *one))(*jax.tree.map(lambda leaf, cut=cut: leaf[cut], examples))
+            for rule, cut in ((_apart, slice(first)), (_together, slice(first, None)))
+            if len(x[cut])
+        ])  # fmt: skip
         weights = 1 / (jax.lax.stop_gradient(squares) + 1e-3) ** jnp.asarray(self.power, dtype)
         return jnp.mean(weights * squares)
+
+
+def _apart(network: Any, pair: Array, point: Array, noise: Array, label: Any) -> Array:
+    """The mean square at r < t, the target held fixed."""
+    given = () if label is None else (label,)
+    (r, t), velocity = pair, noise - point
+    found, along = jax.jvp(
+        lambda y, s: network(jnp.stack([r, s]), y, *given),
+        ((1 - t) * point + t * noise, t),
+        (velocity, jnp.ones_like(t)),
+    )
+    target = jax.lax.stop_gradient(velocity - (t - r) * along)
+    return jnp.mean((found - target) ** 2)
+
+
+def _together(network: Any, pair: Array, point: Array, noise: Array, label: Any) -> Array:
+    """The mean square at r = t, where the target is the velocity of the path."""
+    given, t = () if label is None else (label,), pair[1]
+    found = network(jnp.stack([t, t]), (1 - t) * point + t * noise, *given)
+    return jnp.mean((found - (noise - point)) ** 2)
 
 
 class MeanFlowMap(FiniteMap):
@@ -188,6 +205,8 @@ class MeanFlowMap(FiniteMap):
 
     - `network`: as `MeanFlow` trains it. `times`: falling, from 1 to 0; [1, 0] for one step.
     - `labels`: shape (B,), or None.
+
+    **Raises:** `ValueError` for times that do not fall, or are outside [0, 1].
 
     **Example:** data at the point 2 are reached from anywhere in one step.
 
@@ -209,6 +228,11 @@ class MeanFlowMap(FiniteMap):
         if self.times.ndim != 1 or self.times.shape[0] < 2:
             got, do = f"shape {self.times.shape}", "Pass [1.0, 0.0] for one step."
             raise ValueError(explain("MeanFlowMap: times", got, "at least two falling times", do))
+        if not is_traced(self.times):
+            do = "Pass [1.0, 0.0] for one step."
+            ranges.share("MeanFlowMap: times", self.times, do)
+            if not (np.diff(np.asarray(self.times)) < 0).all():
+                raise ValueError(explain("MeanFlowMap: times", "times that rise or repeat", "falling times", do))
         self.length = self.times.shape[0] - 1
 
     def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:

@@ -68,7 +68,12 @@ class ClassGuided(eqx.Module):
 
 
 def guided(
-    plain: Prediction, wanted: Prediction, *, scale: Any = None, w: Any = None, interval: Any = (0.0, jnp.inf)
+    plain: Checked[Prediction],
+    wanted: Checked[Prediction],
+    *,
+    scale: Any = None,
+    w: Any = None,
+    interval: Any = (0.0, jnp.inf),
 ) -> Prediction:
     r"""Return the prediction that goes from a plain one towards a wanted one, or past it.
 
@@ -82,7 +87,8 @@ def guided(
 
     **Returns:** a `Prediction` of clean data, two calls for each of its own.
 
-    **Raises:** `ValueError` for both or none of scale and w, one that is not finite, or an interval that is crossed.
+    **Raises:** `TypeError` for anything but predictions; `ValueError` for those of two kinds of processes, both or none of
+    scale and w, one that is not finite, or an interval that is crossed.
 
     **Example:** towards data at 1 from data at 0.
 
@@ -94,6 +100,13 @@ def guided(
     **Reference:** Ho & Salimans (2022), equation 6; Karras et al., *Guiding a diffusion model with a bad version of itself*
     (2024), equation 3; Kynkaanniemi et al., *Applying guidance in a limited interval* (2024), equation 4.
     """
+    for name, given in (("plain", plain), ("wanted", wanted)):
+        if not isinstance(given, Prediction):
+            do = "Pass for example network_prediction(process, network)."
+            raise TypeError(explain(f"guided: {name}", type(given).__name__, "a Prediction", do))
+    kinds = [type(one.process).__name__ for one in (plain, wanted)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(explain("guided", " and ".join(kinds), "predictions of one process", "Convert one of them."))
     chosen, inside = _asked("guided", scale, w, interval)
     return Prediction(wanted.process, Between(plain, wanted, chosen, inside), "clean")
 
@@ -191,6 +204,9 @@ class Measured(eqx.Module):
         alpha, sigma = _at(self.prediction.process, t, x.dtype)
         clean, pull = jax.vjp(lambda point: self.prediction.clean(t, point[None])[0], x)
         seen, back = jax.vjp(self.operator, clean)
+        if seen.shape != self.observed.shape:
+            do = "Pass y as the operator gives it of one example, without a batch axis."
+            raise ValueError(explain("measured: observed", f"shape {self.observed.shape}", f"{seen.shape}", do))
         gap, variance = (self.observed - seen).ravel(), jnp.asarray(self.noise, x.dtype) ** 2
         if self.method == "moments":
             basis = jnp.eye(gap.size, dtype=x.dtype).reshape(gap.size, *seen.shape)
@@ -219,7 +235,8 @@ def measured(
 
     **Returns:** a `Prediction` of clean data.
 
-    **Raises:** `ValueError` for a noise that is not positive, or an unknown method.
+    **Raises:** `ValueError` for a noise that is not positive, an unknown method, or numbers that are not finite or, when it
+    is called, not as many as the operator gives.
 
     **Example:** standard normal data, of which the first coordinate was seen to be 1: at high noise D is (1, 0).
 
@@ -235,6 +252,7 @@ def measured(
     ranges.positive("measured: noise", noise, "Give the standard deviation of the measurement.")
     if method not in METHODS:
         raise ValueError(unknown("measured: method", method, METHODS, "Take moments."))
+    ranges.finite("measured: observed", observed, "Leave out of the operator what was not measured.")
     function = Measured(prediction, as_pytree(operator), jnp.asarray(observed), as_parameter(noise), method)
     return Prediction(prediction.process, function, "clean")
 

@@ -27,6 +27,8 @@ from separatrix.diffusion.edm import EDM
 from separatrix.diffusion.floors import loss_gap
 from separatrix.diffusion.networks import ScoreMLP
 from separatrix.diffusion.noise_matching import EDMMatching, Preconditioned
+from separatrix.diffusion.recipe_parts import cut_of, nearest_distances, spread_over, validated_part
+from separatrix.diffusion.sampler_examination import judged
 from separatrix.diffusion.samplers import DDIM, Ancestral, ChurnedHeun, DPMSolver, DPMSolverSDE
 from separatrix.diffusion.schedules import KarrasLevels, UniformLogSNR
 from separatrix.diffusion.unet import SmallUNet
@@ -39,6 +41,7 @@ from separatrix.training.recipes.training import require_counts, require_same_da
 _LEVELS = 256
 _LOW = 0.004
 _JUDGED, _SHOWN = 64, 16
+_TESTED, _AT_ONCE = 2000, 200
 _FOLDERS = "true"  # what --labels without a value is
 _SAMPLERS = {"dpm": DPMSolver, "dpm-sde": DPMSolverSDE, "ddim": DDIM, "heun": ChurnedHeun, "ancestral": Ancestral}
 
@@ -102,8 +105,8 @@ class DiffusionRecipe(Training):
         """Denoising on the training part; the same on the part for validation, by the averaged weights."""
         parts = self._parts()
         size = min(self.batch_size, len(parts.train[0]))
-        held = None if parts.validation is None else self._batch(parts.validation)
         steps = steps_of(self, len(parts.train[0]))
+        held = None if parts.validation is None else self._batch(validated_part(parts.validation, steps * size))
         # Independent draws: a smaller last batch would be a second program to compile.
         options: dict[str, Any] = {"batch_size": size, "steps": steps, "draw": "replacement"}
         options |= validated_by(self, held)
@@ -135,11 +138,12 @@ class DiffusionRecipe(Training):
         about = "loss above the least for the training set; 0 has learned it by heart"
         found["above_floor"] = number(gap.gap, gap.standard_error, len(trained), about)
         if parts.test is not None:
-            terms = np.asarray(eqx.filter_jit(self.objective.terms)(model, self._batch(parts.test), key=key))
-            found["denoising_loss"] = mean(terms, "1 is no better than a normal law of the same spread")
+            found["denoising_loss"] = mean(
+                self._losses(model, parts.test, key), "1 is no better than a normal law of the same spread"
+            )
             found |= self._density_numbers(model, parts.test[0][:_JUDGED], key)
         drawn = self._draw(model, _SHOWN, None, 1.0, 20, "dpm", self.seed, _SHOWN)
-        nearest = _nearest(drawn, parts.train[0])
+        nearest = nearest_distances(drawn, parts.train[0])
         found["distance_to_training"] = mean(nearest, "root mean square distance of a sample from the nearest example")
         return {"test": found, "pictures": self._shown(drawn, parts)}
 
@@ -178,8 +182,8 @@ class DiffusionRecipe(Training):
         return {"columns": columns, "numbers": {f"mean_{unit}": mean(values, about)}, "notes": []}
 
     def diagnose(self, model: Any) -> tuple[Any, Any]:
-        """The noising process and some of the data: what its prior costs."""
-        return model.process, jnp.asarray(self._parts().train[0][:_JUDGED], float)
+        """Its sampler of 20 steps beside the training part: see `JudgedSampler`."""
+        return judged(model, self._parts().train[0], KarrasLevels(self._low), jax.random.key(self.seed))
 
     @property
     def _jitter(self) -> float:
@@ -190,6 +194,16 @@ class DiffusionRecipe(Training):
     def _low(self) -> float:
         """The least noise that counts: that of the levels, or of a thousandth of the spread."""
         return max(_LOW, self._jitter / math.sqrt(12))
+
+    def _losses(self, model: Any, part: tuple[Any, Any], key: Any) -> Any:
+        """The loss of each of at most 2,000 examples, 200 at a time: all at once may not fit into memory."""
+        few = spread_over(part, _TESTED)
+        one, size = eqx.filter_jit(self.objective.terms), min(_AT_ONCE, len(few[0]))
+        cuts = range(0, len(few[0]) - size + 1, size)  # a smaller rest would be another program
+        return np.concatenate([
+            np.asarray(one(model, self._batch(cut_of(few, slice(at, at + size))), key=jax.random.fold_in(key, at)))
+            for at in cuts
+        ])  # fmt: skip
 
     def _batch(self, part: tuple[Any, Any]) -> Any:
         inputs = jnp.asarray(part[0])
@@ -381,10 +395,3 @@ def _require_numbers(path: Path, table: Any, wanted: list[str], labels: str | No
 def _require_count(what: str, name: str, value: int) -> None:
     if value < 1:
         raise ValueError(explain(f"{what}: {name}", value, "at least 1", "Repair the value."))
-
-
-def _nearest(drawn: Any, examples: Any) -> Any:
-    """Root mean square distance of each sample from the nearest example."""
-    first, second = (np.asarray(a, float).reshape(len(a), -1) for a in (drawn, examples))
-    squares = np.sum(first**2, 1)[:, None] + np.sum(second**2, 1)[None] - 2 * first @ second.T
-    return np.sqrt(np.maximum(squares, 0).min(axis=1) / first.shape[1])

@@ -150,7 +150,7 @@ class GivenTimes(Schedule):
         return self.given
 
 
-def times_of(what: str, schedule: Schedule, process: NoisingProcess, steps: Checked[int | None]) -> Array:
+def times_of(what: str, schedule: Checked[Schedule], process: NoisingProcess, steps: Checked[int | None]) -> Array:
     """The falling times of a schedule; those that are the user's own say how many."""
     if not isinstance(schedule, Schedule):
         do = "Pass for example sx.diffusion.KarrasLevels()."

@@ -29,16 +29,14 @@ import optimistix as optx
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain
-from separatrix.diagnostics.examination import examine
-from separatrix.diagnostics.finding import Finding
+from separatrix._types import Checked, Key
 from separatrix.diffusion.predictions import Prediction
 from separatrix.diffusion.samplers import SamplingMap
 from separatrix.evolution import evolve
 from separatrix.systems import ranges
 
-# A step of an explicit method over more than two e-folds of the fastest rate is unstable.
-_STIFF = 2.0
-_LARGEST = 256  # components up to which a Jacobian is formed
+_SHARPENED = 3
+LARGEST = 256  # components up to which a Jacobian is formed
 
 
 class Speciation(NamedTuple):
@@ -112,9 +110,9 @@ def separation_rates(prediction: Prediction, t: Any, middle: Array) -> Float[Arr
     >>> sx.diffusion.separation_rates(normal, 1.0, jnp.zeros(1)).tolist()
     [-0.5]
     """
-    if middle.size > _LARGEST:
+    if middle.size > LARGEST:
         do = "Look at principal components of the data instead."
-        raise ValueError(explain("separation_rates: middle", f"{middle.size} components", f"at most {_LARGEST}", do))
+        raise ValueError(explain("separation_rates: middle", f"{middle.size} components", f"at most {LARGEST}", do))
     t = jnp.asarray(t, middle.dtype)
     alpha = jnp.asarray(prediction.process.marginal(t)[0], middle.dtype)
 
@@ -125,7 +123,9 @@ def separation_rates(prediction: Prediction, t: Any, middle: Array) -> Float[Arr
     return jnp.linalg.eigvalsh((jacobian + jacobian.T) / 2) - 1
 
 
-def path_exponents(map: SamplingMap, x: Array) -> Float[Array, "exponents"]:
+def path_exponents(
+    map: SamplingMap, x: Array, *, count: Checked[int | None] = None, key: Key | None = None
+) -> Float[Array, "exponents"]:
     r"""Return the finite-time exponents of a sampler along its path from x, in the clock -ln(sigma/alpha), rising.
 
         ln(singular values of dy_end/dy_start)/(u_end - u_start),   y = x/alpha
@@ -135,10 +135,13 @@ def path_exponents(map: SamplingMap, x: Array) -> Float[Array, "exponents"]:
     **Arguments:**
 
     - `map`: what `sampling_map` gives. `x`: one point at its first level, without batch axis.
+    - `count`: None for all, from the Jacobian; or how many of the largest, from products of
+      `2 count + 8` vectors with it and its transpose, whose range is sharpened three times: exact
+      where what is left out is smaller by a factor. `key`: of that range; `key(0)` by default.
 
-    **Returns:** shape (d,).
+    **Returns:** shape (d,) or (count,).
 
-    **Raises:** `ValueError` for more than 256 components, or fewer than two levels with noise and signal.
+    **Raises:** `ValueError` for all of more than 256 components, or fewer than two levels with noise and signal.
 
     **Example:** data at one point: all that differs is noise, and shrinks with it.
 
@@ -148,11 +151,12 @@ def path_exponents(map: SamplingMap, x: Array) -> Float[Array, "exponents"]:
     >>> sx.diffusion.path_exponents(map, jnp.ones(1)).round(6).tolist()
     [-1.0]
 
-    **Reference:** Raya & Ambrogioni (2023), section 5, for the instability that they show.
+    **Reference:** Raya & Ambrogioni (2023), section 5, for the instability that they show; Halko, Martinsson & Tropp,
+    *Finding structure with randomness* (2011), algorithms 4.4 and 5.1, for `count`.
     """
-    if x.size > _LARGEST:
-        do = "Look at principal components of the data instead."
-        raise ValueError(explain("path_exponents: x", f"{x.size} components", f"at most {_LARGEST}", do))
+    if count is None and x.size > LARGEST:
+        do = "Pass count= for the largest, or look at principal components of the data."
+        raise ValueError(explain("path_exponents: x", f"{x.size} components", f"at most {LARGEST}", do))
     alpha, sigma = (np.asarray(level) for level in map.prediction.process.marginal(map.times))
     noisy = (sigma > 0) & (alpha > 0)
     if noisy.sum() < 2:
@@ -166,26 +170,25 @@ def path_exponents(map: SamplingMap, x: Array) -> Float[Array, "exponents"]:
         found = evolve(shorter, map.sampler.begin(flat.reshape(1, *x.shape)), save="last").final
         return factor * map.sampler.seen(found).ravel()
 
-    sizes = jnp.linalg.svd(jax.jacfwd(end)(x.ravel()), compute_uv=False)
+    if count is None:
+        sizes = jnp.linalg.svd(jax.jacfwd(end)(x.ravel()), compute_uv=False)
+    else:
+        wanted = min(ranges.whole("path_exponents: count", count, "Leave it out for all."), x.size)
+        sizes = _leading_sizes(end, x.ravel(), wanted, jax.random.key(0) if key is None else key)
     return jnp.sort(jnp.log(sizes)) / jnp.asarray(np.log(levels[0] / levels[-1]), x.dtype)
 
 
-@examine.register(SamplingMap)
-def examine_sampler(system: SamplingMap, state: Any, *, at: Any = 0, key: Any = None) -> list[Finding]:
-    """How stiff the steps of a schedule are: at the first point of the state, and at each level with noise after."""
-    x = jnp.asarray(system.sampler.seen(state))[0]
-    if x.size > _LARGEST:
-        return []
-    prediction = system.prediction
-    alpha, sigma = (np.asarray(level) for level in prediction.process.marginal(system.times))
-    noisy = (sigma > 0) & (alpha > 0)
-    if noisy.sum() < 2:
-        return []
-    sizes, times = -np.diff(np.log(sigma[noisy] / alpha[noisy])), system.times[noisy][:-1]
-    found = np.asarray(jax.jit(jax.vmap(lambda t: jnp.max(jnp.abs(separation_rates(prediction, t, x)))))(times))
-    stiffness = sizes * found
-    worst = int(np.argmax(stiffness))
-    cause = f"at t = {float(times[worst]):.3g} {sizes[worst]:.3g} e-folds of noise meet a rate {found[worst]:.3g}"
-    do = "Take more steps, or a schedule that is even in log-SNR."
-    name = "stiffness of the stiffest step that leaves noise"
-    return [Finding(name, float(stiffness[worst]), "<=", _STIFF, cause, do)]
+def _leading_sizes(end: Any, x: Array, count: int, key: Key) -> Array:
+    """The largest singular values of a Jacobian, from products."""
+
+    @jax.jit
+    def found(x: Array, key: Key) -> Array:
+        _, push = jax.linearize(end, x)
+        pull = jax.linear_transpose(push, x)
+        columns = jax.random.normal(key, (min(2 * count + 8, x.size), x.size), x.dtype)
+        for _ in range(_SHARPENED):
+            ahead = jnp.linalg.qr(jax.vmap(push)(columns).T)[0].T
+            columns = jax.vmap(lambda row: pull(row)[0])(ahead)
+        return jnp.linalg.svd(columns, compute_uv=False)[:count]
+
+    return found(x, key)

@@ -88,6 +88,7 @@ class SmallUNet(eqx.Module):
     - `width`: channels of the largest picture; twice as many after each halving, at most two.
     - `depth`: blocks at each size.
     - `classes`: how many labels; None for none. The number `classes` itself stands for no label.
+    - `clocks`: how many numbers t is; 2 for `MeanFlow`, whose t is [r, t].
     - `key`: of the initial weights.
 
     **Raises:** `ValueError` for sizes that are not whole numbers of at least 1.
@@ -116,14 +117,10 @@ class SmallUNet(eqx.Module):
 
     def __init__(
         self, shape: tuple[int, ...], width: Checked[int] = 32, depth: Checked[int] = 1,
-        classes: Checked[int | None] = None, *, key: Key,
+        classes: Checked[int | None] = None, clocks: Checked[int] = 1, *, key: Key,
     ):  # fmt: skip
-        for name, size in {
-            "height": shape[0],
-            "width of the picture": shape[1],
-            "width": width,
-            "depth": depth,
-        }.items():
+        sides = {"height": shape[0], "width of the picture": shape[1]}
+        for name, size in (sides | {"width": width, "depth": depth, "clocks": clocks}).items():
             ranges.whole(f"SmallUNet: {name}", size, "Pass how many.")
         if classes is not None:
             ranges.whole("SmallUNet: classes", classes, "Pass how many labels there are, or None.")
@@ -131,7 +128,7 @@ class SmallUNet(eqx.Module):
         widths, channels = [width * 2**n for n in range(halvings + 1)], 1 if len(shape) == 2 else shape[2]
         given, keys = 4 * width, iter(jax.random.split(key, 6 + 5 * depth * (halvings + 1)))
         self.first = Convolving(channels, width, 3, key=next(keys))
-        self.condition = Conditioning(given, classes, key=next(keys), dtype=jnp.float32)
+        self.condition = Conditioning(given, classes, key=next(keys), dtype=jnp.float32, clocks=clocks)
         self.down = tuple(_blocks(w // 2 if n else w, w, given, depth, keys) for n, w in enumerate(widths[:-1]))
         self.middle = _blocks(widths[-2] if halvings else width, widths[-1], given, depth, keys)
         self.attention = PlaceAttention(widths[-1], key=next(keys))

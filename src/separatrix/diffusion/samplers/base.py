@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import Key, State, StepIndex
 from separatrix.diffusion.predictions import Prediction
+from separatrix.systems import ranges
 from separatrix.systems.map import FiniteMap
 
 if TYPE_CHECKING:
@@ -85,7 +88,8 @@ def sampling_map(sampler: Sampler, prediction: Prediction, times: Any) -> Sampli
 
     **Returns:** a `FiniteMap` of N steps, on `sampler.begin(x)`.
 
-    **Raises:** `TypeError` for what is no sampler.
+    **Raises:** `TypeError` for what is no sampler; `ValueError` for fewer than two times, or known ones that are negative,
+    not finite, or neither fall nor rise throughout (rising ones lead up, as `ddim_inversion` takes them).
 
     **Example:** one step of DDIM to no noise is the clean prediction, here 0.
 
@@ -99,6 +103,15 @@ def sampling_map(sampler: Sampler, prediction: Prediction, times: Any) -> Sampli
         do = "Pass for example sx.diffusion.DDIM()."
         raise TypeError(explain("sampling_map: sampler", type(sampler).__name__, "a Sampler", do))
     times = jnp.asarray(times)
+    do = "Pass what a Schedule gives, or times that fall from the horizon to 0."
+    if times.ndim != 1 or times.shape[0] < 2:
+        raise ValueError(explain("sampling_map: times", f"shape {times.shape}", "(N + 1,), at least two", do))
+    if not is_traced(times):
+        ranges.nonnegative("sampling_map: times", times, do)
+        if len(turns := set(np.sign(np.diff(np.asarray(times))))) > 1 or turns == {0}:
+            raise ValueError(
+                explain("sampling_map: times", "times that turn or repeat", "times that fall throughout", do)
+            )
     return SamplingMap(sampler, prediction, times, times.shape[0] - 1)
 
 
