@@ -3,9 +3,9 @@ r"""Is a cart-pole swung up and held, from how many seeds?
 The cart of 1 kg stands on a rail of 3 m, the pole of 0.1 kg and 0.5 m hangs; the force is at most 5 N, a fourth of what
 the linear regulator would ask for at 30 degrees. A policy, a net of two layers of 32, is trained through the simulator by
 `fit`, all seeds as one program under `jax.vmap`: another net, other starts and other batches each. At the top the regulator
-takes over, on the region that `hand_over` measures. A run counts if the pole is within 0.1 rad of upright over the last 10 s
-of 30, the cart has never left the rail and the force was never larger than allowed. Each seed is tried from rest, hanging,
-and from 64 states near it.
+takes over, on the region that `hand_over` measures. A run counts if the pole is within 0.1 rad of upright over the last
+10 s of 30, the cart has never left the rail and the force was never larger than allowed. Each seed is tried from rest,
+hanging, and from 64 states near it.
 
     python benchmarks/swing_up.py [--pendulum] [--seeds 5] [--steps 1600]
 """
