@@ -28,7 +28,8 @@ from separatrix.systems.signature import as_pytree
 
 def _fixed(features: Any) -> Any:
     """A method of a plant holds the plant's numbers: hidden in a function they are neither trained nor compared."""
-    return (lambda state: features(state)) if isinstance(features, eqx.Module) else features
+    call: Any = features
+    return (lambda state: call(state)) if isinstance(features, eqx.Module) else features
 
 
 class BoundedPolicy(eqx.Module):

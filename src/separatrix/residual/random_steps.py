@@ -94,7 +94,7 @@ class SubsteppedPath(FiniteMap):
     length: int = eqx.field(static=True)
 
     def step(self, n: StepIndex, state: Any, *, key: Key | None = None) -> Any:
-        place, inner = n // self.substeps, n % self.substeps
+        place, inner = jnp.divmod(jnp.asarray(n), self.substeps)
         h = ((self.times[place + 1] - self.times[place]) / self.substeps).astype(state.dtype)
         t = self.times[place].astype(state.dtype) + inner.astype(state.dtype) * h
         return EulerMaruyama().advance(self.sde, t, state, h, key=key)
