@@ -9,7 +9,7 @@ The second table is of the transport equation: the uniform law of a square is ta
 mass, gathered and steered. W_1 is between 1,024 moved points and as many of the disk, by assignment; between two samples of
 the disk it is the floor. The third is of approximation: cells of a square are gathered and led to f = sin(3 x) cos(2 y).
 
-    python benchmarks/steering.py [--steps 2000]
+    python benchmarks/steering.py [--steps 2000] [--counts 8 16]
 """
 
 import argparse
@@ -59,9 +59,9 @@ def trained(points: Any, targets: Any, steps: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[best], flows)
 
 
-def points_table(steps: int) -> None:
+def points_table(counts: Any, steps: int) -> None:
     rows = []
-    for count in COUNTS:
+    for count in counts:
         points, targets = jnp.asarray(np.random.default_rng(count).normal(size=(2, count, 2)))
         clock = time.process_time()
         written = sx.residual.steer(points, targets)
@@ -95,7 +95,7 @@ def density_table() -> None:
     for count in COUNTS:
         k = np.arange(count) + 0.5
         spiral = np.sqrt(k / count)[:, None] * np.stack([np.cos(2.399963 * k), np.sin(2.399963 * k)], axis=1)
-        gathered = sx.residual.gather([np.linspace(0, 1, count + 1), [0.0, 1.0]], core=0.999, shrink=1e-8)
+        gathered = sx.residual.gather([np.linspace(0, 1, count + 1), [0.0, 1.0]], core=0.999, shrink=1e-12)
         middles = np.stack([k / count, np.full(count, 0.5)], axis=1)
         flow = gathered.then(sx.residual.steer(middles, spiral + np.array([3.0, 0.0])))
         found = distance(np.asarray(ends_of(flow, jnp.asarray(sample))), wanted)
@@ -116,7 +116,7 @@ def approximation_table() -> None:
         middles = np.stack(np.meshgrid(inner, inner, indexing="ij"), axis=-1).reshape(-1, 2)
         # The second coordinate is read out; the first tells the cells apart.
         targets = np.stack([np.arange(len(middles)) / len(middles), f(middles)], axis=1)
-        flow = sx.residual.gather([edges, edges], core=0.999, shrink=1e-9).then(sx.residual.steer(middles, targets))
+        flow = sx.residual.gather([edges, edges], core=0.999, shrink=1e-12).then(sx.residual.steer(middles, targets))
         out = np.asarray(ends_of(flow, jnp.asarray(inputs)))[:, 1]
         error = float(np.sqrt(np.mean((out - f(inputs)) ** 2)))
         rows.append([f"{side} x {side}", flow.pieces, error, error * side])
@@ -127,11 +127,12 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--counts", type=int, nargs="*", default=COUNTS, help="for the first table")
     asked = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     density_table()
     approximation_table()
-    points_table(asked.steps)
+    points_table(asked.counts, asked.steps)
 
 
 if __name__ == "__main__":

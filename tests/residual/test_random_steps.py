@@ -105,17 +105,17 @@ def test_rate_and_noise_are_found_by_moments_where_steps_are_far_apart():
     # Paths from 1 at instants 0.7 apart, where the step of Euler and Maruyama would be off by half.
     times, rng = np.array([0.0, 0.7, 1.4]), np.random.default_rng(2)
     decay = np.exp(-THETA * 0.7)
-    noise = SIGMA * np.sqrt((1 - decay**2) / (2 * THETA)) * rng.normal(size=(4000, 2))
+    noise = SIGMA * np.sqrt((1 - decay**2) / (2 * THETA)) * rng.normal(size=(1500, 2))
     first = decay + noise[:, 0]
-    paths = np.stack([np.ones(4000), first, decay * first + noise[:, 1]], axis=1)[..., None]
-    loss = sx.residual.moment_loss(ornstein_uhlenbeck, times, substeps=16)
+    paths = np.stack([np.ones(1500), first, decay * first + noise[:, 1]], axis=1)[..., None]
+    loss = sx.residual.moment_loss(ornstein_uhlenbeck, times, substeps=10)
     found = sx.fit(
-        loss, optax.adam(optax.cosine_decay_schedule(0.05, 200)), jnp.asarray(paths),
-        initial=jnp.array([1.0, -1.0]), steps=200, key=jax.random.key(3),
+        loss, optax.adam(optax.cosine_decay_schedule(0.05, 120)), jnp.asarray(paths),
+        initial=jnp.array([1.0, -1.0]), steps=120, key=jax.random.key(3),
     )  # fmt: skip
-    # Means are known to sigma/sqrt(4000) = 0.005 of 0.35, and Euler's step of 0.044 errs by 3 %.
-    assert found.model[0].item() == pytest.approx(THETA, rel=0.07)
-    assert jnp.exp(found.model[1]).item() == pytest.approx(SIGMA, rel=0.07)
+    # Means are known to 0.3/sqrt(1500) = 0.008 of 0.35, which is 2 % of the rate; noise adds as much, and Euler's step of 0.07 errs by 5 %.
+    assert found.model[0].item() == pytest.approx(THETA, rel=0.12)
+    assert jnp.exp(found.model[1]).item() == pytest.approx(SIGMA, rel=0.12)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def _measured_level(plant: OpenFlow, regulator: Regulator, linear: tuple[Any, An
     sphere = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     surface = np.linalg.solve(np.linalg.cholesky(weights).T, sphere.T).T  # V = 1
     dtype = regulator.target.dtype
-    starts = regulator.target + jnp.asarray(np.sqrt(levels)[:, None, None] * surface, dtype)
+    starts = regulator.target[None, None] + jnp.asarray(np.sqrt(levels)[:, None, None] * surface, dtype)
     horizon, fastest = _CALM / float(rates.min()), float(np.abs(np.linalg.eigvals(a - b @ gain[None])).max())
     steps = int(np.ceil(_FINE * horizon * fastest))
     held = np.asarray(_held(plant, regulator, constraint, starts, jnp.asarray(horizon, dtype), steps))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain
-from separatrix._types import Function, Scalar, State
+from separatrix._types import Checked, Function, Scalar, State
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
 from separatrix.systems.flow import Flow
@@ -48,7 +48,7 @@ class LineDiffusion(Flow):
 
     coefficient: Any = eqx.field(converter=as_parameter)
     spacing: Any = eqx.field(converter=as_parameter)
-    ends: Ends = eqx.field(static=True, default="closed")
+    ends: Checked[Ends] = eqx.field(static=True, default="closed")
 
     def __check_init__(self) -> None:
         ranges.nonnegative("LineDiffusion: coefficient", self.coefficient, "Diffusion spreads, it does not gather.")

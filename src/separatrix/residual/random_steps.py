@@ -24,7 +24,6 @@ from separatrix._tree import is_traced
 from separatrix._types import Checked, Function, Key, StepIndex
 from separatrix.calculus.methods import EulerMaruyama
 from separatrix.evolution import evolve
-from separatrix.residual.shooting import Segments
 from separatrix.systems import ranges
 from separatrix.systems.map import FiniteMap
 from separatrix.systems.sde import SDE
@@ -62,7 +61,7 @@ def transition_loss(sde_of: Function) -> Function:
     (2023), section III, for networks in it.
     """
 
-    def loss(model: Any, batch: Segments) -> Any:
+    def loss(model: Any, batch: Any) -> Any:
         sde = _require_sde("transition_loss", sde_of(model))
         times, states = batch.times, batch.states
 
@@ -80,7 +79,7 @@ def transition_loss(sde_of: Function) -> Function:
         if batch.present is not None:
             whole = jnp.all(batch.present, axis=-1)
             counted = counted & whole[:, :-1] & whole[:, 1:]
-        return jnp.sum(jnp.where(counted, each, 0)) / jnp.maximum(jnp.sum(counted), 1)
+        return jnp.sum(jnp.where(counted, each, 0)) / jnp.maximum(jnp.sum(counted.astype(each.dtype)), 1)
 
     return loss
 
