@@ -287,3 +287,11 @@ def test_the_figure_shows_the_gradient_against_the_way_back():
     lines = {line.get_label(): line for line in sx.plotting.plot(found).axes[0].lines}
     np.testing.assert_allclose(lines["gradient"].get_ydata(), found.log_norms)
     np.testing.assert_allclose(lines["gradient"].get_xdata(), np.arange(12.0, -1, -1))
+
+
+def test_a_flow_in_single_precision_is_profiled_without_a_warning():
+    # Warnings are errors here: the costates were asked for at 1e-9, which single precision does not hold.
+    flow = sx.as_flow(lambda x: -2.0 * x)
+    path = sx.evolve(flow, jnp.ones(1, jnp.float32), times=(0.0, 1.0), dense=True)
+    found = sx.gradient_profile(flow, path, intervals=4)
+    np.testing.assert_allclose(found.log_singular_values[:, 0], [-2.0, -1.5, -1.0, -0.5, 0.0], atol=1e-4)

@@ -60,6 +60,66 @@ def test_terminal_cost_is_added_at_the_end():
     assert loss(Gain(jnp.eye(1)), jnp.array([[2.0]])).item() == pytest.approx(6 / np.e, rel=1e-9)
 
 
+def test_a_policy_of_time_has_the_value_of_a_finite_horizon_and_is_stationary_at_its_optimum():
+    # x' = u, cost x^2 + u^2 over (0, T): u = -tanh(T - t) x, J = tanh(T) x^2.
+    class Fading(eqx.Module):
+        scale: jax.Array
+
+        def __call__(self, t, x):
+            return -self.scale * jnp.tanh(2.0 - t) * x
+
+    plant = sx.as_open_flow(lambda x, u: u)
+    loss = sx.residual.policy_loss(plant, lambda x, u: x[0] ** 2 + u[0] ** 2, horizon=2.0, steps=100)
+    value, slope = jax.value_and_grad(loss)(Fading(jnp.array(1.0)), jnp.array([[1.5]]))
+    assert value.item() == pytest.approx(1.5**2 * np.tanh(2.0), rel=1e-8)
+    assert abs(slope.scale.item()) < 1e-7
+    assert loss(Fading(jnp.array(1.1)), jnp.array([[1.5]])) > value
+
+
+def test_what_passes_a_constraint_is_fined_by_its_square_over_the_time():
+    # At rest in x = 2 with x <= 1 and x >= -1: w 1^2 T, and nothing for what is kept.
+    plant = sx.as_open_flow(lambda x, u: 0.0 * x)
+    fence = lambda x, u: jnp.stack([x[0] - 1.0, -1.0 - x[0]])
+    loss = sx.residual.policy_loss(plant, lambda x, u: 0.0 * x[0], horizon=3.0, steps=30, constraint=fence, weight=5.0)
+    assert loss(lambda x: x, jnp.array([[2.0]])).item() == pytest.approx(15.0, rel=1e-12)
+    assert loss(lambda x: x, jnp.array([[0.9]])).item() == 0.0
+
+
+def test_a_cart_and_its_pole_obey_the_equations_of_lagrange():
+    plant = sx.residual.CartPole(cart=1.3, pole=0.4, length=0.7, gravity=9.0)
+    masses, length, gravity = (1.3, 0.4), 0.7, 9.0
+
+    def lagrangian(q, v):
+        # The weight is at (x + l sin q, -l cos q).
+        moved = jax.jvp(lambda q: jnp.stack([q[0] + length * jnp.sin(q[1]), -length * jnp.cos(q[1])]), (q,), (v,))[1]
+        kinetic = 0.5 * masses[0] * v[0] ** 2 + 0.5 * masses[1] * moved @ moved
+        return kinetic + masses[1] * gravity * length * jnp.cos(q[1])
+
+    state, force = jnp.array([0.3, 2.2, -0.5, 1.7]), 2.5
+    q, v = state[:2], state[2:]
+    rate = plant.velocity(0.0, state, force)
+    np.testing.assert_allclose(rate[:2], v)
+    momentum = lambda q, v: jax.grad(lagrangian, argnums=1)(q, v)
+    change = jax.jvp(momentum, (q, v), (v, rate[2:]))[1]
+    np.testing.assert_allclose(change - jax.grad(lagrangian)(q, v), [force, 0.0], atol=1e-12)
+    power = jax.jvp(plant.energy, (state,), (rate,))[1]
+    assert power.item() == pytest.approx(force * v[0].item(), rel=1e-12)
+    still = sx.residual.CartPole(gravity=4.0, length=2.0)
+    np.testing.assert_allclose(still.features(jnp.array([1.0, 0.0, 2.0, 3.0])), [0.5, 1.0, 0.0, 2 / 8**0.5, 3 / 2**0.5])
+    assert still.pole_energy(jnp.array([0.0, np.pi, 0.0, 2.0])).item() == pytest.approx(1 + 0.5 * 4 * 2 / 4)
+    offset = still.from_upright(jnp.array([1.0, 3 * np.pi + 0.1, 2.0, 3.0]))
+    np.testing.assert_allclose(offset, [1.0, 0.1, 2.0, 3.0], atol=1e-12)
+
+
+def test_numbers_of_the_plant_in_the_features_are_not_trained():
+    policy = sx.residual.BoundedPolicy(
+        eqx.nn.Linear(5, "scalar", key=jax.random.key(0)), 5.0, sx.residual.CartPole().features
+    )
+    assert len(jax.tree.leaves(policy)) == 2  # weight and bias
+    timed = sx.residual.TimedPolicy(lambda seen: seen[0] * seen[-1], limit=2.0, horizon=4.0)
+    assert timed(1.0, jnp.array([3.0])).item() == pytest.approx(2 * np.tanh(0.75), rel=1e-12)
+
+
 def test_a_gain_trained_through_the_simulator_is_the_one_of_riccati():
     # Short horizons are cheap: the terminal cost x^T P x is what remains, so that T = 4 has the optimum of T = infinity.
     p = jnp.array([[np.sqrt(3.0), 1.0], [1.0, np.sqrt(3.0)]])

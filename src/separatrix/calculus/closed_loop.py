@@ -35,9 +35,12 @@ class ClosedFlow(Flow):
     policy: Function
     takes_time: bool = eqx.field(static=True)
 
+    def inputs(self, t: Scalar, state: State) -> Any:
+        """What the policy does at time t in a state."""
+        return self.policy(t, state) if self.takes_time else self.policy(state)
+
     def velocity(self, t: Scalar, state: State) -> State:
-        inputs = self.policy(t, state) if self.takes_time else self.policy(state)
-        return self.open.velocity(t, state, inputs)
+        return self.open.velocity(t, state, self.inputs(t, state))
 
 
 def close_loop(system: Any, policy: Function) -> System:

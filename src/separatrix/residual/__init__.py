@@ -3,7 +3,7 @@
 from separatrix.residual import examination as examination
 from separatrix.residual.control import (
     BoundedPolicy as BoundedPolicy,
-    PendulumPlant as PendulumPlant,
+    TimedPolicy as TimedPolicy,
     policy_loss as policy_loss,
 )
 from separatrix.residual.controlled import (
@@ -21,12 +21,23 @@ from separatrix.residual.flow_model import (
     augment as augment,
     with_depth as with_depth,
 )
+from separatrix.residual.hand_over import HandOver as HandOver, Regulator as Regulator, hand_over as hand_over
+from separatrix.residual.horizons import (
+    PolicyFit as PolicyFit,
+    TrainableHorizon as TrainableHorizon,
+    train_policy as train_policy,
+    trainable_horizon as trainable_horizon,
+)
 from separatrix.residual.linear_control import (
     gramian as gramian,
     least_energy as least_energy,
     lqr as lqr,
+    lqr_cost as lqr_cost,
     lqr_gains as lqr_gains,
 )
+from separatrix.residual.lines import LineDiffusion as LineDiffusion, Reaction as Reaction
+from separatrix.residual.plants import CartPole as CartPole, PendulumPlant as PendulumPlant
+from separatrix.residual.random_steps import moment_loss as moment_loss, transition_loss as transition_loss
 from separatrix.residual.recipe import Law as Law, LawRecipe as LawRecipe
 from separatrix.residual.resnet import (
     AlongDepth as AlongDepth,
@@ -50,4 +61,9 @@ from separatrix.residual.shooting import (
     trajectory_loss as trajectory_loss,
 )
 from separatrix.residual.steering import NeuronFlow as NeuronFlow, steer as steer
+from separatrix.residual.transport import (
+    gather as gather,
+    random_neurons as random_neurons,
+    steering_loss as steering_loss,
+)
 from separatrix.residual.universal_equations import universal as universal

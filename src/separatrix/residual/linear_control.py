@@ -49,15 +49,32 @@ def lqr(a: Any, b: Any, q: Any, r: Any, *, discrete: bool = False) -> Any:
     **Reference:** Anderson & Moore, *Optimal Control: Linear Quadratic Methods* (1990), chapter 3; solved by SciPy.
     """
     a, b, q, r = _checked("lqr", a, b, q, r)
-    solve = scipy.linalg.solve_discrete_are if discrete else scipy.linalg.solve_continuous_are
-    try:
-        solution = solve(a, b, q, r)
-    except (np.linalg.LinAlgError, ValueError) as error:
-        do = "Check that (A, B) can be stabilised, Q >= 0 and R > 0."
-        raise ValueError(explain("lqr", f"no solution ({error})", "a stabilising one", do)) from error
+    solution = _riccati("lqr", a, b, q, r, discrete)
     if discrete:
         return jnp.asarray(np.linalg.solve(r + b.T @ solution @ b, b.T @ solution @ a))
     return jnp.asarray(np.linalg.solve(r, b.T @ solution))
+
+
+def lqr_cost(a: Any, b: Any, q: Any, r: Any, *, discrete: bool = False) -> Any:
+    r"""Return the matrix P of the least cost x^T P x from a state on, that of the policy `lqr`.
+
+        A^T P + P A - P B R^-1 B^T P + Q = 0
+
+    **Arguments:** as in `lqr`.
+
+    **Returns:** P, shape (d, d), symmetric.
+
+    **Raises:** `ValueError` as `lqr`.
+
+    **Example:** x' = u with cost x^2 + u^2: from 2 on it costs 4.
+
+    >>> import separatrix as sx
+    >>> sx.residual.lqr_cost([[0.0]], [[1.0]], [[1.0]], [[1.0]]).round(6).tolist()
+    [[1.0]]
+
+    **Reference:** Anderson & Moore, *Optimal Control: Linear Quadratic Methods* (1990), chapter 3; solved by SciPy.
+    """
+    return jnp.asarray(_riccati("lqr_cost", *_checked("lqr_cost", a, b, q, r), discrete))
 
 
 def lqr_gains(a: Any, b: Any, q: Any, r: Any, steps: Checked[int], *, terminal: Any = None) -> Any:
@@ -169,6 +186,15 @@ def least_energy(a: Any, b: Any, start: Any, end: Any, horizon: float) -> tuple[
         return pull @ (jax.scipy.linalg.expm(back * (horizon - t)) @ costate)
 
     return force, float(gap @ multiplier)
+
+
+def _riccati(where: str, a: Any, b: Any, q: Any, r: Any, discrete: bool) -> Any:
+    solve = scipy.linalg.solve_discrete_are if discrete else scipy.linalg.solve_continuous_are
+    try:
+        return solve(a, b, q, r)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        do = "Check that (A, B) can be stabilised, Q >= 0 and R > 0."
+        raise ValueError(explain(where, f"no solution ({error})", "a stabilising one", do)) from error
 
 
 def _checked(where: str, a: Any, b: Any, q: Any, r: Any) -> tuple[Any, Any, Any, Any]:

@@ -10,19 +10,30 @@ A sum of such shears in one coordinate adds a piecewise linear function of it, w
 N points with different x_1 can be given any other coordinates by N pieces. Two sweeps lead N points to N targets at once,
 with 2 N pieces, whatever the dimension (2 and more). On the line orbits cannot pass each other: there the order of points
 stays.
+
+Without w . a = 0 a piece is exact too, since the argument of relu then grows or shrinks as an exponential:
+
+    x -> x + (e^(s w . a) - 1)/(w . a) w relu(a . x + b)
+
+With w along a it stretches or shrinks a half space. Two such knots a cell gather the mass of each cell of a grid in its
+middle (`gather`), all but a share that is left between the cells, and what is gathered can be steered: so a density is
+taken to any other one, and a function is approximated, with pieces linear in the number of cells. Weights that are trained
+(`steering_loss`) are the counterpart of weights that are written down.
 """
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
 from separatrix._errors import explain
-from separatrix._types import Scalar, State
+from separatrix._types import Key, Scalar, State, StepIndex
 from separatrix.systems import ranges
 from separatrix.systems.flow import Flow
+from separatrix.systems.map import FiniteMap
 
 
 class NeuronFlow(Flow):
@@ -52,12 +63,39 @@ class NeuronFlow(Flow):
         """M, how many pieces of constant weights there are: the time to evolve over."""
         return int(self.bias.shape[0])
 
+    def exact(self) -> "NeuronPieces":
+        """Return the map that takes one piece a step, without error."""
+        return NeuronPieces(self.out, self.into, self.bias, self.pieces)
+
+    def then(self, other: "NeuronFlow") -> "NeuronFlow":
+        """Return the flow of these pieces, then of the others."""
+        pairs = ((self.out, other.out), (self.into, other.into), (self.bias, other.bias))
+        return NeuronFlow(*(jnp.concatenate(pair) for pair in pairs))
+
     def velocity(self, t: Scalar, state: State) -> State:
         piece = jnp.floor(jnp.asarray(t, state.dtype)).astype(int)
         inside = (piece >= 0) & (piece < self.pieces)
         k = jnp.clip(piece, 0, self.pieces - 1)
         push = jax.nn.relu(self.into[k].astype(state.dtype) @ state + self.bias[k].astype(state.dtype))
         return jnp.where(inside, push, 0) * self.out[k].astype(state.dtype)
+
+
+class NeuronPieces(FiniteMap):
+    """x -> x + w (e^(w . a) - 1)/(w . a) relu(a . x + b): what a `NeuronFlow` does in a piece."""
+
+    out: Any
+    into: Any
+    bias: Any
+    length: int = eqx.field(static=True)
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        out, into, bias = (weights[n].astype(state.dtype) for weights in (self.out, self.into, self.bias))
+        rate = out @ into
+        small = jnp.abs(rate) < 1e-4
+        safe = jnp.where(small, 1, rate)
+        # Where the rate is small its series, right to rate^3/24.
+        grown = jnp.where(small, 1 + rate / 2 + rate**2 / 6, jnp.expm1(safe) / safe)
+        return state + grown * jax.nn.relu(into @ state + bias) * out
 
 
 def steer(points: Any, targets: Any) -> NeuronFlow:

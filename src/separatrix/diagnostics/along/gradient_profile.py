@@ -43,6 +43,8 @@ _WHOLE = 64
 # Columns beside those asked for: they speed up the sweeps, and give the mean square its error.
 _BESIDE = 8
 _BATCHES = 32
+# Of the costates of a flow between two rows; in single precision what it can hold.
+_RTOL = 1e-9
 # How far ln s may be off for the sweeps to end.
 _TOL = 1e-3
 
@@ -212,7 +214,8 @@ def gradient_profile(
         first, last = times[0], trajectory.last_time.astype(times.dtype)
         times = first + (last - first) * jnp.linspace(0, 1, intervals + 1, dtype=times.dtype)
         back = eqx.tree_at(lambda flow: flow.end, back, last)
-        transports = tuple(FlowTransport(back, times, backward, 1e-9) for backward in (False, True))
+        rtol = max(_RTOL, 20 * float(jnp.finfo(float_dtype(final)).eps))
+        transports = tuple(FlowTransport(back, times, backward, rtol) for backward in (False, True))
     else:
         transports = tuple(MapTransport(back, backward) for backward in (False, True))
     block = _block_of(dimension_of(final), count)
