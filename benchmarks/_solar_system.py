@@ -1,7 +1,7 @@
 """How the bundled table `solar-system` was made: DE421 of the package skyfield-data, read by jplephem (both MIT).
 
-    python _solar_system.py           the largest difference between the bundled table and one made now
-    python _solar_system.py FILE.npy  writes it
+python _solar_system.py           the largest difference between the bundled table and one made now
+python _solar_system.py FILE.npy  writes it
 """
 
 import sys

@@ -1,13 +1,13 @@
-r"""Where is Neptune? From Uranus in DE421, 1902 to 2047: a network for the missing force, a planet on an orbit, differences.
+r"""Where is Neptune? From Uranus in DE421, 1902 to 2047: a network for the missing force, an orbit, differences.
 
 Three answers to one question, judged by the angle between the force that they name and the direction to Neptune.
 
-1. Differences of the velocities, less the pull of the Sun and the known planets: no fit, and the floor of what is known. From
-   the bundled table, with rows every 64 days, and from DE421 itself at +-16 and +-32 days where skyfield-data is installed.
+1. Differences of the velocities, less the pull of the Sun and the known planets: no fit, and the floor of what is known.
+   From the bundled table, rows every 64 days, and from DE421 itself at +-16 and +-32 days where skyfield-data is installed.
 2. The universal equation x'' = known(t, x) + network(t), trained through the solver in pieces of five rows.
-3. The planet of Le Verrier and Adams: a body of unknown mass and orbit, which pulls on Uranus and is pulled by all. Its first
-   guess is theirs: a circle of 38.8 AU in the plane of Uranus's orbit (Bode's law), at twelve longitudes side by side. Fitted
-   to places of Uranus alone, in the frame of DE421.
+3. The planet of Le Verrier and Adams: a body of unknown mass and orbit, which pulls on Uranus and is pulled by all. Its
+   first guess is theirs: a circle of 38.8 AU (Bode's law), in the plane of Uranus's orbit, at twelve longitudes side by side.
+   Fitted to places of Uranus alone, in the frame of DE421.
 
 All see a fitted integration without noise, in which Neptune pulls: the methods are tested here, not astronomy.
 """
@@ -40,7 +40,9 @@ def network(table, seed):
     """A network of time in place of the missing force: its values at the rows."""
     years = table.years
     middle, reach = (years[-1] + years[0]) / 2, (years[-1] - years[0]) / 2
-    force = lambda net, t: 1e-5 * net(jnp.atleast_1d((t - middle) / reach))
+
+    def force(net, t):
+        return 1e-5 * net(jnp.atleast_1d((t - middle) / reach))
 
     def flow_of(net):
         newton = sx.as_flow(lambda t, s: jnp.concatenate([s[3:], table.known(t, s[:3])]))
@@ -83,7 +85,9 @@ def planet(table):
         }  # fmt: skip
 
     def fitted(guess, scale, every, steps, tol):
-        misfit = lambda guess, _: scale * (path(guess)[::every, :3] - seen[::every])
+        def misfit(guess, _):
+            return scale * (path(guess)[::every, :3] - seen[::every])
+
         solver = optx.LevenbergMarquardt(rtol=tol, atol=tol)
         found = optx.least_squares(misfit, solver, guess, max_steps=steps, throw=False).value
         return found, jnp.sum(misfit(found, None) ** 2)
@@ -107,7 +111,10 @@ def from_kernel():
 
     kernel = SPK.open(skyfield_data.get_skyfield_data_path() + "/de421.bsp")
     days = FIRST + STEP / 2 * np.arange(2 * ROWS - 1)
-    rate = lambda shift: kernel[0, 7].compute_and_differentiate(days + shift)[1].T / UNIT * YEAR
+
+    def rate(shift):
+        return kernel[0, 7].compute_and_differentiate(days + shift)[1].T / UNIT * YEAR
+
     total = (8 * (rate(16) - rate(-16)) - (rate(32) - rate(-32))) / (12 * 16 / YEAR)
     here, names = kernel[0, 7].compute(days).T / UNIT, list(sx.data.GRAVITY)
     for name, body in zip(names, BODIES, strict=True):
@@ -133,7 +140,9 @@ def main():
     away, mass = planet(table)
     rows.append(angles("planet on an orbit, twelve longitudes", away, table.away, began, mass))
     columns = ["answer", "median, degrees", "95 %", "largest", "mass over Neptune's", "CPU s"]
-    report("neptune", "angle between the missing force and Neptune, 1902 to 2047", columns, rows, __doc__.split("\n\n")[-1])
+    report(
+        "neptune", "angle between the missing force and Neptune, 1902 to 2047", columns, rows, __doc__.split("\n\n")[-1]
+    )
 
 
 if __name__ == "__main__":

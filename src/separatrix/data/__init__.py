@@ -26,8 +26,8 @@ from separatrix.data.table import Features as Features, Table as Table
 from separatrix.data.text import Text as Text, read_text as read_text
 
 __all__ = [
-    "Card", "DataError", "DataMissing", "DataSet", "Experiment", "Features", "GRAVITY", "Pictures", "Series", "Split", "Table",
-    "Text", "card", "column_names", "from_arrow", "load", "locate", "names", "parquet_names", "picture_grid",
+    "Card", "DataError", "DataMissing", "DataSet", "Experiment", "Features", "GRAVITY", "Pictures", "Series", "Split",
+    "Table", "Text", "card", "column_names", "from_arrow", "load", "locate", "names", "parquet_names", "picture_grid",
     "picture_levels", "png_bytes", "read_csv", "read_idx", "read_image_files", "read_images", "read_npy", "read_npz",
     "read_parquet", "read_text", "series", "split", "split_files", "summary",
 ]  # fmt: skip

@@ -58,10 +58,10 @@ def neptune(say: Callable[[str], None]) -> Section:
         equations are Newton's. Trained through the solver, it points at Neptune within {np.median(found):.2f} degrees in
         half of the years, {np.max(found):.1f} in the worst, which are the first and last, and has its strength.
 
-        DE421 is a fitted integration in which Neptune pulls, so that this asks whether the method finds a small force, and not
-        whether Neptune exists. Without noise it needs no method: differences of the velocities in the table, less the known
-        pull, point at Neptune within {np.median(floor):.3f} degrees in half of the years, {np.max(floor):.2f} in the worst. A
-        planet on an orbit of its own in place of the network does better than both (`benchmarks/neptune.py`).
+        DE421 is a fitted integration in which Neptune pulls, so that this asks whether the method finds a small force, and
+        not whether Neptune exists. Without noise it needs no method: differences of the velocities in the table, less the
+        known pull, point at Neptune within {np.median(floor):.3f} degrees in half of the years, {np.max(floor):.2f} in the
+        worst. A planet on an orbit of its own in place of the network does better than both (`benchmarks/neptune.py`).
     """
     checks = (
         Check("learned force, median angle to Neptune (degrees)", float(np.median(found)), 0.2, relation="<="),
@@ -70,5 +70,7 @@ def neptune(say: Callable[[str], None]) -> Section:
         Check("differences, largest angle to Neptune (degrees)", float(np.max(floor)), 0.1, relation="<="),
     )
     equation = r"\ddot x = \sum_j G m_j\,\frac{x_j(t) - x}{|x_j(t) - x|^3} + N(t)"
-    caption = "Left: size of the missing force. Right: how far from Neptune it points, learned and by plain differences."
+    caption = (
+        "Left: size of the missing force. Right: how far from Neptune it points, learned and by plain differences."
+    )
     return Section("Neptune, from Uranus", text, equation, fig, caption, source(_missing_force), checks)

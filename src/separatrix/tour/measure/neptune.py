@@ -2,8 +2,8 @@ r"""What the search for Neptune needs: the pull of what is known on Uranus, the 
 
     x'' = sum_j Gm_j (x_j(t) - x)/|x_j(t) - x|^3 + missing(t),
 
-about the barycentre of the solar system, in AU and years. Places of the known bodies are cubic in time between the rows of the
-table; of what they pull together the errors of that are 1e-10.
+about the barycentre of the solar system, in AU and years. Places of the known bodies are cubic in time between the rows of
+the table.
 """
 
 from typing import Any
@@ -68,7 +68,9 @@ def differences(found: Uranus) -> Any:
     """
     states, step = np.asarray(found.states), float(found.years[1] - found.years[0])
     total = len(states)
-    sums = [c * (states[4 + k : total - 4 + k, 3:] - states[4 - k : total - 4 - k, 3:]) for k, c in enumerate(_EIGHTH, 1)]
+    sums = [
+        c * (states[4 + k : total - 4 + k, 3:] - states[4 - k : total - 4 - k, 3:]) for k, c in enumerate(_EIGHTH, 1)
+    ]
     known = eqx.filter_vmap(found.known)(found.years[4:-4], found.states[4:-4, :3])
     return sum(sums) / step - np.asarray(known)
 
