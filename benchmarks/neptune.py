@@ -6,7 +6,7 @@ Three answers to one question, judged by the angle between the force that they n
    From the bundled table, rows every 64 days, and from DE421 itself at +-16 and +-32 days where skyfield-data is installed.
 2. The universal equation x'' = known(t, x) + network(t), trained through the solver in pieces of five rows.
 3. The planet of Le Verrier and Adams: a body of unknown mass and orbit, which pulls on Uranus and is pulled by all. Its
-   first guess is theirs: a circle of 38.8 AU (Bode's law), in the plane of Uranus's orbit, at twelve longitudes side by side.
+   first guess is theirs: a circle of 38.8 AU (Bode's law), in the plane of Uranus's orbit, at twelve longitudes at once.
    Fitted to places of Uranus alone, in the frame of DE421.
 
 All see a fitted integration without noise, in which Neptune pulls: the methods are tested here, not astronomy.

@@ -21,6 +21,7 @@ from separatrix.residual.flow_model import (
     augment as augment,
     with_depth as with_depth,
 )
+from separatrix.residual.latent import LatentODE as LatentODE, latent_loss as latent_loss
 from separatrix.residual.linear_control import (
     gramian as gramian,
     least_energy as least_energy,

@@ -1,9 +1,9 @@
 r"""Recipe `series`: a flow for a table as it comes, its forecast with bands, and how long the forecast means anything.
 
 Times may be uneven, values missing, experiments several, quantities never measured (`--hidden`, `--form second`),
-columns positive (`--positive`) or between bounds (`--bounds share:0:1`), and others may drive them (`--inputs`): rows at the
-end that hold inputs alone are for the forecast. Of each experiment the first part trains an ensemble of fields by multiple
-shooting (`series_model`), the next sets the width of the bands (`series_bands`), the last one tests.
+columns positive (`--positive`) or between bounds (`--bounds share:0:1`), and others may drive them (`--inputs`): rows at
+the end that hold inputs alone are for the forecast. Of each experiment the first part trains an ensemble of fields by
+multiple shooting (`series_model`), the next sets the width of the bands (`series_bands`), the last one tests.
 
 An error of the state of size e grows by the largest exponent lambda of the learned field, and is as large as a part
 theta of the series at
@@ -313,8 +313,9 @@ class SeriesRecipe(Training):
         found, when = series_at(self.data, self.times, wanted, self.experiment)
         names = fitted_columns(found.names, self.values, self.inputs, self.positive)
         rows = [rows_of(self.data, one, self.fraction, self.calibration, found.names, self.inputs) for one in found]
+        between = bounds_of(self.bounds, names, self.positive)
         require_positive(self.data, rows, names, self.positive)
-        require_between(self.data, rows, names, bounds_of(self.bounds, names, self.positive))
+        require_between(self.data, rows, names, between)
         parts = {}
         for i, one in enumerate(rows):
             parts |= {f"t{i}": one.times, f"x{i}": np.nan_to_num(one.values, nan=1e300)}
