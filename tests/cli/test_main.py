@@ -66,7 +66,15 @@ class TestAnswers:
     def test_data_list_says_where_each_set_is(self, capsys: pytest.CaptureFixture) -> None:
         assert main(["data", "list", "--json"]) == 0
         found = {row["name"]: row["found"] for row in json.loads(capsys.readouterr().out)}
-        assert set(found) == {"digits", "fashion-mnist", "genesis", "king-james", "lynx-hare", "santa-fe"}
+        assert set(found) == {
+            "digits",
+            "fashion-mnist",
+            "genesis",
+            "king-james",
+            "lynx-hare",
+            "santa-fe",
+            "solar-system",
+        }
         assert found["lynx-hare"].startswith("bundled: ")
 
     def test_data_show_prints_the_card(self, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

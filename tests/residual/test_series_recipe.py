@@ -104,6 +104,79 @@ def test_units_of_the_file_and_scaled_ones_are_the_same_flow():
     np.testing.assert_allclose(found, [2 * y * slope, 2 * y * (push + 2 * slope**2)], rtol=1e-12)
 
 
+def test_a_column_between_bounds_has_its_chain_rule():
+    """z = log((y - a)/(b - y)) = 2 q + 1: y' = (y - a)(b - y)/(b - a) 2 r f(q)."""
+    from separatrix.residual.series_model import FileFlow, ScaledColumns, SeriesFlow
+
+    columns = ScaledColumns((1.0,), (2.0,), (False,), ((-1.0, 3.0),))
+    values = jnp.array([[-0.999], [0.5], [2.9999]])
+    np.testing.assert_allclose(columns.unscaled(columns.scaled(values)), values, rtol=1e-12)
+    far = columns.unscaled(jnp.array([[-40.0], [40.0]]))
+    assert far.min() >= -1.0 and far.max() <= 3.0
+    flow = FileFlow(SeriesFlow(lambda q: -3.0 * q, False), columns, 0.5)
+    q, y = columns.scaled(values[1]), values[1]
+    np.testing.assert_allclose(flow.velocity(0.0, y), (y + 1) * (3 - y) / 4 * 2 * 0.5 * -3 * q, rtol=1e-12)
+
+
+def driven(times, starts, inputs, rate=1.0):
+    """x' = -x + u(t) for inputs in straight lines: x = u - u' + (x_0 - u_0 + u') exp(-t) on each line."""
+    states = [starts]
+    for k, step in enumerate(np.diff(times)):
+        slope = (inputs[k + 1] - inputs[k]) / step
+        states.append(inputs[k + 1] - slope + (states[-1] - inputs[k] + slope) * np.exp(-step))
+    return np.array(states)
+
+
+def test_inputs_of_two_experiments_drive_each_its_own():
+    from separatrix.data import Experiment
+    from separatrix.residual.series_model import ScaledColumns, SeriesField, path_of
+    from separatrix.residual.series_rows import clocks_of, input_path, rows_of, window_before
+
+    random, plain, rows = np.random.default_rng(3), ScaledColumns((0.0,), (1.0,), (False,)), []
+    for name, first in (("a", 2.0), ("b", 7.0)):
+        times = first + np.cumsum(random.uniform(0.2, 0.8, 14))
+        inputs = random.normal(size=14)
+        values = np.stack([driven(times, 0.3, inputs), inputs], axis=1)
+        values[11:, 0] = np.nan  # rows of inputs alone
+        values[5, 1] = np.interp(times[5], times[[4, 6]], values[[4, 6], 1])
+        values[:, 0] = np.where(np.isnan(values[:, 0]), np.nan, driven(times, 0.3, values[:, 1]))
+        values[5, 1] = np.nan  # a gap of the inputs is a straight line
+        rows.append(rows_of("x", Experiment(name, times, values, ~np.isnan(values)), 0.7, 0.15, ("x", "u"), ("u",)))
+    assert [len(one.times) for one in rows] == [11, 11]
+    path = input_path(rows, 1.0, plain)
+    field = SeriesField(jnp.array([[-1.0, 1.0]]), lambda z: jnp.zeros(1))
+    later = [np.asarray(one.inputs[0][11:]) for one in rows]
+    window = window_before(rows, [11, 11], later, 3, 11, 1.0, plain)
+    assert clocks_of(rows, 1.0)[1] > 100
+    for i, one in enumerate(rows):
+        instants = jnp.concatenate([window.times[i], window.ahead[i]])
+        found = path_of(field, False, instants, jnp.array([0.3]), 8, path)[:, 0]
+        truth = driven(one.inputs[0], 0.3, one.inputs[1][:, 0])
+        # RK4 in steps of 0.1 at most: h^4/120 of one; rounding of a clock of 200.
+        np.testing.assert_allclose(found, truth, atol=2e-6)
+
+
+@pytest.mark.slow
+def test_a_series_that_is_driven_is_forecast_with_the_inputs_that_are_known_ahead(tmp_path):
+    times = np.linspace(0.0, 30.0, 151)
+    random = np.random.default_rng(0)
+    inputs = np.interp(times, np.arange(0, 31, 1.5), random.normal(size=21))
+    states = driven(times, 0.5, inputs) + 0.01 * random.normal(size=151)
+    lines = [f"{t:.3f},{x:.5f},{u:.5f}" if i < 121 else f"{t:.3f},,{u:.5f}"
+             for i, (t, x, u) in enumerate(zip(times, states, inputs, strict=True))]  # fmt: skip
+    (tmp_path / "x.csv").write_text("t,x,u\n" + "\n".join(lines) + "\n")
+    recipe = SeriesRecipe(data=tmp_path / "x.csv", inputs=("u",), steps=500, members=2, width=8, depth=1, substeps=1)
+    out = train(recipe, tmp_path / "run")
+    found = recipe_of(out).forecast(model_in(out), 30)
+    np.testing.assert_allclose(found["columns"]["t"], times[121:], atol=1e-6)
+    errors = np.asarray(found["columns"]["x"]) - driven(times, 0.5, inputs)[121:]
+    # The field is a network's; inputs move x by 0.5. Without them nothing of it could be said past one time constant.
+    assert np.sqrt(np.mean(errors**2)) < 0.05 < 0.3 < np.std(states[121:])
+    assert not found["notes"]
+    held = recipe_of(out).forecast(model_in(out), 40)["notes"]
+    assert any("inputs are known up to 30" in note for note in held)
+
+
 T = "t,x,y\n" + "\n".join(f"{i},{np.sin(i):.4f},{np.cos(i):.4f}" for i in range(30)) + "\n"
 BAD = {
     "times that repeat": (T + "29,0,1\n", {}, ["row 31", "29"]),
@@ -116,6 +189,23 @@ BAD = {
     "parts that do not fit": (T, {"fraction": 0.9, "calibration": 0.2}, ["calibration", "0.2"]),
     "batches": (T, {"batch_size": 4}, ["batch_size", "all pieces"]),
     "hidden rates of form second": (T, {"form": "second", "hidden": 1}, ["hidden", "second"]),
+    "an input that is none": (T, {"inputs": ("q",)}, ["inputs", "'q'", "x, y"]),
+    "nothing but inputs": (T, {"inputs": ("x", "y")}, ["inputs", "all columns"]),
+    "an input that is fitted": (T, {"values": ("x",), "inputs": ("x",)}, ["inputs", "'x' twice"]),
+    "an input of one value": (
+        "t,x,u\n" + "\n".join(f"{i},{i % 3},5" for i in range(20)) + "\n",
+        {"inputs": ("u",)},
+        ["'u'", "one value"],
+    ),
+    "bounds of another form": (T, {"bounds": ("x:0",)}, ["bounds", "'x:0'", "two numbers"]),
+    "bounds that fall": (T, {"bounds": ("x:2:-2",)}, ["bounds", "increase"]),
+    "bounds of no column": (T, {"bounds": ("q:0:1",)}, ["bounds", "'q'", "x, y"]),
+    "bounds of a positive column": (
+        T.replace("-", ""),
+        {"bounds": ("x:0:2",), "positive": ("x",)},
+        ["'x'", "not positive"],
+    ),
+    "a value on a bound": (T, {"bounds": ("y:-1:1",)}, ["'y'", "1 in row 1", "between -1 and 1", "widen"]),
     "no members": (T, {"members": 0}, ["members", "at least 1"]),
 }
 

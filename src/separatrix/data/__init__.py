@@ -20,13 +20,14 @@ from separatrix.data.images import (
 from separatrix.data.loading import card as card, load as load, locate as locate, names as names, summary as summary
 from separatrix.data.parquet import parquet_names as parquet_names, read_parquet as read_parquet
 from separatrix.data.png import picture_grid as picture_grid, picture_levels as picture_levels, png_bytes as png_bytes
+from separatrix.data.sets import GRAVITY as GRAVITY
 from separatrix.data.splitting import Split as Split, split as split, split_files as split_files
 from separatrix.data.table import Features as Features, Table as Table
 from separatrix.data.text import Text as Text, read_text as read_text
 
 __all__ = [
-    "Card", "DataError", "DataMissing", "DataSet", "Experiment", "Features", "Pictures", "Series", "Split", "Table",
-    "Text", "card", "column_names", "from_arrow", "load", "locate", "names", "parquet_names", "picture_grid",
+    "Card", "DataError", "DataMissing", "DataSet", "Experiment", "Features", "GRAVITY", "Pictures", "Series", "Split",
+    "Table", "Text", "card", "column_names", "from_arrow", "load", "locate", "names", "parquet_names", "picture_grid",
     "picture_levels", "png_bytes", "read_csv", "read_idx", "read_image_files", "read_images", "read_npy", "read_npz",
     "read_parquet", "read_text", "series", "split", "split_files", "summary",
 ]  # fmt: skip

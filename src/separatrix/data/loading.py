@@ -94,7 +94,7 @@ def names() -> tuple[str, ...]:
     **Example:**
 
     >>> names()
-    ('digits', 'fashion-mnist', 'genesis', 'king-james', 'lynx-hare', 'santa-fe')
+    ('digits', 'fashion-mnist', 'genesis', 'king-james', 'lynx-hare', 'santa-fe', 'solar-system')
     """
     return tuple(NAMED)
 

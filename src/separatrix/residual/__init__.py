@@ -28,6 +28,7 @@ from separatrix.residual.horizons import (
     train_policy as train_policy,
     trainable_horizon as trainable_horizon,
 )
+from separatrix.residual.latent import LatentODE as LatentODE, latent_loss as latent_loss
 from separatrix.residual.linear_control import (
     gramian as gramian,
     least_energy as least_energy,

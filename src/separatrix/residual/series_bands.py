@@ -26,7 +26,7 @@ import optimistix as optx
 from scipy.stats import norm
 
 from separatrix.diagnostics import lyapunov_spectrum
-from separatrix.residual.series_model import SeriesField, SeriesFlow, path_of
+from separatrix.residual.series_model import InputPath, SeriesField, SeriesFlow, path_of
 from separatrix.residual.shooting import Segments, ShootingModel
 
 _WIDE = 3.0  # spreads of a column: how far a state may be from its mean before data are asked
@@ -61,16 +61,24 @@ class Bands(NamedTuple):
 
 @eqx.filter_jit
 def bands_of(
-    fields: SeriesField, second: bool, window: SeriesWindow, sigma: Any, substeps: int, draws: int, key: Any
+    fields: SeriesField,
+    second: bool,
+    window: SeriesWindow,
+    sigma: Any,
+    substeps: int,
+    draws: int,
+    key: Any,
+    inputs: InputPath | None = None,
 ) -> Bands:
     """The cloud of all members, in scaled variables."""
     columns = window.values.shape[2]
+    more = 0 if inputs is None else inputs.values.shape[1]
 
     def one(field: SeriesField, times: Any, values: Any, present: Any, ahead: Any, key: Any) -> Any:
-        size = field.linear.shape[1]
+        size = field.linear.shape[1] - more
 
         def misfits(start: Any, _: Any = None) -> Any:
-            path = path_of(field, second, times, start, substeps)[:, :columns]
+            path = path_of(field, second, times, start, substeps, inputs)[:, :columns]
             errors = jnp.where(present, (path - values) / sigma[None], 0.0)
             errors = jnp.where(jnp.isfinite(errors), errors, _FAR)
             return jnp.concatenate([errors.ravel(), start / _WIDE])
@@ -81,7 +89,8 @@ def bands_of(
         jacobian = jax.jacfwd(misfits)(found)
         factor = jnp.linalg.cholesky(jnp.linalg.inv(jacobian.T @ jacobian))
         starts = found[None] + jax.random.normal(key, (draws, size), found.dtype) @ factor.T
-        path = jax.vmap(lambda start: path_of(field, second, jnp.concatenate([times, ahead]), start, substeps))(starts)
+        instants = jnp.concatenate([times, ahead])
+        path = jax.vmap(lambda start: path_of(field, second, instants, start, substeps, inputs))(starts)
         return path[..., :columns], path[:, len(times) - 1]
 
     by_member = eqx.filter_vmap(one, in_axes=(eqx.if_array(0), None, None, None, None, 0))
@@ -115,11 +124,13 @@ def half_width(level: float) -> float:
 
 
 @eqx.filter_jit
-def piece_misfits(model: ShootingModel, second: bool, pieces: Segments, substeps: int) -> Any:
+def piece_misfits(
+    model: ShootingModel, second: bool, pieces: Segments, substeps: int, inputs: InputPath | None = None
+) -> Any:
     """The root mean square of each column's misfit, over members and pieces."""
 
     def one(field: Any, starts: Any) -> Any:
-        follow = jax.vmap(lambda times, start: path_of(field, second, times, start, substeps))
+        follow = jax.vmap(lambda times, start: path_of(field, second, times, start, substeps, inputs))
         path = follow(pieces.times, starts)[..., : pieces.states.shape[2]]
         return jnp.where(pieces.present, (path - pieces.states) ** 2, 0.0)  # (S, n + 1, columns)
 
@@ -128,11 +139,14 @@ def piece_misfits(model: ShootingModel, second: bool, pieces: Segments, substeps
     return jnp.maximum(jnp.sqrt(jnp.mean(jnp.sum(squares, (1, 2)) / counts[None], axis=0)), 1e-9)
 
 
-def member_exponents(model: ShootingModel, second: bool) -> tuple[Any, Any]:
-    """The largest exponent of each member in scaled time, from where its last piece begins, and its error."""
+def member_exponents(model: ShootingModel, second: bool, inputs: InputPath | None = None) -> tuple[Any, Any]:
+    """The largest exponent of each member in scaled time, from where its last piece begins, and its error.
+
+    `inputs`: held at one value.
+    """
 
     def one(field: Any, start: Any) -> Any:
-        flow = SeriesFlow(field, second)
+        flow = SeriesFlow(field, second, inputs)
         found = lyapunov_spectrum(flow, start, count=1, times=(0.0, _LONG), step_size=0.1, batches=16)
         return found.exponents[0], found.standard_errors[0]
 

@@ -3,8 +3,9 @@ r"""What recipe `series` learns: an ensemble of fields, and where the pieces of 
     dz/ds = A z + N(z)                          form "first",   z = (what is seen, what is hidden)
     dq/ds = v,   dv/ds = A (q, v) + N(q, v)     form "second",  q what is seen, v its rate
 
-in scaled variables: z = (y - m)/s for each column, of log y for a column that is positive, and time s = r t. A network N
-beside a linear part A: what is close to linear is learned at once, and the network is left with the rest.
+in scaled variables: z = (g(y) - m)/s for each column, with g(y) = y, log y for a column that is positive, and
+log((y - a)/(b - y)) for one between a and b; and time s = r t. A network N beside a linear part A: what is close to
+linear is learned at once, and the network is left with the rest. Where there are inputs u(t), both see (z, u).
 
 The members differ in their first weights alone. Where data say what the field is they agree; where they do not, their
 spread is what is not known.
@@ -27,8 +28,18 @@ from separatrix.systems.flow import Flow
 _FIRST = 0.1
 
 
+class InputPath(eqx.Module):
+    """u(s): inputs (R, k) in straight lines between rows at scaled times (R,), held before the first and after the last."""
+
+    times: Any
+    values: Any
+
+    def __call__(self, s: Any) -> Any:
+        return jax.vmap(lambda column: jnp.interp(s, self.times, column), in_axes=1)(self.values)
+
+
 class SeriesField(eqx.Module):
-    """A z + N(z), of one member; for all of them every array has a leading axis."""
+    """A z + N(z), of one member; for all of them every array has a leading axis. z holds the inputs last."""
 
     linear: Any
     network: Any
@@ -42,39 +53,54 @@ class SeriesFlow(Flow):
 
     field: Any
     second: bool = eqx.field(static=True)
+    inputs: InputPath | None = None
 
     def velocity(self, t: Scalar, state: State) -> State:
-        push = self.field(state)
+        seen = state if self.inputs is None else jnp.concatenate([state, self.inputs(t).astype(state.dtype)])
+        push = self.field(seen)
         return jnp.concatenate([state[push.shape[0] :], push]) if self.second else push
 
 
 class ScaledColumns(eqx.Module):
-    """Columns in the units of a file and back: z = (y - m)/s, of log y where `logs`; what is hidden stays as it is."""
+    """Columns in the units of a file and back: z = (g(y) - m)/s with g of each column; what is hidden stays as it is.
+
+    `bounds`: (a, b) of a column between them, None for others; () where there is none.
+    """
 
     mean: tuple[float, ...] = eqx.field(static=True)
     scale: tuple[float, ...] = eqx.field(static=True)
     logs: tuple[bool, ...] = eqx.field(static=True)
+    bounds: tuple[tuple[float, float] | None, ...] = eqx.field(static=True, default=())
 
     def scaled(self, values: Any) -> Any:
         """Of values (..., columns), NaN where there are none."""
         values = jnp.asarray(values)
-        logs, mean, scale = self._along(values)
-        return (jnp.where(logs, jnp.log(jnp.where(logs, values, 1)), values) - mean) / scale
+        return jnp.stack([(self._free(k, values[..., k]) - m) / s for k, m, s in self._counted()], axis=-1)
 
     def unscaled(self, states: Any) -> Any:
         """Of states (..., columns)."""
-        logs, mean, scale = self._along(states)
-        plain = states * scale + mean
-        return jnp.where(logs, jnp.exp(jnp.where(logs, plain, 0)), plain)
+        states = jnp.asarray(states)
+        return jnp.stack([self._bound(k, states[..., k] * s + m) for k, m, s in self._counted()], axis=-1)
 
-    def _along(self, values: Any) -> tuple[Any, Any, Any]:
-        parts = jnp.asarray(self.logs), jnp.asarray(self.mean, values.dtype), jnp.asarray(self.scale, values.dtype)
-        logs, mean, scale = (jnp.broadcast_to(part, values.shape) for part in parts)
-        return logs, mean, scale
+    def _counted(self) -> Any:
+        return zip(range(len(self.mean)), self.mean, self.scale, strict=True)
+
+    def _free(self, k: int, y: Any) -> Any:
+        """g(y), on all of the line."""
+        between = self.bounds[k] if self.bounds else None
+        if between is not None:
+            return jnp.log(y - between[0]) - jnp.log(between[1] - y)
+        return jnp.log(y) if self.logs[k] else y
+
+    def _bound(self, k: int, z: Any) -> Any:
+        between = self.bounds[k] if self.bounds else None
+        if between is not None:
+            return between[0] + (between[1] - between[0]) * jax.nn.sigmoid(z)
+        return jnp.exp(z) if self.logs[k] else z
 
 
 class FileFlow(Flow):
-    """The flow of a member in the units of the file: dy/dt = r DU(z) f(z) with y = U(z)."""
+    """The flow of a member in the units of the file: dy/dt = r DU(z) f(z) with y = U(z). Inputs are held."""
 
     flow: SeriesFlow
     columns: ScaledColumns
@@ -105,7 +131,7 @@ class FileFlow(Flow):
 
 
 def new_fields(size: int, outputs: int, width: int, depth: int, members: int, key: Any) -> SeriesField:
-    """Fields of all members with their first weights."""
+    """Fields of all members with their first weights; `size`: of a state with its inputs."""
 
     def one(key: Any) -> SeriesField:
         of_linear, of_network = jax.random.split(key)
@@ -118,11 +144,15 @@ def new_fields(size: int, outputs: int, width: int, depth: int, members: int, ke
     return eqx.filter_vmap(one)(jax.random.split(key, members))
 
 
-def ensemble_loss(second: bool, columns: int, matching: float, substeps: int, penalty: float) -> Function:
+def ensemble_loss(
+    second: bool, columns: int, matching: float, substeps: int, penalty: float, inputs: InputPath | None = None
+) -> Function:
     """The mean over members of their shooting losses, and of the squares of their networks' weights times the penalty."""
-    one = shooting_loss(
-        lambda field: SeriesFlow(field, second), matching=matching, substeps=substeps, observe=lambda x: x[:columns]
-    )
+
+    def flow_of(field: SeriesField) -> SeriesFlow:
+        return SeriesFlow(field, second, inputs)
+
+    one = shooting_loss(flow_of, matching=matching, substeps=substeps, observe=lambda x: x[:columns])
 
     def with_penalty(shooting: ShootingModel, batch: Any) -> Any:
         layers = shooting.model.network.layers
@@ -135,7 +165,9 @@ def ensemble_loss(second: bool, columns: int, matching: float, substeps: int, pe
     return loss
 
 
-def path_of(field: SeriesField, second: bool, times: Any, start: Any, substeps: int) -> Any:
+def path_of(
+    field: SeriesField, second: bool, times: Any, start: Any, substeps: int, inputs: InputPath | None = None
+) -> Any:
     """States at scaled times (T,), shape (T, size); NaN past a break."""
-    steps = on_grid(SeriesFlow(field, second), RK4(), fine_grid(times, substeps))
+    steps = on_grid(SeriesFlow(field, second, inputs), RK4(), fine_grid(times, substeps))
     return evolve(steps, start, save=substeps).states

@@ -1,8 +1,9 @@
 r"""Recipe `series`: a flow for a table as it comes, its forecast with bands, and how long the forecast means anything.
 
 Times may be uneven, values missing, experiments several, quantities never measured (`--hidden`, `--form second`),
-columns positive (`--positive`). Of each experiment the first part trains an ensemble of fields by multiple shooting
-(`series_model`), the next sets the width of the bands (`series_bands`), the last one tests.
+columns positive (`--positive`) or between bounds (`--bounds share:0:1`), and others may drive them (`--inputs`): rows at
+the end that hold inputs alone are for the forecast. Of each experiment the first part trains an ensemble of fields by
+multiple shooting (`series_model`), the next sets the width of the bands (`series_bands`), the last one tests.
 
 An error of the state of size e grows by the largest exponent lambda of the learned field, and is as large as a part
 theta of the series at
@@ -36,6 +37,7 @@ from separatrix.residual.series_bands import (
 from separatrix.residual.series_files import require_changing, series_at
 from separatrix.residual.series_model import (
     FileFlow,
+    InputPath,
     ScaledColumns,
     SeriesFlow,
     ensemble_loss,
@@ -43,23 +45,29 @@ from separatrix.residual.series_model import (
 )
 from separatrix.residual.series_rows import (
     SeriesRows,
+    bounds_of,
+    clocks_of,
     first_slopes,
+    fitted_columns,
+    input_path,
+    input_sizes,
     joined,
     last_seen,
     notes_on,
-    plain_values,
     rate_of_change,
+    require_between,
     require_positive,
+    require_room,
     room_of,
     rows_of,
     window_before,
 )
+from separatrix.residual.series_shown import VALID, band_columns, band_pictures, told_of
 from separatrix.residual.shooting import Segments, ShootingModel, start_shooting
 from separatrix.training.recipes import Task, Training, register_recipe
-from separatrix.training.recipes.results import curve, curves, number, rms
+from separatrix.training.recipes.results import number, rms
 from separatrix.training.recipes.training import require_counts, require_same_data, steps_of
 
-_VALID = 0.4  # spreads of a column at which a forecast is worth nothing
 _STEP = 0.5  # the longest step of RK4, in scaled time, where it is not said
 _RIGHT = {
     "fraction": "0.2 to below 1", "calibration": "0 to below 1 - fraction", "members": "at least 1", "hidden": "0 or more",
@@ -87,6 +95,10 @@ class SeriesRecipe(Training):
     """The column that says which experiment a row belongs to."""
     positive: tuple[str, ...] = ()
     """Columns that are positive: they are fitted by their logarithms, and so are their bands."""
+    bounds: tuple[str, ...] = ()
+    """Columns between two numbers, each as name:low:high: fitted by log((y - low)/(high - y)), and so are their bands."""
+    inputs: tuple[str, ...] = ()
+    """Columns that drive the others and are not forecast: known at all times, in straight lines between rows."""
     form: Literal["first", "second"] = "first"
     """What the field gives: the rate of the state, or, of a mechanical system, the rate of its rate."""
     hidden: int = 0
@@ -117,6 +129,10 @@ class SeriesRecipe(Training):
     """Settled: the standard deviation of each there."""
     rate: float = 1.0
     """Settled: how fast scaled columns change; times are counted in its inverse."""
+    input_mean: tuple[float, ...] = ()
+    """Settled: of each input in training."""
+    input_scale: tuple[float, ...] = ()
+    """Settled: the standard deviation of each there."""
     pieces: int = 0
     """Settled: how many pieces the training parts make."""
 
@@ -136,7 +152,8 @@ class SeriesRecipe(Training):
             raise ValueError(explain("series: hidden", self.hidden, "0 for form second, whose rates are hidden", do))
         rows, when, names, code, _ = self._rows()
         logs = tuple(name in self.positive for name in names)
-        plain = ScaledColumns((0.0,) * len(names), (1.0,) * len(names), logs)
+        between = bounds_of(self.bounds, names, self.positive)
+        plain = ScaledColumns((0.0,) * len(names), (1.0,) * len(names), logs, between)
         train = [np.asarray(plain.scaled(one.values[: one.trained])) for one in rows]
         known = np.concatenate(train)
         empty = next((name for name, column in zip(names, known.T, strict=True) if np.isnan(column).all()), None)
@@ -145,8 +162,10 @@ class SeriesRecipe(Training):
             raise DataError(explain(f"{self.data}: column {empty!r}", "no value in a row that trains", "some", do))
         mean, scale = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
         require_changing(self.data, names, scale)
+        input_mean, input_scale = input_sizes(self.data, rows, self.inputs)
         settled = dataclasses.replace(
-            self, times=when, values=names, mean=tuple(map(float, mean)), scale=tuple(map(float, scale)),
+            self, times=when, values=names, input_mean=input_mean, input_scale=input_scale,
+            mean=tuple(map(float, mean)), scale=tuple(map(float, scale)),
             rate=rate_of_change([one.times[: one.trained] for one in rows], [x / scale for x in train]), digest=code,
         )  # fmt: skip
         gap = max(float(np.max(np.diff(one.times))) for one in rows) * settled.rate
@@ -158,15 +177,14 @@ class SeriesRecipe(Training):
         """The misfits of pieces of the training part, each followed from a start that is trained too."""
         rows, _, names, _, notes = self._rows()
         pieces = self._pieces(rows)
-        fields = new_fields(
-            self._size, len(names), self.width, self.depth, self.members, jax.random.fold_in(jax.random.key(self.seed), 0)
-        )  # fmt: skip
+        fields = self._new_fields(jax.random.fold_in(jax.random.key(self.seed), 0))
         starts = start_shooting(None, pieces, width=self._size).starts
         if self.form == "second":
             starts = starts.at[:, len(names) :].set(first_slopes(pieces, (len(starts), len(names))))
         initial = ShootingModel(fields, jnp.broadcast_to(starts, (self.members, *starts.shape)))
         steps = steps_of(self, len(pieces.times))
-        loss = ensemble_loss(self.form == "second", len(names), self.matching, self.substeps or 1, self.penalty)
+        loss = ensemble_loss(self.form == "second", len(names), self.matching, self.substeps or 1, self.penalty,
+                             self._path(rows))  # fmt: skip
         optimizer = optax.chain(
             optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(self.learning_rate, steps))
         )
@@ -174,8 +192,7 @@ class SeriesRecipe(Training):
 
     def model(self, key: Any) -> ShootingModel:
         """New fields, with starts of zero."""
-        fields = new_fields(self._size, len(self.values), self.width, self.depth, self.members, key)
-        return ShootingModel(fields, jnp.zeros((self.members, self.pieces, self._size)))
+        return ShootingModel(self._new_fields(key), jnp.zeros((self.members, self.pieces, self._size)))
 
     def results(self, model: Any) -> dict[str, Any]:
         """Errors and bands on the last part, the exponent of the field, and the horizon that follows."""
@@ -186,7 +203,7 @@ class SeriesRecipe(Training):
         judged, room = [one.judged for one in rows], room_of(rows)
         window = self._window(rows, judged, room)
         truth, present = self._ahead(rows, judged, room)
-        found = self._bands(model, window, sigma, self.seed)
+        found = self._bands(model, rows, window, sigma, self.seed)
         if present.any():
             mean, spread = (np.asarray(part)[:, self._back :] for part in (found.mean, found.spread))
             reach = factor * half_width(self.level) * np.sqrt(spread**2 + sigma**2)
@@ -203,7 +220,8 @@ class SeriesRecipe(Training):
         test["widening_of_the_band"] = number(factor, None, 1, "c: how much wider than the ensemble and the noise say")
         horizon, lines = self._horizon(model, float(np.median(np.asarray(found.known))), len(rows))
         test |= horizon
-        pictures = self._pictures(rows, names, found, sigma, factor)
+        shown = tuple(part[:, self._back :] for part in self._limits(found, sigma, factor))
+        pictures = band_pictures(rows, names, self.times or "time", shown)
         return {"test": test, "text": lines, "pictures": pictures}
 
     def forecast(
@@ -223,11 +241,13 @@ class SeriesRecipe(Training):
         ahead = [one.times[-1] + gap * np.arange(1, steps + 1) for one, gap in zip(rows, gaps, strict=True)]
         if horizon is not None:
             ahead = [one.times[-1] + np.linspace(0, horizon, steps + 1)[1:] for one in rows]
+        require_room(rows, ahead)
         window = self._window(rows, [len(one.times) for one in rows], steps, ahead)
-        found = self._bands(model, window, sigma, seed, draws)
+        found = self._bands(model, rows, window, sigma, seed, draws)
         kept = [slice(self._back, self._back + steps)] * len(rows)
-        columns = self._table(rows, when, ahead, kept, self._limits(found, sigma, factor))
-        return {"columns": columns, "notes": self._told(rows, found, ahead)}
+        limits = self._limits(found, sigma, factor)
+        columns = band_columns(rows, self.experiment, when, self.values, ahead, kept, limits)
+        return {"columns": columns, "notes": told_of(rows, found.spread[:, self._back :], ahead)}
 
     def predict(self, model: Any, path: Path) -> dict[str, Any]:
         """The values at all times of a file: its state is found on the first rows, the others are forecast from there."""
@@ -236,15 +256,16 @@ class SeriesRecipe(Training):
         sigma, factor = self._noise(model, self._rows()[0])
         begins = [min(self._back, len(one.times)) for one in rows]
         room = max(1, *(len(one.times) - at for one, at in zip(rows, begins, strict=True)))
-        found = self._bands(model, other._window(rows, begins, room), sigma, self.seed)
+        found = self._bands(model, rows, other._window(rows, begins, room), sigma, self.seed)
         kept = [slice(self._back - at, self._back - at + len(one.times)) for one, at in zip(rows, begins, strict=True)]
-        columns = self._table(rows, when, [one.times for one in rows], kept, self._limits(found, sigma, factor))
+        limits, times = self._limits(found, sigma, factor), [one.times for one in rows]
+        columns = band_columns(rows, self.experiment, when, self.values, times, kept, limits)
         return {"columns": columns, "notes": list(notes)}
 
     def flow(self, model: Any, member: int = 0) -> FileFlow:
-        """The flow of a member, in the units of the file."""
+        """The flow of a member, in the units of the file, with inputs held at their means."""
         field = jax.tree.map(lambda leaf: leaf[member] if eqx.is_array(leaf) else leaf, model.model)
-        return FileFlow(SeriesFlow(field, self.form == "second"), self._columns, self.rate)
+        return FileFlow(SeriesFlow(field, self.form == "second", self._held), self._columns, self.rate)
 
     def diagnose(self, model: Any) -> tuple[Any, Any]:
         """The flow of the first member, and where its last piece begins: a system to ask questions of."""
@@ -270,26 +291,44 @@ class SeriesRecipe(Training):
 
     @property
     def _columns(self) -> ScaledColumns:
-        return ScaledColumns(self.mean, self.scale, tuple(name in self.positive for name in self.values))
+        logs = tuple(name in self.positive for name in self.values)
+        return ScaledColumns(self.mean, self.scale, logs, bounds_of(self.bounds, self.values, self.positive))
+
+    @property
+    def _held(self) -> InputPath | None:
+        """Inputs at their means for ever."""
+        return InputPath(jnp.arange(2.0), jnp.zeros((2, len(self.inputs)))) if self.inputs else None
+
+    def _new_fields(self, key: Any) -> Any:
+        size = self._size + len(self.inputs)
+        return new_fields(size, len(self.values) + self.hidden, self.width, self.depth, self.members, key)
+
+    def _path(self, rows: list[SeriesRows]) -> InputPath | None:
+        plain = (False,) * len(self.inputs)
+        return input_path(rows, self.rate, ScaledColumns(self.input_mean, self.input_scale, plain))
 
     def _rows(self) -> tuple[list[SeriesRows], str, tuple[str, ...], str, tuple[str, ...]]:
         """Experiments, the column of times, those of values, the digest of all, and what must be reported."""
-        found, when = series_at(self.data, self.times, self.values, self.experiment)
-        unknown = next((name for name in self.positive if name not in found.names), None)
-        if unknown is not None:
-            raise DataError(explain("series: positive", repr(unknown), f"of {', '.join(found.names)}", "Name these."))
-        rows = [rows_of(self.data, one, self.fraction, self.calibration) for one in found]
-        require_positive(self.data, rows, found.names, self.positive)
-        code = digest({f"{kind}{i}": part for i, one in enumerate(rows) for kind, part in zip("tx", (one.times,
-                       np.nan_to_num(one.values, nan=1e300)), strict=True)})  # fmt: skip
+        wanted = (*self.values, *self.inputs) if self.values else ()
+        found, when = series_at(self.data, self.times, wanted, self.experiment)
+        names = fitted_columns(found.names, self.values, self.inputs, self.positive)
+        rows = [rows_of(self.data, one, self.fraction, self.calibration, found.names, self.inputs) for one in found]
+        between = bounds_of(self.bounds, names, self.positive)
+        require_positive(self.data, rows, names, self.positive)
+        require_between(self.data, rows, names, between)
+        parts = {}
+        for i, one in enumerate(rows):
+            parts |= {f"t{i}": one.times, f"x{i}": np.nan_to_num(one.values, nan=1e300)}
+            parts |= {} if one.inputs is None else {f"u{i}": one.inputs[1], f"v{i}": one.inputs[0]}
+        code = digest(parts)
         require_same_data(self, code)
-        return rows, when, found.names, code, notes_on(rows, found)
+        return rows, when, names, code, notes_on(rows, found, names)
 
     def _pieces(self, rows: list[SeriesRows]) -> Segments:
         """The training parts in pieces that follow each other, scaled."""
         parts = []
-        for one in rows:
-            times = (one.times[: one.trained] - one.times[0]) * self.rate
+        for one, clock in zip(rows, clocks_of(rows, self.rate), strict=True):
+            times = (one.times[: one.trained] - one.times[0]) * self.rate + clock
             values = np.asarray(self._columns.scaled(one.values[: one.trained]))
             parts.append((times, values))
         return joined(parts, self.length)
@@ -307,35 +346,23 @@ class SeriesRecipe(Training):
             values[i, : len(part)] = part
         return np.nan_to_num(values), ~np.isnan(values)
 
-    def _bands(self, model: Any, window: SeriesWindow, sigma: Any, seed: int, draws: int = 16) -> Any:
-        second, steps = self.form == "second", self.substeps or 1
-        return bands_of(model.model, second, window, jnp.asarray(sigma), steps, draws, jax.random.key(seed))
+    def _bands(
+        self, model: Any, rows: list[SeriesRows], window: SeriesWindow, sigma: Any, seed: int, draws: int = 16
+    ) -> Any:
+        second, steps, key = self.form == "second", self.substeps or 1, jax.random.key(seed)
+        return bands_of(model.model, second, window, jnp.asarray(sigma), steps, draws, key, self._path(rows))
 
     def _noise(self, model: Any, rows: list[SeriesRows]) -> tuple[Any, float]:
         """What is left of each column on the part that trained, and the factor of the bands from the part after it."""
         pieces = self._pieces(rows)
-        sigma = np.asarray(piece_misfits(model, self.form == "second", pieces, self.substeps or 1))
+        path = self._path(rows)
+        sigma = np.asarray(piece_misfits(model, self.form == "second", pieces, self.substeps or 1, path))
         borders, ends = [one.trained for one in rows], [one.judged for one in rows]
         room = room_of(rows)
         later = [one.times[border:end] for one, border, end in zip(rows, borders, ends, strict=True)]
-        found = self._bands(model, self._window(rows, borders, room, later), sigma, self.seed)
+        found = self._bands(model, rows, self._window(rows, borders, room, later), sigma, self.seed)
         truth, present = self._ahead(rows, borders, room, ends)
         return sigma, calibrated(found, truth, present, sigma, self.level, self._back)
-
-    def _table(
-        self, rows: list[SeriesRows], when: str, times: list[Any], kept: list[slice], limits: Any
-    ) -> dict[str, Any]:
-        """Columns of all experiments, one after the other: times, and of each column the middle, low and high."""
-        columns: dict[str, list[Any]] = {} if self.experiment is None else {self.experiment: []}
-        columns |= {when: []} | {f"{name}{part}": [] for name in self.values for part in ("", " low", " high")}
-        for number_of, one in enumerate(rows):
-            if self.experiment is not None:
-                columns[self.experiment] += [one.name] * len(times[number_of])
-            columns[when] += times[number_of].tolist()
-            for k, name in enumerate(self.values):
-                for part, values in zip((" low", "", " high"), limits, strict=True):
-                    columns[f"{name}{part}"] += plain_values(values[number_of, kept[number_of], k])
-        return columns
 
     def _limits(self, found: Any, sigma: Any, factor: float) -> tuple[Any, Any, Any]:
         """Low, middle and high of the bands in the units of the file."""
@@ -348,7 +375,7 @@ class SeriesRecipe(Training):
 
     def _horizon(self, model: Any, known: float, experiments: int) -> tuple[dict[str, Any], list[str]]:
         """The exponent of the learned field, and how long a forecast from a state so well known means anything."""
-        exponents, errors = member_exponents(model, self.form == "second")
+        exponents, errors = member_exponents(model, self.form == "second", self._held)
         middle = float(np.median(exponents)) if np.isfinite(exponents).all() else np.nan
         spread = float(np.sqrt(np.std(exponents) ** 2 + np.mean(errors**2)))
         found = {
@@ -361,40 +388,6 @@ class SeriesRecipe(Training):
         if middle <= 2 * spread:
             said = "errors of the state do not grow by it: what limits a forecast is the field, see the bands"
             return found, [f"Largest exponent {middle * self.rate:.3g} +- {spread * self.rate:.1g}: {said}."]
-        horizon = max(0.0, np.log(_VALID / known) / (middle * self.rate)) if known > 0 else np.inf
-        found["horizon"] = number(horizon, None, 1, f"time until an error of the state is {_VALID:g} spreads")
+        horizon = max(0.0, np.log(VALID / known) / (middle * self.rate)) if known > 0 else np.inf
+        found["horizon"] = number(horizon, None, 1, f"time until an error of the state is {VALID:g} spreads")
         return found, [f"A forecast means something for about {horizon:.3g} units of time."]
-
-    def _told(self, rows: list[SeriesRows], found: Any, ahead: list[Any]) -> list[str]:
-        """How far the forecast that is given means anything."""
-        spread = np.sqrt(np.mean(np.asarray(found.spread)[:, self._back :] ** 2, axis=2))
-        notes = []
-        for one, times, sizes in zip(rows, ahead, spread, strict=True):
-            past = np.flatnonzero(~(sizes <= _VALID))
-            of = f"{one.name}: " if len(rows) > 1 else ""
-            if len(past):
-                notes.append(
-                    f"{of}members are {_VALID:g} spreads apart from {times[past[0]]:.6g} on: no forecast after it"
-                )
-        return notes
-
-    def _pictures(
-        self, rows: list[SeriesRows], names: tuple[str, ...], found: Any, sigma: Any, factor: float
-    ) -> list[Any]:
-        low, middle, high = (part[:, self._back :] for part in self._limits(found, sigma, factor))
-        drawn = []
-        for i, one in enumerate(rows[:4]):
-            later = one.times[one.judged :]
-            for k, name in enumerate(names[:4]):
-                there = ~np.isnan(one.values[:, k])
-                lines = [
-                    curve("series", one.times[there], one.values[there, k], dots=True),
-                    curve(
-                        "forecast", later, middle[i, : len(later), k], low[i, : len(later), k], high[i, : len(later), k]
-                    ),
-                ]
-                of = f"{one.name}: " if len(rows) > 1 else ""
-                drawn.append(
-                    curves(lines, f"{of}{name}, forecast of the part for testing", (self.times or "time", name))
-                )
-        return drawn

@@ -1,7 +1,8 @@
 """The named data sets, one file each: where copies may be, how one is read, and what is known of it."""
 
-from separatrix.data.sets import digits, fashion_mnist, king_james, lynx_hare, santa_fe
+from separatrix.data.sets import digits, fashion_mnist, king_james, lynx_hare, santa_fe, solar_system
 from separatrix.data.sets.named import NamedSet as NamedSet, Place as Place
+from separatrix.data.sets.solar_system import GRAVITY as GRAVITY
 
 NAMED: dict[str, NamedSet] = {
     named.name: named
@@ -12,5 +13,6 @@ NAMED: dict[str, NamedSet] = {
         king_james.KING_JAMES,
         lynx_hare.LYNX_HARE,
         santa_fe.SANTA_FE,
+        solar_system.SOLAR_SYSTEM,
     )
 }

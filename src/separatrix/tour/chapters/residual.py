@@ -2,7 +2,8 @@ r"""Fourth chapter: depth is time.
 
 A residual net x[l+1] = x[l] + h f(l h, x[l]) is Euler's method on dx/dt = f(t, x). What follows from that is measured:
 how the depth may change after training, why gradients survive, what a flow cannot do, how a half-known law is completed
-and read, how predators and prey are forecast, and how a policy is trained through a simulator.
+and read, how a force that is missing points at Neptune, how predators and prey are forecast, and how a policy is trained
+through a simulator.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import optax
 import separatrix as sx
 from separatrix.plotting import figure, plot_curves, plot_orders
 from separatrix.tour.chapter import Chapter, Check, Section, source
+from separatrix.tour.chapters._neptune import neptune
 from separatrix.tour.measure.residual import depth_errors, from_upright, root_mean_square, widen
 from separatrix.tour.verdicts.residual import verdict
 
@@ -25,7 +27,7 @@ Say = Callable[[str], None]
 
 def run(say: Say) -> list[Section]:
     """All sections, each a claim with its numbers."""
-    laws = [_unknown_law(say), _lynx_and_hare(say), _swing_up(say)]
+    laws = [_unknown_law(say), neptune(say), _lynx_and_hare(say), _swing_up(say)]
     return [_depth(say), _gradients(say), _crossing(say), *laws, verdict(say)]
 
 
