@@ -17,7 +17,6 @@ import json
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -115,7 +114,9 @@ def judge(data: str, *recipes: str) -> None:
         rows.append(row)
         print(row, flush=True)
     columns = ["samples", "Frechet, network", "two-sample, network", "Frechet, 20 components", "two-sample, components"]
-    notes = f"{JUDGED} samples and {JUDGED} examples; the network tells classes in {100 * accuracy:.1f} % of held-out ones."
+    notes = (
+        f"{JUDGED} samples and {JUDGED} examples; the network tells classes in {100 * accuracy:.1f} % of held-out ones."
+    )
     report(f"PICTURES_{data}", f"Pictures of {data}", columns, rows, notes)
 
 
