@@ -198,7 +198,7 @@ def study_of_modes(setting: Setting) -> None:
 
 def study_of_turns() -> None:
     """Rotation a step at trained networks, predicted and measured: with the cure, and without it from there on."""
-    small = dataclasses.replace(WIDE, width=32, batch=512, optimizer=optax.adam(5e-4, b1=0.0))
+    small = dataclasses.replace(WIDE, width=32, batch=512, steps=1_500, optimizer=optax.adam(5e-4, b1=0.0))
     data, rows = small.draw(jax.random.key(0)), []
     cured = sx.games.GAN(small.latent, penalty=1.0)
     bare = sx.games.GAN(small.latent, penalty=0.0)
@@ -207,7 +207,7 @@ def study_of_turns() -> None:
         begun = train(cured, small, small.players(), data, key, small.steps)
         for name, gan in (("with R1 of 1", cured), ("without it", bare)):
             at = train(gan, small, small.players(), data, key, small.steps // 20, begun)
-            found = sx.games.disturbed(at.map, at.state, key=jax.random.key(2))
+            found = sx.games.disturbed(at.map, at.state, key=jax.random.key(2), steps=200)
             factors = (abs(complex(found.predicted)), abs(complex(found.measured)))
             rows.append([f"{name}, seed {seed}", *found.rotation, 100 * found.error, *factors, float(found.share[-1])])
             print(rows[-1], flush=True)

@@ -4,9 +4,9 @@ Both are trained as a user trains them, `separatrix train RECIPE --data digits -
 number of steps that the budget pays for, by the pace of two short runs. A run that is killed goes on where it was when
 this is called again.
 
-Judged are 500 samples beside 500 real examples: of Fashion-MNIST those of its makers' test part, which nobody trained on,
+Judged are 400 samples beside 400 real examples: of Fashion-MNIST those of its makers' test part, which nobody trained on,
 of the digits any. Features are the means over the picture that our small convolution network has before its readout,
-trained to tell the classes on 4 in 5 of the examples; and the first 20 principal components. "Real halves" is 500
+trained to tell the classes on 4 in 5 of the examples; and the first 20 principal components. "Real halves" is 400
 other real examples in the place of samples: what nobody can beat.
 
     python pictures.py train digits gan 120        CPU seconds
@@ -31,7 +31,7 @@ from separatrix.training.recipes import model_in, recipe_of
 from separatrix.training.recipes.nets import ConvNet
 from separatrix.training.run import Run
 
-RUNS, JUDGED = RESULTS / "pictures", 500
+RUNS, JUDGED = RESULTS / "pictures", 400
 
 
 def spent(words: list[str]) -> float:
