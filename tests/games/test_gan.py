@@ -138,6 +138,34 @@ def test_a_third_network_is_the_running_average_of_the_generator():
     assert late == pytest.approx(0.75 * early + 0.25 * second, rel=1e-12) and second != first
 
 
+@pytest.mark.slow
+def test_networks_of_flax_descend_as_the_same_networks_of_equinox():
+    """One linear layer each, with the same weights: the step of plain descent is the same."""
+    from flax import nnx
+
+    class Layer(nnx.Module):
+        def __init__(self, size_in, size_out, seed):
+            self.layer = nnx.Linear(size_in, size_out, rngs=nnx.Rngs(seed), param_dtype=jnp.float64)
+
+        def __call__(self, x):
+            return jnp.squeeze(self.layer(x))
+
+    own = Layer(2, 3, 0), Layer(3, 1, 1)
+    same = [eqx.nn.Linear(2, 3, key=KEY, dtype=jnp.float64), eqx.nn.Linear(3, "scalar", key=KEY, dtype=jnp.float64)]
+    same = [
+        eqx.tree_at(lambda a: (a.weight, a.bias), layer, (net.layer.kernel[...].T, net.layer.bias[...]))
+        for layer, net in zip(same, own, strict=True)
+    ]
+    data, gan = jax.random.normal(KEY, (20, 3)), games.GAN(2, penalty=0.3)
+    ends = [
+        sx.fit(gan, games.Players(optax.sgd(0.1)), data, initial=nets, steps=5, batch_size=8, key=KEY).model
+        for nets in (own, tuple(same))
+    ]
+    for net, layer in zip(*ends, strict=True):
+        np.testing.assert_allclose(net.layer.kernel[...].T, layer.weight, rtol=1e-12)
+        np.testing.assert_allclose(net.layer.bias[...], layer.bias, rtol=1e-12, atol=1e-14)
+
+
 PAIR = (Shift(jnp.asarray(0.0), jnp.asarray(1.0)), Slope(jnp.asarray(1.0)))
 DATA, KEY = jnp.zeros((4, 1)), jax.random.key(0)
 REFUSED = {

@@ -130,6 +130,16 @@ def test_pictures_are_drawn_by_class(tmp_path):
         Adversarial(data=tmp_path / "empty").settled()
 
 
+def test_pictures_of_mixed_size_are_refused_until_a_size_is_given(tmp_path):
+    from separatrix.data import png_bytes
+
+    folder = pictures(tmp_path / "p", 4)
+    (folder / "dark" / "wide.png").write_bytes(png_bytes(np.zeros((4, 6), np.uint8)))
+    with pytest.raises(ValueError, match=r"(?s)wide\.png.*size"):
+        Adversarial(data=folder).settled()
+    assert Adversarial(data=folder, size=4).settled().shape == (4, 4)
+
+
 def command(words: list[str], folder: Path) -> str:
     done = subprocess.run([*CLI, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ from separatrix.games.classical import (
     minimax_pair as minimax_pair,
     rotating_quadratic as rotating_quadratic,
 )
+from separatrix.games.disturbance import Disturbance as Disturbance, disturbed as disturbed
 from separatrix.games.dynamics import (
     AlternatingDescent as AlternatingDescent,
     ConsensusDescent as ConsensusDescent,

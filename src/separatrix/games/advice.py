@@ -29,33 +29,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from separatrix._errors import explain
 from separatrix._types import Checked, Key, State
 from separatrix.diagnostics.result import Result, Row
-from separatrix.games._reduction import FORMED, Reduced, products, rates_of, reduced
-from separatrix.games.adjusted import CompetitiveDescent, PastExtragradient, RidgeDescent, SymplecticDescent
-from separatrix.games.dynamics import (
-    AlternatingDescent,
-    ConsensusDescent,
-    Extragradient,
-    OptimisticDescent,
-    SimultaneousDescent,
-)
-from separatrix.games.linear_steps import LinearGame, crossing, spectral_radius, step_matrix
-from separatrix.games.players import PlayersMap
+from separatrix.games._reduction import Reduced, products
+from separatrix.games._running import Step, running, turns
+from separatrix.games.linear_steps import LinearGame, crossing
 from separatrix.linear.coordinates import dimension_of
 from separatrix.systems import ranges
 from separatrix.systems.map import Map
 
-_SCHEME_OF = {
-    SimultaneousDescent: "simultaneous", AlternatingDescent: "alternating", Extragradient: "extragradient",
-    OptimisticDescent: "optimistic", PastExtragradient: "past", ConsensusDescent: "consensus",
-    SymplecticDescent: "symplectic", CompetitiveDescent: "competitive", RidgeDescent: "ridge",
-}  # fmt: skip
 # Offered in the table; the others need a matrix at each step, or a strength.
 TABLE = ("simultaneous", "alternating", "extragradient", "past", "optimistic", "competitive", "proximal")
-# What counts as at rest: rounding where H is formed; a network has many directions that hardly move.
-_SLACK = (1e-9, 1e-4)
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -97,13 +81,13 @@ class Advice(Result):
     @property
     def turning(self) -> Any:
         """Multipliers that turn more than they grow or decay."""
-        return np.asarray(self.multipliers)[_turns(np.asarray(self.multipliers))]
+        return np.asarray(self.multipliers)[turns(np.asarray(self.multipliers))]
 
     @property
     def leaving(self) -> Any:
         """Multipliers beyond 1 that hardly turn: no step is short enough for them."""
         values = np.asarray(self.multipliers)
-        return values[(np.abs(values) > 1 + float(self.slack)) & ~_turns(values)]
+        return values[(np.abs(values) > 1 + float(self.slack)) & ~turns(values)]
 
     @property
     def leading(self) -> complex:
@@ -125,7 +109,7 @@ class Advice(Result):
     @property
     def turns(self) -> bool:
         """Whether the leading direction turns more than it grows or decays."""
-        return bool(_turns(np.asarray([self.leading]))[0])
+        return bool(turns(np.asarray([self.leading]))[0])
 
     @property
     def verdict(self) -> str:
@@ -238,13 +222,8 @@ def advise(
         ranges.nonnegative("advise: slack", slack, "Leave it out.")
     factors = tuple(sorted({1.0, *(float(factor) for factor in factors)}))
     ranges.positive("advise: factors", jnp.asarray(factors), "Leave them out.")
-    if any(not np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))):
-        do = "Ask at the last finite state: `last` of a trajectory, `state` of a fit."
-        raise ValueError(explain("advise: state", "a value that is not finite", "finite numbers", do))
-    game, players, metric, momentum, misfit, options = _running(map, state, key)
-    near = reduced(game, players, key, metric)
-    slack = float(_SLACK[len(near.basis) > FORMED] if slack is None else slack)
-    step = _Step(options.pop("scheme"), options.pop("strength"), tuple(momentum), options.pop("order"), slack)
+    step, near, told = running(map, state, key, slack)
+    game, players, slack = told.game, told.players, step.slack
     values = np.linalg.eigvals(step.matrix(near.game))
     moving = values[np.abs(values - 1) > slack]
     lead = moving[np.lexsort((-np.imag(moving), -np.abs(moving).round(12)))]
@@ -263,8 +242,8 @@ def advise(
         consensus=jnp.asarray(_least_strength("consensus", step, near.game)),
         symplectic=jnp.asarray(_least_strength("symplectic", step, near.game)),
         residual=jnp.asarray(near.residual),
-        misfit=jnp.asarray(misfit),
-        rates=jnp.asarray(_means(metric, near.sizes)),
+        misfit=jnp.asarray(told.misfit),
+        rates=jnp.asarray(_means(told.metric, near.sizes)),
         slack=jnp.asarray(slack),
         present=jnp.asarray(step.radius(near.game, 1.0)),
         scheme=step.scheme,
@@ -274,72 +253,11 @@ def advise(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Step:
-    """A scheme with its numbers, in units of the present step."""
-
-    scheme: str
-    strength: float
-    momentum: tuple[float, ...]
-    order: Any
-    slack: float
-
-    def other(self, scheme: str, strength: float | None = None) -> "_Step":
-        if scheme == self.scheme and strength is None:
-            return self
-        return dataclasses.replace(self, scheme=scheme, strength=strength or 0.0, order=None)
-
-    def matrix(self, game: LinearGame, factor: float = 1.0) -> Any:
-        return step_matrix(game, self.scheme, factor, strength=self.strength, momentum=self.momentum, order=self.order)
-
-    def radius(self, game: LinearGame, factor: float = 1.0) -> float:
-        return spectral_radius(self.matrix(game, factor))
-
-    def spin(self, game: LinearGame, factor: float = 1.0) -> float:
-        """The largest |mu| of what turns; 0 for none."""
-        values = np.linalg.eigvals(self.matrix(game, factor))
-        return float(np.max(np.abs(values[_turns(values)]), initial=0.0))
-
-    def stable(self, game: LinearGame, factor: float = 1.0) -> bool:
-        return self.spin(game, factor) <= 1 + self.slack
-
-    def edge(self, game: LinearGame) -> float:
-        return crossing(lambda factor: self.stable(game, factor), 1e-3, 1e3)
-
-
-def _running(map: Any, state: Any, key: Any) -> tuple[Any, Any, Any, Any, float, dict[str, Any]]:
-    """Game, players, metric, momenta, misfit, and the scheme with its numbers."""
-    order, strength = getattr(map, "order", None), float(getattr(map, "strength", 0.0))
-    if isinstance(map, PlayersMap):
-        if map.rule.scheme == "shaping":
-            do = "Ask linear_stability of the map itself."
-            raise ValueError(explain("advise: map", "players by scheme 'shaping'", "a scheme of the linear game", do))
-        inner = getattr(state, "inner", state)
-        found = rates_of(map, inner, key)
-        options = {"scheme": map.rule.scheme, "strength": float(map.rule.strength), "order": map.rule.order}
-        return map.game, inner.parameters, found.metric, found.momentum, found.misfit, options
-    scheme = _SCHEME_OF.get(type(map))
-    if scheme is None:
-        do = "Pass Players(...)(game), the map of a Fit on a game, or a descent of sx.games."
-        raise TypeError(explain("advise: map", type(map).__name__, "a map of the players of a game", do))
-    players = getattr(state, "players", state)
-    metric = np.full(dimension_of(players), float(map.step_size))
-    return map.game, players, metric, (0.0,) * len(players), 0.0, {
-        "scheme": scheme, "strength": strength, "order": order,
-    }  # fmt: skip
-
-
-def _turns(values: Any) -> Any:
-    """Which multipliers turn more than they grow or decay."""
-    with np.errstate(divide="ignore"):
-        return np.abs(np.angle(values)) > np.abs(np.log(np.abs(values)))
-
-
 def _means(metric: Any, sizes: tuple[int, ...]) -> Any:
     return [float(part.mean()) for part in np.split(metric, np.cumsum(sizes)[:-1])]
 
 
-def _least_strength(scheme: str, step: _Step, game: LinearGame) -> float:
+def _least_strength(scheme: str, step: Step, game: LinearGame) -> float:
     """The least strength of a term that makes the present step stable; infinite where none does."""
     if step.scheme not in ("simultaneous", scheme):
         return np.nan
@@ -354,7 +272,7 @@ def _first(holds: Callable[[float], bool]) -> float:
     return found if found > 0 else 1e-5
 
 
-def _least_penalty(name: str, step: _Step, near: Reduced, game: Any, players: Any, key: Any) -> float:
+def _least_penalty(name: str, step: Step, near: Reduced, game: Any, players: Any, key: Any) -> float:
     """The least weight of a penalty that makes the present step stable."""
     weight = penalty_of(game, name)
     if weight is None:

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from separatrix._errors import explain, unknown
+from separatrix._tree import is_traced
 from separatrix._types import Checked, Key, Scalar
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter, require_key
@@ -61,7 +62,8 @@ class GAN(eqx.Module):
     running average d theta_3 + (1 - d) theta_1, from which to sample.
 
     **Raises:** `ValueError` for an unknown loss, a latent size or number of classes out of range, or a negative
-    penalty; where it is called, for networks that do not fit z, the data, or a number.
+    penalty; where it is called, for networks that do not fit z, the data, or a number. Labels out of range are refused
+    where they are known, by `fit` before it compiles; of traced ones the losses are NaN.
 
     **Example:**
 
@@ -114,7 +116,7 @@ class GAN(eqx.Module):
             do = "Let the generator return one example of the shape of the data's."
             raise ValueError(explain("GAN: generator", f"shape {fake.shape[1:]}", f"{real.shape[1:]}", do))
         scores = self._scores(discriminator, real, fake, labels, place)
-        losses = self._losses(scores)
+        losses = self._sound(self._losses(scores), labels)
         return losses if len(networks) == 2 else (*losses, _distance(networks[2], generator))
 
     def sample(self, generator: Any, key: Key, count: Checked[int], *, labels: Any = None) -> Any:
@@ -154,18 +156,35 @@ class GAN(eqx.Module):
                 do = "Pass data.inputs alone, or make the GAN with classes=."
                 raise ValueError(explain("GAN: data", f"a {type(batch).__name__} of {len(batch)}", "examples", do))
             return _floating(batch), None
+        examples, labels = self._pair(batch)
+        return _floating(examples), self._codes(labels)
+
+    def require_examples(self, data: Any) -> None:
+        """Refuse data whose labels are out of range: `fit` and `sampled` ask once, before anything is compiled.
+
+        **Raises:** `ValueError` for labels below 0, or as high as `classes`, or not of whole numbers.
+        """
+        if self.classes is not None:
+            self._codes(self._pair(data)[1])
+
+    def _pair(self, batch: Any) -> Any:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             do = "Pass (inputs, labels) as data."
             raise ValueError(explain("GAN: data", type(batch).__name__, "(examples, labels)", do))
-        return _floating(batch[0]), self._codes(jnp.asarray(batch[1]))
+        return batch
 
     def _codes(self, labels: Any) -> Any:
-        """Labels in their range: of traced ones that is known only where the batch is drawn."""
-        count = self.classes or 0
+        """Labels in their range; of traced ones the range is not known."""
         do = "Count classes from 0, and pass classes= as many as there are."
-        ranges.indices("GAN: labels", labels, count, do)
-        outside = jnp.any((labels < 0) | (labels >= count))
-        return eqx.error_if(labels, outside, explain("GAN: labels", "a label out of range", f"0 to {count - 1}", do))
+        ranges.indices("GAN: labels", labels, self.classes or 0, do)
+        return jnp.asarray(labels)
+
+    def _sound(self, losses: tuple[Scalar, ...], labels: Any) -> tuple[Scalar, ...]:
+        """Losses that are NaN, and their slopes too, where a traced label is out of range."""
+        if not is_traced(labels):
+            return losses
+        inside = jnp.all((labels >= 0) & (labels < self.classes))
+        return tuple(loss * jnp.where(inside, 1, jnp.nan).astype(loss.dtype) for loss in losses)
 
     def _generate(self, generator: Any, key: Key, count: int, dtype: Any, labels: Any) -> Any:
         noise = jax.random.normal(key, (count, self.latent_size), dtype)

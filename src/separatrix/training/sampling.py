@@ -25,7 +25,8 @@ def sampled(
 
     **Arguments:**
 
-    - `function`: l(model, batch), or l(model, batch, *, key) for a loss with randomness of its own.
+    - `function`: l(model, batch), or l(model, batch, *, key) for a loss with randomness of its own. One with a method
+      `require_examples(data)` is shown all data once, and may refuse them there, where values are known.
     - `data`: a tree of arrays with the examples on the first axis, or a data set.
     - `batch_size`: how many examples a key draws, with replacement; None for all.
     - `model`: a tree that also holds what is no parameter (activation functions, sizes): it is put together with the
@@ -53,4 +54,6 @@ def sampled(
 def on_data(function: Function, data: Any, batch_size: int | None, form: ModelForm) -> FunctionObjective:
     """A loss on data that was looked at, of a model of this form."""
     positional_count(function, (2,), "l(model, batch)")
+    if hasattr(function, "require_examples"):
+        function.require_examples(data)
     return FunctionObjective(function, accepts_key(function), data, batch_size, form)

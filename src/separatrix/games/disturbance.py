@@ -1,0 +1,174 @@
+r"""What a small disturbance of a game under way does: the turn that `advise` predicts, and the turn that is seen.
+
+With T the matrix of one step at a state and T v = mu v its leading pair, two runs from x and from x + e Re v, on the
+same batches and the same noise, differ by
+
+    d_n = Re(c_n v),    c_{n+1} = mu c_n    where the step is linear, and T the same at each
+
+c_n are coordinates in the plane of Re v and Im v. So arg mu is predicted, and the mean of arg(c_{n+1}/c_n) is measured:
+on the running update itself, with all that `advise` leaves out (other batches, other noise, second moments that move, a
+state that moves on). Where the two agree, what `advise` says of the state holds for the run.
+
+**Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), section 3, for the eigenvalues of an update.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from separatrix._errors import explain
+from separatrix._types import Checked, Key, State
+from separatrix.diagnostics.result import Result, Row
+from separatrix.evolution import evolve
+from separatrix.games._running import running, turns
+from separatrix.linear.coordinates import as_vector, from_vector
+from separatrix.systems import ranges
+from separatrix.systems.map import Map
+
+# Runs go on until the disturbance went round so often, or changed by this factor.
+_ROUNDS, _CHANGE, _MOST = 2.0, 30.0, 2_000
+
+
+class Disturbance(Result):
+    """The multiplier of the leading pair of a game's update, as it is predicted and as it is seen.
+
+    - `predicted`: mu, by the linearisation at the state. `measured`: of the runs, exp(mean of log(c_{n+1}/c_n)) without the
+      first quarter, in which the optimisers' moments take up the disturbance.
+    - `path`, shape (n + 1,): c_n over its start. `share`, shape (n + 1,): of d_n that lies in the plane.
+    """
+
+    predicted: Complex[Array, ""]
+    measured: Complex[Array, ""]
+    path: Complex[Array, " n"]
+    share: Float[Array, " n"]
+
+    @property
+    def rotation(self) -> tuple[float, float]:
+        """Radians a step, predicted and measured."""
+        return float(abs(np.angle(complex(self.predicted)))), float(abs(np.angle(complex(self.measured))))
+
+    @property
+    def error(self) -> float:
+        """How far the measured rotation is from the predicted one, over that."""
+        first, second = self.rotation
+        return abs(second - first) / first if first > 0 else np.inf
+
+    def rows(self) -> list[Row]:
+        (first, second), factors = self.rotation, (abs(complex(self.predicted)), abs(complex(self.measured)))
+        return [
+            Row("steps", len(self.path) - 1),
+            Row("radians a step", f"{first:.5g} predicted, {second:.5g} measured"),
+            Row("factor a step", f"{factors[0]:.6g} predicted, {factors[1]:.6g} measured"),
+            Row("share of the difference in the plane, at the end", self.share[-1]),
+        ]
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        found = []
+        if self.rotation[0] <= 0:
+            found.append("the leading direction does not turn")
+        if float(self.share[-1]) < 0.5:
+            found.append("most of the difference has left the plane: another direction grows, or the state moved on")
+        return tuple(found)
+
+
+def disturbed(
+    map: Checked[Map], state: State, *, key: Key | None = None, steps: Checked[int | None] = None,
+    size: Checked[float] = 1e-3,
+) -> Disturbance:  # fmt: skip
+    r"""Return how a small disturbance along the leading pair of a game's update turns: predicted, and measured.
+
+        T v = mu v;    x -> x + e Re v;    d_n = Re(c_n v);    arg mu beside the mean of arg(c_{n+1}/c_n)
+
+    **Arguments:**
+
+    - `map`, `state`: as of `advise`. The pair is the one that decides there, or, if it does not turn, the largest |mu|
+      that is not real.
+    - `key`: of a random game: predicted is at one batch of it, and both runs go on with batches of it.
+    - `steps`: how many are watched; by default two rounds, or until |mu|^n changed thirtyfold, 8 to 2,000.
+    - `size`: e, the length of the disturbance over that of the players, or over 1 where they are smaller.
+
+    **Returns:** a `Disturbance`.
+
+    **Raises:** as `advise`; `ValueError` for a size that is not positive, fewer than one step, or a state at which no
+    multiplier turns.
+
+    **Example:** simultaneous steps on the Dirac-GAN turn by atan(h/2).
+
+    >>> import jax.numpy as jnp, math, separatrix as sx
+    >>> descent = sx.games.SimultaneousDescent(sx.games.DiracGAN(), 0.1)
+    >>> found = sx.games.disturbed(descent, (jnp.array(0.0), jnp.array(0.0)))
+    >>> [round(value, 5) for value in (*found.rotation, math.atan(0.05))]
+    [0.04996, 0.04996, 0.04996]
+
+    **Reference:** see the module.
+    """
+    ranges.positive("disturbed: size", size, "Leave it out for a thousandth.")
+    state = getattr(state, "inner", state)
+    multiplier, direction = leading_pair(map, state, key)
+    count = ranges.whole("disturbed: steps", _steps(multiplier) if steps is None else steps, "Leave it out.")
+    plane = np.stack([direction.real, -direction.imag], axis=1)
+    start = as_vector(_players(state))
+    shift = plane[:, 0] * size * max(1.0, float(jnp.linalg.norm(start))) / np.linalg.norm(plane[:, 0])
+    moved = _with_players(state, start + jnp.asarray(shift, start.dtype))
+    record = _Record(jnp.asarray(np.linalg.pinv(plane), start.dtype))
+    runs = [evolve(map, one, steps=count, key=key, save=record) for one in (state, moved)]
+    if any(run.outcome != "completed" for run in runs):
+        do = "Ask for fewer steps, or a smaller size."
+        raise ValueError(explain("disturbed: run", f"outcome {runs[1].outcome}", "a run that stays finite", do))
+    (first, whole), (second, other) = [(np.asarray(run.states[0]), run.states[1]) for run in runs]
+    path = (second - first) @ np.array([1, 1j])
+    inside = np.linalg.norm((second - first) @ plane.T, axis=1)
+    lengths = np.maximum(np.linalg.norm(np.asarray(other - whole, float), axis=1), 1e-300)
+    late = path[count // 4 :]
+    ratio = late[1:] / late[:-1]
+    measured = np.exp(np.mean(np.log(np.abs(ratio))) + 1j * np.mean(np.angle(ratio)))
+    shares = np.minimum(inside / lengths, 1.0)
+    return Disturbance(*(jnp.asarray(v) for v in (complex(multiplier), complex(measured), path / path[0], shares)))
+
+
+def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any]:
+    """mu above the axis, and v in the players' coordinates, complex, of unit length."""
+    step, near, _ = running(map, state, key, None)
+    values, vectors = np.linalg.eig(step.matrix(near.game))
+    moving = np.flatnonzero((values.imag > 0) & (np.abs(values - 1) > step.slack))
+    if not len(moving):
+        do = "Read sx.games.advise: nothing turns here."
+        raise ValueError(explain("disturbed: state", "real multipliers only", "a pair that turns", do))
+    chosen = [place for place in moving if turns(values[place : place + 1])[0]] or list(moving)
+    lead = max(chosen, key=lambda place: abs(values[place]))
+    direction = near.root * (near.basis @ vectors[: near.basis.shape[1], lead])
+    return complex(values[lead]), direction / np.linalg.norm(direction)
+
+
+class _Record(eqx.Module):
+    """Coordinates in the plane, and all of the players."""
+
+    onto: Any
+
+    def __call__(self, state: Any) -> Any:
+        whole = as_vector(_players(state))
+        return self.onto @ whole, whole
+
+
+def _steps(multiplier: complex) -> int:
+    turn, change = abs(np.angle(multiplier)), abs(np.log(abs(multiplier)))
+    both = (_ROUNDS * 2 * np.pi / max(turn, 1e-12), np.log(_CHANGE) / max(change, 1e-12))
+    return int(np.clip(min(both), 8, _MOST))
+
+
+def _players(state: Any) -> Any:
+    for name in ("parameters", "players"):
+        if hasattr(state, name):
+            return getattr(state, name)
+    return state
+
+
+def _with_players(state: Any, vector: Any) -> Any:
+    """The same state with other players."""
+    players = _players(state)
+    moved = from_vector(vector, players)
+    return moved if players is state else eqx.tree_at(_players, state, moved)
