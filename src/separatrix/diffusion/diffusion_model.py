@@ -204,7 +204,7 @@ def draw(
 
     parts = []
     for number, at in enumerate(range(0, count, size)):
-        given = None if labels is None else jnp.asarray(np.resize(labels[at : at + size], size))
+        given = None if labels is None else jnp.asarray(np.take(labels, np.arange(at, at + size), axis=0, mode="clip"))
         parts.append(np.asarray(one(model, given, jax.random.fold_in(key, number))))
     found = np.concatenate(parts)[:count]
     if not np.isfinite(found).all():
