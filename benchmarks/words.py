@@ -8,10 +8,8 @@ of clothes that neither judge nor models have seen. (a) is latent diffusion, (b)
     python words.py judge | latent | unclip | measure      each goes on where it was stopped, in results/words/
 """
 
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,9 +20,10 @@ import separatrix as sx
 from separatrix.data import picture_grid, png_bytes
 
 FOLDER = RESULTS / "words"
+ATTRIBUTES = ("object", "count", "size", "brightness", "place")
 NOUNS = sx.diffusion.NOUNS["fashion-mnist"]
 WITHHELD = sx.diffusion.withheld(len(NOUNS))
-EXAMPLES, STEPS, JUDGE_STEPS, EACH = 20_000, 3_000, 1_500, 12
+EXAMPLES, STEPS, UNCLIP_STEPS, JUDGE_STEPS, EACH = 20_000, 2_600, 2_000, 1_400, 12
 SCALES, COUNTS = (1.0, 2.0, 4.0), (4, 10, 20)
 
 
@@ -61,7 +60,7 @@ def timed(name: str, call: Any) -> Any:
 def judge(note: Any = None) -> Any:
     """The judge, trained where it is not yet."""
     made = training(seed=1)
-    settings = {"steps": JUDGE_STEPS, "run": FOLDER / "judge", "progress": note}
+    settings = {"steps": JUDGE_STEPS, "batch_size": 64, "run": FOLDER / "judge", "progress": note}
     return sx.diffusion.CaptionJudge.fit(made.pictures, made.codes, len(NOUNS), key=jax.random.key(3), **settings)
 
 
@@ -69,8 +68,24 @@ def latent(note: Any = None) -> Any:
     """Recipe (a)."""
     made = training(without=WITHHELD, unsaid=0.1)
     vocabulary = sx.diffusion.composed_vocabulary(NOUNS)
-    settings = {"vocabulary": vocabulary, "depth": 3, "steps": STEPS, "run": FOLDER / "latent", "progress": note}
+    settings = {
+        "vocabulary": vocabulary,
+        "depth": 3,
+        "steps": STEPS,
+        "batch_size": 32,
+        "run": FOLDER / "latent",
+        "progress": note,
+    }
     return sx.diffusion.LatentDiffusion.fit(made.pictures, made.captions, key=jax.random.key(0), **settings)
+
+
+def unclip(note: Any = None) -> Any:
+    """Recipe (b)."""
+    made = training(without=WITHHELD)
+    vocabulary = sx.diffusion.composed_vocabulary(NOUNS)
+    settings = {"vocabulary": vocabulary, "steps": UNCLIP_STEPS, "batch_size": 32, "progress": note}
+    settings["run"] = FOLDER / "unclip"
+    return sx.diffusion.Unclip.fit(made.pictures, made.captions, key=jax.random.key(0), **settings)
 
 
 def asked() -> tuple[np.ndarray, list[str]]:
@@ -79,13 +94,50 @@ def asked() -> tuple[np.ndarray, list[str]]:
     return codes, [sx.diffusion.caption_of(NOUNS, row) for row in codes]
 
 
-def shares(right: np.ndarray) -> list[float]:
+def row(name: str, right: np.ndarray) -> list[Any]:
     """All five right, its standard error, then each."""
     every = right.all(axis=1)
-    return [float(every.mean()), float(every.std() / len(every) ** 0.5), *right.mean(axis=0).tolist()]
+    return [name, float(every.mean()), float(every.std() / len(every) ** 0.5), *right.mean(axis=0).tolist()]
+
+
+def drawn(name: str, model: Any, ruler: Any, **settings: Any) -> list[Any]:
+    """How one way of drawing does on the withheld combinations; a grid of it is written."""
+    codes, captions = asked()
+    pictures = np.asarray(model.sample(captions, jax.random.key(7), len(captions), batch_size=60, **settings))
+    (FOLDER / f"{name.replace(' ', '_')}.png").write_bytes(png_bytes(picture_grid(pictures[:: EACH // 2])))
+    return row(name, ruler.right(pictures, codes))
+
+
+def seconds(name: str) -> float:
+    """CPU seconds of a training."""
+    return sum(float(line) for line in (FOLDER / f"{name}.seconds").read_text().split())
+
+
+def measure() -> None:
+    """The table."""
+    ruler, real = judge(), fresh()
+    rows = [row("real composites, never seen", ruler.right(real.pictures, real.codes))]
+    found = latent()
+    coded = jax.vmap(lambda x: found.pair.autoencoder.decode(found.pair.autoencoder.encode(x)[0]))
+    again = coded((real.pictures - found.center) / found.spread) * found.spread + found.center
+    rows.append(row("the same through the autoencoder", ruler.right(np.clip(again, 0, 1), real.codes)))
+    rows += [drawn(f"latent, scale {scale:g}, 10 steps", found, ruler, scale=scale) for scale in SCALES]
+    rows += [drawn(f"latent, scale 2, {n} steps", found, ruler, scale=2.0, steps=n) for n in COUNTS if n != 10]
+    times = {name: seconds(name) for name in ("judge", "latent")}
+    if (FOLDER / "unclip").exists():
+        other = unclip()
+        rows += [drawn(f"unclip, scale {scale:g}, 10 steps", other, ruler, scale=scale) for scale in SCALES[:2]]
+        times["unclip"] = seconds("unclip")
+    columns = ["", "all right", "error", *ATTRIBUTES]
+    notes = "CPU seconds of training: " + ", ".join(f"{name} {value:.0f}" for name, value in times.items())
+    title = f"captions in {len(WITHHELD)} combinations never shown, {EACH} pictures each"
+    report("words", title, columns, rows, notes)
 
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "measure"
-    if what in ("judge", "latent"):
-        timed(what, {"judge": judge, "latent": latent}[what])
+    stages = {"judge": judge, "latent": latent, "unclip": unclip}
+    if what in stages:
+        timed(what, stages[what])
+    else:
+        measure()

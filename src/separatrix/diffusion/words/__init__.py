@@ -19,3 +19,10 @@ from separatrix.diffusion.words.latent import (
     LatentMatching as LatentMatching,
     LatentPair as LatentPair,
 )
+from separatrix.diffusion.words.recipe import WordsRecipe as WordsRecipe
+from separatrix.diffusion.words.unclip import (
+    TwoTowers as TwoTowers,
+    Unclip as Unclip,
+    UnclipMatching as UnclipMatching,
+    UnclipParts as UnclipParts,
+)

@@ -17,7 +17,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Key, Scalar
@@ -146,7 +146,7 @@ class EvidenceBound(eqx.Module):
     def __call__(self, autoencoder: Any, pictures: Array, *, key: Key | None = None) -> Scalar:
         return jnp.mean(self.terms(autoencoder, pictures, key=key))
 
-    def terms(self, autoencoder: Any, pictures: Array, *, key: Key | None = None) -> Float[Array, "batch"]:
+    def terms(self, autoencoder: Any, pictures: Array, *, key: Key | None = None) -> Array:
         """The bound for each picture."""
         keys = jax.random.split(require_key(key, "EvidenceBound"), pictures.shape[0])
         latents, divergences = jax.vmap(autoencoder.draw)(pictures, keys)

@@ -102,7 +102,7 @@ def compose(
         centre = side * (1 + place) / 4
         rows = (0.25, 0.75) if number else (0.5,)
         for row in rows:
-            length = _side(side, size, rng.integers(2))
+            length = _side(side, int(size), int(rng.integers(2)))
             left, right = resize[length]
             item = left @ items[rng.choice(of_class[noun])] @ right.T
             lit = item[item > 0.1]
@@ -114,9 +114,9 @@ def compose(
     return Composed(np.clip(pictures, 0, 1), captions, codes)
 
 
-def _side(side: int, size: int, more: Any) -> int:
+def _side(side: int, size: int, more: int) -> int:
     """The side of an item: 10 or 11, 15 or 16 of 32."""
-    return (side // 2 - 1 if size else side * 10 // 32) + int(more)
+    return (side // 2 - 1 if size else side * 10 // 32) + more
 
 
 def _at(centre: float, length: int, side: int, rng: Any) -> int:
@@ -140,7 +140,9 @@ def _allowed(nouns: int, without: Any, only: Any) -> np.ndarray:
     every = combinations(nouns)
     if only is not None and without is not None:
         raise ValueError(explain("compose", "only and without", "one of them", "Leave one out."))
-    given = np.zeros((0, 5), int) if only is None and without is None else np.asarray(only if without is None else without)
+    given = (
+        np.zeros((0, 5), int) if only is None and without is None else np.asarray(only if without is None else without)
+    )
     if given.ndim != 2 or given.shape[1] != 5:
         do = "Give rows of codes: object, count, size, brightness, place."
         raise ValueError(explain("compose: combinations", f"shape {given.shape}", "(n, 5)", do))

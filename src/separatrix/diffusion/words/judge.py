@@ -68,8 +68,8 @@ class CaptionJudge(eqx.Module):
         **Arguments:**
 
         - `pictures`: shape (N, S, S), S a multiple of 8, as `compose` makes them. `codes`: shape (N, 5), what they show.
-        - `nouns`: how many objects there are. `key`: of weights and batches. `steps`, `batch_size`: of Adam. `run`, `progress`: as in
-          `sx.fit`.
+        - `nouns`: how many objects there are. `key`: of weights and batches.
+        - `steps`, `batch_size`: of Adam. `run`, `progress`: as in `sx.fit`.
 
         **Raises:** `ValueError` for shapes that do not fit, or codes out of range.
         """
@@ -79,7 +79,9 @@ class CaptionJudge(eqx.Module):
             raise ValueError(explain("CaptionJudge.fit: pictures", f"shape {pictures.shape}", "(N, S, S)", do))
         if codes.shape != (len(pictures), 5):
             expected = f"({len(pictures)}, 5)"
-            raise ValueError(explain("CaptionJudge.fit: codes", f"shape {codes.shape}", expected, "Give one a picture."))
+            raise ValueError(
+                explain("CaptionJudge.fit: codes", f"shape {codes.shape}", expected, "Give one a picture.")
+            )
         for column, (name, count) in enumerate(zip(ATTRIBUTES, (nouns, *_OTHERS), strict=True)):
             ranges.indices(f"CaptionJudge.fit: {name}", codes[:, column], count, "See combinations.")
         first, second = jax.random.split(key)
@@ -109,7 +111,9 @@ class CaptionJudge(eqx.Module):
         """The codes (n, 5) that it sees in pictures (n, S, S)."""
         see = eqx.filter_jit(lambda judge, x: jnp.stack([jnp.argmax(o, -1) for o in jax.vmap(judge.logits)(x)], 1))
         pictures = np.asarray(pictures, np.float32)
-        parts = [np.asarray(see(self, jnp.asarray(pictures[at : at + _BLOCK]))) for at in range(0, len(pictures), _BLOCK)]
+        parts = [
+            np.asarray(see(self, jnp.asarray(pictures[at : at + _BLOCK]))) for at in range(0, len(pictures), _BLOCK)
+        ]
         return np.concatenate(parts)
 
     def right(self, pictures: Any, codes: Any) -> np.ndarray:
@@ -120,7 +124,5 @@ class CaptionJudge(eqx.Module):
 def _loss(judge: CaptionJudge, batch: Any) -> Scalar:
     pictures, codes = batch
     rows = jax.vmap(judge.logits)(pictures)
-    losses = [
-        optax.softmax_cross_entropy_with_integer_labels(row, codes[:, column]) for column, row in enumerate(rows)
-    ]
+    losses = [optax.softmax_cross_entropy_with_integer_labels(row, codes[:, column]) for column, row in enumerate(rows)]
     return jnp.mean(sum(losses))

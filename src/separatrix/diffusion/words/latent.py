@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from separatrix._errors import explain
 from separatrix._types import Checked, Key, Scalar
@@ -27,7 +27,7 @@ from separatrix.diffusion.noise_matching import EDMMatching, Preconditioned
 from separatrix.diffusion.samplers import DPMSolver, Sampler
 from separatrix.diffusion.schedules import KarrasLevels, Schedule
 from separatrix.diffusion.words.attending import AttendingNet, CaptionReader
-from separatrix.diffusion.words.autoencoder import Autoencoder, EvidenceBound
+from separatrix.diffusion.words.autoencoder import FACTOR, Autoencoder, EvidenceBound
 from separatrix.diffusion.words.captions import Vocabulary
 from separatrix.systems import ranges
 from separatrix.systems.base import require_key
@@ -70,9 +70,7 @@ class LatentMatching(eqx.Module):
         bounds, losses = self.terms(pair, batch, key=key)
         return jnp.mean(bounds) + jnp.mean(losses)
 
-    def terms(
-        self, pair: LatentPair, batch: Any, *, key: Key | None = None
-    ) -> tuple[Float[Array, "batch"], Float[Array, "batch"]]:
+    def terms(self, pair: LatentPair, batch: Any, *, key: Key | None = None) -> tuple[Array, Array]:
         """Bounds of the first quarter of a batch, and the loss of each example."""
         pictures, conditions = batch
         first, second, third = jax.random.split(require_key(key, "LatentMatching"), 3)
@@ -236,14 +234,22 @@ def scale_of(pictures: np.ndarray) -> tuple[np.float32, np.float32]:
     return np.float32(pictures.mean()), spread if spread > 0 else np.float32(1)
 
 
-def checked_pictures(what: str, pictures: Any, captions: Any) -> np.ndarray:
-    """Pictures with a caption each, as float32."""
+def checked_pictures(what: str, pictures: Any, captions: Any, factor: int = FACTOR) -> np.ndarray:
+    """Pictures with a caption each, as float32, their sides multiples of a factor."""
     pictures = np.asarray(pictures, np.float32)
     if pictures.ndim not in (3, 4) or len(pictures) < 2:
         do = "Give an array (N, H, W) or (N, H, W, C)."
         raise ValueError(explain(f"{what}: pictures", f"shape {pictures.shape}", "two pictures or more", do))
+    require_sides(f"{what}: pictures", pictures, factor)
     ranges.finite(f"{what}: pictures", pictures, "Leave out those that are not finite.")
     if captions is None or len(captions) != len(pictures):
         got = "none" if captions is None else len(captions)
         raise ValueError(explain(f"{what}: captions", got, f"{len(pictures)}, one a picture", "Give one to each."))
     return pictures
+
+
+def require_sides(what: str, pictures: np.ndarray, factor: int = FACTOR) -> None:
+    """Refuse pictures whose sides are no multiples of a factor."""
+    if any(side % factor for side in pictures.shape[1:3]):
+        got, do = f"{pictures.shape[1]} by {pictures.shape[2]} pixels", "Resize them, to 32 by 32 say."
+        raise ValueError(explain(what, got, f"sides that are multiples of {factor}", do))
