@@ -43,7 +43,7 @@ class Attention(eqx.Module):
         self.offers = jax.random.normal(second, (inputs, 2 * width), jnp.float32) / math.sqrt(inputs)
         self.outside = jnp.zeros((width, width), jnp.float32)
 
-    def __call__(self, x: Array, rows: Array, present: Array | None = None) -> Array:
+    def __call__(self, x: Array, rows: Array, present: Any = None) -> Array:
         width = self.asks.shape[0]
         q, (k, v) = unit_size(x) @ self.asks, jnp.split(unit_size(rows) @ self.offers, 2, axis=-1)
         q, k, v = (a.reshape(a.shape[0], HEADS, width // HEADS) for a in (q, k, v))

@@ -87,8 +87,8 @@ def compose(
     ('two small 7s, dark, on the left', (3, 16, 16))
     """
     nouns = tuple(NOUNS["fashion-mnist"] if nouns is None else nouns)
-    items, labels = _checked(items, labels, nouns)
     count, side = ranges.whole("compose: count", count, "Say how many."), ranges.whole("compose: side", side, least=8)
+    items, labels = _checked(items, labels, nouns)
     ranges.share("compose: unsaid", unsaid, "Leave it out for 0.")
     if side % 8:
         raise ValueError(explain("compose: side", side, "a multiple of 8", "Take 32."))

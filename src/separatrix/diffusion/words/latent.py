@@ -102,7 +102,7 @@ class LatentDiffusion(eqx.Module):
 
     @staticmethod
     def fit(
-        pictures: Any, captions: Sequence[str], *, key: Key, vocabulary: Vocabulary | None = None,
+        pictures: Any, captions: Sequence[str] | None, *, key: Key, vocabulary: Vocabulary | None = None,
         steps: Checked[int] = 3000, batch_size: Checked[int] = 64, width: Checked[int] = 64, depth: Checked[int] = 4,
         channels: Checked[int] = 4, learning_rate: float = 2e-3, run: Any = None, progress: Any = None,
     ) -> "LatentDiffusion":  # fmt: skip
@@ -118,8 +118,8 @@ class LatentDiffusion(eqx.Module):
         **Raises:** `ValueError` for pictures or captions that cannot be used, before anything is compiled; `Diverged`.
         """
         pictures = checked_pictures("LatentDiffusion.fit", pictures, captions)
-        vocabulary = Vocabulary.of(captions) if vocabulary is None else vocabulary
-        tokens = vocabulary.tokens(captions)
+        vocabulary = Vocabulary.of(captions or ()) if vocabulary is None else vocabulary
+        tokens = vocabulary.tokens(list(captions or ()))
         center, spread = scale_of(pictures)
         form = {"shape": pictures.shape[1:], "width": width, "depth": depth, "channels": channels}
         weights_key, fit_key = jax.random.split(key)

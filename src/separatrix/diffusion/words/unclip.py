@@ -213,7 +213,7 @@ class Unclip(eqx.Module):
 
     @staticmethod
     def fit(
-        pictures: Any, captions: Sequence[str], *, key: Key, vocabulary: Vocabulary | None = None,
+        pictures: Any, captions: Sequence[str] | None, *, key: Key, vocabulary: Vocabulary | None = None,
         steps: Checked[int] = 1500, batch_size: Checked[int] = 64, width: Checked[int] = 64, depth: Checked[int] = 3,
         embedding: Checked[int] = 32, learning_rate: float = 2e-3, run: Any = None, progress: Any = None,
     ) -> "Unclip":  # fmt: skip
@@ -228,8 +228,8 @@ class Unclip(eqx.Module):
         **Raises:** as `LatentDiffusion.fit`.
         """
         pictures = checked_pictures("Unclip.fit", pictures, captions, 8)
-        vocabulary = Vocabulary.of(captions) if vocabulary is None else vocabulary
-        tokens = vocabulary.tokens(captions)
+        vocabulary = Vocabulary.of(captions or ()) if vocabulary is None else vocabulary
+        tokens = vocabulary.tokens(list(captions or ()))
         center, spread = scale_of(pictures)
         first, second = jax.random.split(key)
         shape = pictures.shape[1:]
