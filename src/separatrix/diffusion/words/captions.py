@@ -129,7 +129,8 @@ def words_of(text: str) -> list[str]:
 
 
 def plural(noun: str) -> str:
-    """
+    """The plural of a noun.
+
     >>> plural("dress"), plural("7"), plural("bag")
     ('dresses', '7s', 'bags')
     """

@@ -27,16 +27,16 @@ _BLOCK = 500
 
 
 class CaptionJudge(eqx.Module):
-    r"""A classifier of the five attributes of composed pictures, made by `CaptionJudge.fit`.
+    r"""A classifier of the five attributes of composed pictures, made by `CaptionJudge.fit`: `judge(pictures)`.
 
     **Example:**
 
     >>> import jax, numpy as np, separatrix as sx
     >>> digits = sx.load("digits")
-    >>> made = sx.diffusion.compose(digits.inputs, digits.targets, 16, nouns=sx.diffusion.NOUNS["digits"], side=16)
-    >>> judge = sx.diffusion.CaptionJudge.fit(made.pictures, made.codes, 10, key=jax.random.key(0), width=4, steps=2)
+    >>> made = sx.diffusion.compose(digits.inputs, digits.targets, 4, nouns=sx.diffusion.NOUNS["digits"], side=16)
+    >>> judge = sx.diffusion.CaptionJudge((16, 16), 10, 4, key=jax.random.key(0))  # untrained
     >>> judge(made.pictures).shape
-    (16, 5)
+    (4, 5)
     """
 
     first: Convolving

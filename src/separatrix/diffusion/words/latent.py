@@ -83,15 +83,17 @@ class LatentMatching(eqx.Module):
 class LatentDiffusion(eqx.Module):
     r"""A trained pair with its vocabulary and the scale of its pictures: made by `fit` or `load`.
 
-    **Example:** an untrained one.
+    **Example:** what cannot be trained on is said first; the page on words has a whole training.
 
     >>> import jax, numpy as np, separatrix as sx
-    >>> pictures = np.random.default_rng(0).random((8, 8, 8))
-    >>> captions = ["a light square", "a dark square"] * 4
-    >>> settings = {"width": 8, "depth": 1, "steps": 2, "batch_size": 4}
-    >>> model = sx.diffusion.LatentDiffusion.fit(pictures, captions, key=jax.random.key(0), **settings)
-    >>> model.sample("dark square", jax.random.key(1), 2, steps=2).shape
-    (2, 8, 8)
+    >>> sx.diffusion.LatentDiffusion.fit(np.zeros((2, 7, 8)), ["light", "dark"], key=jax.random.key(0))
+    Traceback (most recent call last):
+    ValueError: LatentDiffusion.fit: pictures
+      got 7 by 8 pixels, expected sides that are multiples of 4.
+      Resize them, to 32 by 32 say.
+
+    **Reference:** Rombach et al., *High-resolution image synthesis with latent diffusion models* (2022), section 3;
+    there the autoencoder is trained first.
     """
 
     pair: LatentPair

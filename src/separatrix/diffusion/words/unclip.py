@@ -163,8 +163,8 @@ class UnclipMatching(eqx.Module):
     **Example:**
 
     >>> import separatrix as sx
-    >>> float(sx.diffusion.UnclipMatching().matching.drop)
-    0.10000000149011612
+    >>> round(float(sx.diffusion.UnclipMatching().matching.drop), 6)
+    0.1
     """
 
     matching: EDMMatching = eqx.field(default_factory=lambda: EDMMatching(EDM(), 1.0, CENTER, SPREAD))
@@ -191,15 +191,14 @@ class UnclipMatching(eqx.Module):
 class Unclip(eqx.Module):
     r"""Trained parts with their vocabulary and the scale of their pictures: made by `fit`.
 
-    **Example:** an untrained one.
+    **Example:** what cannot be trained on is said first; the page on words has a whole training.
 
     >>> import jax, numpy as np, separatrix as sx
-    >>> pictures = np.random.default_rng(0).random((8, 8, 8))
-    >>> captions = ["a light square", "a dark square"] * 4
-    >>> settings = {"width": 8, "depth": 1, "steps": 2, "batch_size": 4}
-    >>> model = sx.diffusion.Unclip.fit(pictures, captions, key=jax.random.key(0), **settings)
-    >>> model.sample("dark square", jax.random.key(1), 2, steps=2).shape
-    (2, 8, 8)
+    >>> sx.diffusion.Unclip.fit(np.zeros((2, 8, 8)), ["a light square", ""], key=jax.random.key(0))
+    Traceback (most recent call last):
+    ValueError: caption 1
+      got no word, expected at least one word.
+      Describe the picture, or leave it out.
 
     **Reference:** Ramesh et al., *Hierarchical text-conditional image generation with CLIP latents* (2022), section 2,
     with the diffusion prior of section 2.2, which guesses the embedding. Their upsampler is a diffusion, ours a regression.
