@@ -20,6 +20,7 @@ RECIPES = {
     "forecaster": "what comes next in a series, with bands",
     "gan": "more pictures, or more rows, like those of a folder or a table",
     "diffusion": "the law of pictures in a folder, or of the rows of a table",
+    "words": "pictures drawn as a caption says",
 }
 _RUN = arg(metavar="RUN")
 _TOLD = "; ".join(f"{name}: {about}" for name, about in RECIPES.items())

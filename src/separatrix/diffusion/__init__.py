@@ -97,3 +97,26 @@ from separatrix.diffusion.symmetry_breaking import (
 )
 from separatrix.diffusion.tilting import GuidanceGap as GuidanceGap, guidance_gap as guidance_gap
 from separatrix.diffusion.unet import SmallUNet as SmallUNet
+from separatrix.diffusion.words import (
+    NOUNS as NOUNS,
+    AttendingNet as AttendingNet,
+    Autoencoder as Autoencoder,
+    CaptionJudge as CaptionJudge,
+    CaptionReader as CaptionReader,
+    Composed as Composed,
+    EvidenceBound as EvidenceBound,
+    LatentDiffusion as LatentDiffusion,
+    LatentMatching as LatentMatching,
+    LatentPair as LatentPair,
+    TwoTowers as TwoTowers,
+    Unclip as Unclip,
+    UnclipMatching as UnclipMatching,
+    UnclipParts as UnclipParts,
+    VectorReader as VectorReader,
+    Vocabulary as Vocabulary,
+    WordsRecipe as WordsRecipe,
+    caption_of as caption_of,
+    compose as compose,
+    composed_vocabulary as composed_vocabulary,
+    withheld as withheld,
+)

@@ -1,9 +1,13 @@
-"""Labels in training: some left out at random, so that one network serves with and without; what is no label is NaN."""
+"""Conditions in training: some left out at random, so that one network serves with and without; what is no label is NaN.
+
+A condition is a label, of a network with `classes`, or an array, of a network with `absent`: the one that stands for none.
+"""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain
@@ -15,6 +19,9 @@ def guessed(what: str, network: Any, times: Array, noised: Array, labels: Any, d
     if labels is None:
         return jax.vmap(network)(times, noised)
     gone = jax.random.uniform(key, (noised.shape[0],)) < drop
+    if getattr(network, "absent", None) is not None:
+        given = jnp.where(gone.reshape(-1, *[1] * (labels.ndim - 1)), none_like(what, network, labels), labels)
+        return jax.vmap(network)(times, noised, given)
     none = classes_of(what, network)
     known = (labels >= 0) & (labels <= none)
     found = jax.vmap(network)(times, noised, jnp.where(gone & known, none, labels))
@@ -28,3 +35,19 @@ def classes_of(what: str, network: Any) -> int:
         do = "Train one with classes=, or leave the labels out."
         raise TypeError(explain(what, f"classes={classes}, and labels", "a network with classes", do))
     return classes
+
+
+def none_like(what: str, network: Any, conditions: Array) -> Array:
+    """For each of some conditions the one that stands for none."""
+    absent = getattr(network, "absent", None)
+    if absent is None:
+        return jnp.full_like(conditions, classes_of(what, network))
+    return jnp.broadcast_to(jnp.asarray(absent, conditions.dtype), conditions.shape)
+
+
+def require_like_absent(what: str, absent: Any, conditions: Any) -> None:
+    """Refuse conditions that are no rows as the one that stands for none."""
+    if conditions.shape[1:] != np.shape(absent):
+        do = "Pass what the tokeniser or the encoder gives."
+        got, expected = f"shape {conditions.shape}", f"(B, {', '.join(map(str, np.shape(absent)))})"
+        raise ValueError(explain(what, got, expected, do))

@@ -206,7 +206,7 @@ def draw(
 
     parts = []
     for number, at in enumerate(range(0, count, size)):
-        given = None if labels is None else jnp.asarray(np.resize(labels[at : at + size], size))
+        given = None if labels is None else jnp.asarray(np.take(labels, np.arange(at, at + size), axis=0, mode="clip"))
         drawn, step, levels = (np.asarray(part) for part in one(model, given, jax.random.fold_in(key, number)))
         if not np.isfinite(drawn).all():
             do = "Take more steps, a scale nearer to 1, or another sampler."

@@ -23,7 +23,7 @@ from jaxtyping import Array
 from separatrix._errors import explain, unknown
 from separatrix._tree import is_traced
 from separatrix._types import Checked, Function, Scalar
-from separatrix.diffusion.conditions import classes_of
+from separatrix.diffusion.conditions import classes_of, none_like, require_like_absent
 from separatrix.diffusion.predictions import Prediction, split
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.systems import ranges
@@ -59,7 +59,7 @@ class ClassGuided(eqx.Module):
 
     def __call__(self, t: Scalar, x: Array) -> Array:
         network = self.network.thaw() if isinstance(self.network, Frozen) else self.network
-        labels = jnp.concatenate([self.labels, jnp.full_like(self.labels, network.classes)])
+        labels = jnp.concatenate([self.labels, none_like("class_guided: network", network, self.labels)])
         twice = jnp.concatenate([x, x])
         guess = jax.vmap(lambda point, label: network(t, point, label))(twice, labels)
         clean, _ = split(self.process, t, twice, guess, self.kind)
@@ -121,8 +121,8 @@ def class_guided(
 
     **Arguments:**
 
-    - `process`, `network`, `kind`: as in `network_prediction`; the network has `classes`.
-    - `labels`: shape (B,), what each member of the batch is to be.
+    - `process`, `network`, `kind`: as in `network_prediction`; the network has `classes`, or `absent`, an array.
+    - `labels`: shape (B,), what each member of the batch is to be; or rows (B, ...) of the shape of `absent`.
     - `scale`, `w`, `interval`: as in `guided`.
 
     **Returns:** a `Prediction` of clean data for x of shape (B, ...).
@@ -138,9 +138,13 @@ def class_guided(
     >>> prediction.clean(0.5, jnp.zeros((2, 2))).shape
     (2, 2)
     """
-    classes, given = classes_of("class_guided: network", network), jnp.asarray(labels)
-    do = f"Number the classes 0 to {classes - 1}; {classes} stands for none."
-    ranges.indices("class_guided: labels", given, classes + 1, do)
+    absent, given = getattr(network, "absent", None), jnp.asarray(labels)
+    if absent is None:
+        classes = classes_of("class_guided: network", network)
+        do = f"Number the classes 0 to {classes - 1}; {classes} stands for none."
+        ranges.indices("class_guided: labels", given, classes + 1, do)
+    else:
+        require_like_absent("class_guided: labels", absent, given)
     chosen, inside = _asked("class_guided", scale, w, interval)
     function = ClassGuided(process, as_pytree(network), kind, given, chosen, inside)
     return Prediction(process, function, "clean")

@@ -61,6 +61,11 @@ class Preconditioned(eqx.Module):
         """How many labels the network knows; None for none."""
         return getattr(self.network, "classes", None)
 
+    @property
+    def absent(self) -> Any:
+        """The condition that stands for none, of a network that is given arrays; None for others."""
+        return getattr(self.network, "absent", None)
+
     def __call__(self, t: Scalar, x: Array, label: Any = None) -> Array:
         dtype = x.dtype
         alpha, sigma = (

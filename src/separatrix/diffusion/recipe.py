@@ -43,7 +43,7 @@ _LOW = 0.004
 _JUDGED, _SHOWN = 64, 16
 _TESTED, _AT_ONCE = 2000, 200
 _FOLDERS = "true"  # what --labels without a value is
-_SAMPLERS = {"dpm": DPMSolver, "dpm-sde": DPMSolverSDE, "ddim": DDIM, "heun": ChurnedHeun, "ancestral": Ancestral}
+SAMPLERS = {"dpm": DPMSolver, "dpm-sde": DPMSolverSDE, "ddim": DDIM, "heun": ChurnedHeun, "ancestral": Ancestral}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,8 +155,8 @@ class DiffusionRecipe(Training):
 
         **Raises:** `ValueError` for a class that the model does not know, or numbers out of range.
         """
-        if sampler not in _SAMPLERS:
-            raise ValueError(unknown("sample: sampler", sampler, tuple(_SAMPLERS), "Leave it out for dpm."))
+        if sampler not in SAMPLERS:
+            raise ValueError(unknown("sample: sampler", sampler, tuple(SAMPLERS), "Leave it out for dpm."))
         drawn = self._draw(model, count, class_, scale, steps, sampler, seed, batch_size)
         return self._told(drawn)
 
@@ -219,7 +219,7 @@ class DiffusionRecipe(Training):
         """Scaled samples, in batches of `size`."""
         for name, value in (("count", count), ("steps", steps), ("batch_size", size)):
             _require_count("sample", name, value)
-        labels, method = self._labels(class_, count, scale), _SAMPLERS[sampler]()
+        labels, method = self._labels(class_, count, scale), SAMPLERS[sampler]()
         schedule = KarrasLevels(self._low)
         return draw(model, self.shape, jax.random.key(seed), count, labels, scale, steps, method, schedule, size)
 

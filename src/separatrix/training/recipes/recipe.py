@@ -61,6 +61,7 @@ _RECIPES: dict[str, type] = {}
 _HOMES = {
     "diffusion": "separatrix.diffusion", "forecaster": "separatrix.recurrent", "gan": "separatrix.games",
     "language": "separatrix.recurrent", "law": "separatrix.residual", "series": "separatrix.residual",
+    "words": "separatrix.diffusion",
 }  # fmt: skip
 
 

@@ -1,0 +1,257 @@
+r"""Pictures from words through latents: `LatentDiffusion.fit(pictures, captions, ...)`.
+
+    x -> z ~ q(z | x)         an autoencoder with a KL term
+    z(t) = z + t eps          a denoiser of latents, D(t, z(t), tokens), with its words left out for a tenth
+    words -> z(0) -> x        a sampler of few steps from noise, guided by the words, then the decoder
+
+Both are trained at once, by one objective: the bound of the autoencoder, on a quarter of each batch, since it learns much
+sooner; and the loss of the denoiser on latents that the autoencoder draws, through which no gradient goes back.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from separatrix._errors import explain
+from separatrix._types import Checked, Key, Scalar
+from separatrix.diffusion.diffusion_model import CENTER, SPREAD, draw
+from separatrix.diffusion.edm import EDM
+from separatrix.diffusion.noise_matching import EDMMatching, Preconditioned
+from separatrix.diffusion.samplers import DPMSolver, Sampler
+from separatrix.diffusion.schedules import KarrasLevels, Schedule
+from separatrix.diffusion.words.attending import AttendingNet, CaptionReader
+from separatrix.diffusion.words.autoencoder import FACTOR, Autoencoder, EvidenceBound
+from separatrix.diffusion.words.captions import Vocabulary
+from separatrix.systems import ranges
+from separatrix.systems.base import require_key
+from separatrix.training import PowerAverage
+from separatrix.training.fitting import fit
+from separatrix.training.run import load_model, save
+
+LOW = 0.02  # latents are drawn with a noise of their own, and less than this is not seen in pictures
+CODER_WIDTH = 48
+
+
+class LatentPair(eqx.Module):
+    """An autoencoder and a denoiser of its latents."""
+
+    autoencoder: Autoencoder
+    denoiser: Preconditioned
+
+
+class LatentMatching(eqx.Module):
+    r"""The bound of an autoencoder plus the loss of a denoiser on its latents: an objective for `fit`.
+
+    **Arguments:**
+
+    - `bound`: an `EvidenceBound`. `matching`: an `EDMMatching` of data of standard deviation 1.
+
+    Called as `loss(pair, (pictures, conditions), key=key)` with a `LatentPair`.
+
+    **Example:**
+
+    >>> import jax, separatrix as sx
+    >>> loss = sx.diffusion.LatentMatching()
+    >>> float(loss.matching.data_scale)
+    1.0
+    """
+
+    bound: EvidenceBound = eqx.field(default_factory=EvidenceBound)
+    matching: EDMMatching = eqx.field(default_factory=lambda: EDMMatching(EDM(), 1.0, CENTER, SPREAD))
+
+    def __call__(self, pair: LatentPair, batch: Any, *, key: Key | None = None) -> Scalar:
+        bounds, losses = self.terms(pair, batch, key=key)
+        return jnp.mean(bounds) + jnp.mean(losses)
+
+    def terms(self, pair: LatentPair, batch: Any, *, key: Key | None = None) -> tuple[Array, Array]:
+        """Bounds of the first quarter of a batch, and the loss of each example."""
+        pictures, conditions = batch
+        first, second, third = jax.random.split(require_key(key, "LatentMatching"), 3)
+        bounds = self.bound.terms(pair.autoencoder, pictures[: -(-len(pictures) // 4)], key=first)
+        latents, _ = jax.vmap(pair.autoencoder.draw)(pictures, jax.random.split(second, len(pictures)))
+        losses = self.matching.terms(pair.denoiser, (jax.lax.stop_gradient(latents), conditions), key=third)
+        return bounds, losses
+
+
+class LatentDiffusion(eqx.Module):
+    r"""A trained pair with its vocabulary and the scale of its pictures: made by `fit` or `load`.
+
+    **Example:** what cannot be trained on is said first; the page on words has a whole training.
+
+    >>> import jax, numpy as np, separatrix as sx
+    >>> sx.diffusion.LatentDiffusion.fit(np.zeros((2, 7, 8)), ["light", "dark"], key=jax.random.key(0))
+    Traceback (most recent call last):
+    ValueError: LatentDiffusion.fit: pictures
+      got 7 by 8 pixels, expected sides that are multiples of 4.
+      Resize them, to 32 by 32 say.
+
+    **Reference:** Rombach et al., *High-resolution image synthesis with latent diffusion models* (2022), section 3;
+    there the autoencoder is trained first.
+    """
+
+    pair: LatentPair
+    center: Array
+    spread: Array
+    vocabulary: Vocabulary = eqx.field(static=True)
+    form: dict[str, Any] = eqx.field(static=True)
+
+    @staticmethod
+    def fit(
+        pictures: Any, captions: Sequence[str] | None, *, key: Key, vocabulary: Vocabulary | None = None,
+        steps: Checked[int] = 3000, batch_size: Checked[int] = 64, width: Checked[int] = 64, depth: Checked[int] = 4,
+        channels: Checked[int] = 4, learning_rate: float = 2e-3, run: Any = None, progress: Any = None,
+    ) -> "LatentDiffusion":  # fmt: skip
+        r"""Train a model of pictures with captions.
+
+        **Arguments:**
+
+        - `pictures`: shape (N, H, W) or (N, H, W, C), in [0, 1], sides multiples of 4. `captions`: N texts.
+        - `vocabulary`: of the captions; by default the words that are in them.
+        - `key`: of weights, batches and noise. `steps`, `batch_size`, `learning_rate`: of Adam, with a cosine.
+        - `width`, `depth`, `channels`: of the denoiser, and of the latents. `run`, `progress`: as in `sx.fit`.
+
+        **Raises:** `ValueError` for pictures or captions that cannot be used, before anything is compiled; `Diverged`.
+        """
+        pictures = checked_pictures("LatentDiffusion.fit", pictures, captions)
+        vocabulary = Vocabulary.of(captions or ()) if vocabulary is None else vocabulary
+        tokens = vocabulary.tokens(list(captions or ()))
+        center, spread = scale_of(pictures)
+        form = {"shape": pictures.shape[1:], "width": width, "depth": depth, "channels": channels}
+        weights_key, fit_key = jax.random.split(key)
+        found = fit(
+            LatentMatching(), optimizer_of(learning_rate, ranges.whole("LatentDiffusion.fit: steps", steps)),
+            (jnp.asarray((pictures - center) / spread), jnp.asarray(tokens)),
+            initial=untrained_pair(form, vocabulary, weights_key), steps=steps,
+            batch_size=min(ranges.whole("LatentDiffusion.fit: batch_size", batch_size), len(pictures)), key=fit_key,
+            average=PowerAverage(0.1), run=run, progress=progress, throw=True,
+        )  # fmt: skip
+        return LatentDiffusion(found.averaged, jnp.float32(center), jnp.float32(spread), vocabulary, form)
+
+    def sample(
+        self, captions: str | Sequence[str] | None, key: Key, count: Checked[int], *, scale: Any = 2.0,
+        steps: Checked[int] = 10, sampler: Sampler | None = None, schedule: Schedule | None = None,
+        batch_size: Checked[int] = 64,
+    ) -> Array:  # fmt: skip
+        r"""Draw pictures as captions say, in batches of a stated size.
+
+        **Arguments:**
+
+        - `captions`: one for all, or `count` of them; None for pictures without a caption.
+        - `count`: how many. `scale`: of the guidance; 1 for none.
+        - `steps`, `sampler`, `schedule`: as in `sx.diffusion.sample`; `DPMSolver()` and `KarrasLevels()` by default.
+
+        **Returns:** pictures in [0, 1], shape (count, H, W) or (count, H, W, C).
+
+        **Raises:** `ValueError` for a caption that the vocabulary refuses, captions that are not as many as pictures, or
+        numbers out of range.
+        """
+        count = ranges.whole("sample: count", count, "Say how many.")
+        tokens = tokens_for(self.vocabulary, captions, count)
+        settings = {"scale": scale, "steps": steps, "sampler": sampler, "schedule": schedule, "size": batch_size}
+        return jnp.asarray(drawn(self.pair, self.center, self.spread, key, count, tokens, **settings))
+
+    def save(self, path: Any) -> None:
+        """Save it in one file, as `sx.save` does."""
+        save(path, {"arrays": (self.pair, self.center, self.spread), "form": self._written()})
+
+    @staticmethod
+    def load(path: Any) -> "LatentDiffusion":
+        """Load what `save` wrote.
+
+        **Raises:** as `sx.load_model`, for a file that is damaged or of something else.
+        """
+        found = load_model(Path(path))
+        if not isinstance(found, dict) or set(found) != {"arrays", "form"} or "words" not in found["form"]:
+            do = "Name a file that LatentDiffusion.save wrote."
+            raise ValueError(explain(f"LatentDiffusion.load: {path}", "another model", "a model of captions", do))
+        said = found["form"]
+        groups = tuple(tuple(group.split(" ")) for group in said["exclusive"].split("|")) if said["exclusive"] else ()
+        vocabulary = Vocabulary(tuple(said["words"].split(" ")), int(said["length"]), groups)
+        form = {"shape": tuple(int(n) for n in said["shape"])}
+        form |= {name: int(said[name]) for name in ("width", "depth", "channels")}
+        pair, number = untrained_pair(form, vocabulary, jax.random.key(0)), jnp.float32(0)
+        empty = LatentDiffusion(pair, number, number, vocabulary, form)
+        arrays = load_model(Path(path), {"arrays": (pair, number, number), "form": empty._written()})["arrays"]
+        return LatentDiffusion(*arrays, vocabulary, form)
+
+    def _written(self) -> dict[str, Any]:
+        words = self.vocabulary
+        exclusive = "|".join(" ".join(group) for group in words.exclusive)
+        return self.form | {"words": " ".join(words.words), "length": words.length, "exclusive": exclusive}
+
+
+def drawn(
+    pair: LatentPair, center: Any, spread: Any, key: Key, count: int, tokens: Any, *, scale: Any, steps: int,
+    sampler: Sampler | None, schedule: Schedule | None, size: int,
+) -> np.ndarray:  # fmt: skip
+    """Pictures in [0, 1] of rows of tokens, one each."""
+    shape, size = pair.autoencoder.latent, min(ranges.whole("sample: batch_size", size), count)
+    method, levels = sampler or DPMSolver(), schedule or KarrasLevels(LOW)
+    latents = draw(pair.denoiser, shape, key, count, tokens, scale, steps, method, levels, size)
+    decode = eqx.filter_jit(lambda coder, z: jax.vmap(coder.decode)(z))
+    parts = []
+    for at in range(0, count, size):
+        rows = np.take(latents, np.arange(at, at + size), axis=0, mode="clip")
+        parts.append(np.asarray(decode(pair.autoencoder, jnp.asarray(rows))))
+    return np.clip(np.concatenate(parts)[:count] * np.asarray(spread) + np.asarray(center), 0, 1)
+
+
+def tokens_for(vocabulary: Vocabulary, captions: Any, count: int) -> np.ndarray:
+    """A row of tokens for each of `count` pictures."""
+    if captions is None:
+        return np.tile(vocabulary.absent, (count, 1))
+    rows = vocabulary.tokens(captions)
+    if len(rows) not in (1, count):
+        do = "Give one for all, or one for each."
+        raise ValueError(explain("sample: captions", len(rows), f"1 or {count}", do))
+    return np.broadcast_to(rows, (count, rows.shape[1]))
+
+
+def untrained_pair(form: dict[str, Any], vocabulary: Vocabulary, key: Key) -> LatentPair:
+    """A new autoencoder and denoiser."""
+    keys = jax.random.split(key, 3)
+    autoencoder = Autoencoder(form["shape"], form["channels"], min(CODER_WIDTH, form["width"]), key=keys[0])
+    reader = CaptionReader(vocabulary.size, vocabulary.length, form["width"], key=keys[1])
+    network = AttendingNet(autoencoder.latent, form["width"], form["depth"], reader, key=keys[2])
+    return LatentPair(autoencoder, Preconditioned(network, EDM(), 1.0))
+
+
+def optimizer_of(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam with a short rise and a cosine to 0, gradients clipped."""
+    ranges.positive("learning_rate", learning_rate, "Leave it out for 0.002.")
+    rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 50), steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
+
+
+def scale_of(pictures: np.ndarray) -> tuple[np.float32, np.float32]:
+    """Mean level and spread of pictures; 1 for a spread of 0."""
+    spread = np.float32(pictures.std())
+    return np.float32(pictures.mean()), spread if spread > 0 else np.float32(1)
+
+
+def checked_pictures(what: str, pictures: Any, captions: Any, factor: int = FACTOR) -> np.ndarray:
+    """Pictures with a caption each, as float32, their sides multiples of a factor."""
+    pictures = np.asarray(pictures, np.float32)
+    if pictures.ndim not in (3, 4) or len(pictures) < 2:
+        do = "Give an array (N, H, W) or (N, H, W, C)."
+        raise ValueError(explain(f"{what}: pictures", f"shape {pictures.shape}", "two pictures or more", do))
+    require_sides(f"{what}: pictures", pictures, factor)
+    ranges.finite(f"{what}: pictures", pictures, "Leave out those that are not finite.")
+    if captions is None or len(captions) != len(pictures):
+        got = "none" if captions is None else len(captions)
+        raise ValueError(explain(f"{what}: captions", got, f"{len(pictures)}, one a picture", "Give one to each."))
+    return pictures
+
+
+def require_sides(what: str, pictures: np.ndarray, factor: int = FACTOR) -> None:
+    """Refuse pictures whose sides are no multiples of a factor."""
+    if any(side % factor for side in pictures.shape[1:3]):
+        got, do = f"{pictures.shape[1]} by {pictures.shape[2]} pixels", "Resize them, to 32 by 32 say."
+        raise ValueError(explain(what, got, f"sides that are multiples of {factor}", do))
