@@ -106,7 +106,8 @@ def test_the_front_moves_as_far_as_squares_add_up_to_one(exponent, curvature):
 
 def test_the_curvature_of_a_parabola_is_that_of_its_moments():
     # F = 4 x (1 - x): the remainder is -4 (x - y)^2, so kappa^2 = 16 E (x - y)^4/E (x - y)^2 over independent pairs of the
-    # arcsine law, of variance 1/8 and fourth central moment 3/128: E d^2 = 1/4, E d^4 = 2 (3/128) + 6/64 = 9/64. lambda = ln 2.
+    # arcsine law, of variance 1/8 and fourth central moment 3/128: E d^2 = 1/4 and
+    # E d^4 = 2 (3/128) + 6/64 = 9/64. lambda = ln 2.
     tent = sx.as_map(lambda x: 4.0 * x * (1.0 - x))
     found = sx.recurrent.newton_rounds(tent, jnp.asarray(0.3), 4000, by="formula", pilot=4000)
     assert found.front.curvature == pytest.approx(3.0, rel=0.06)  # 1,000 pairs
