@@ -94,6 +94,11 @@ from separatrix.recurrent.network import (
     random_network as random_network,
     random_network_flow as random_network_flow,
 )
+from separatrix.recurrent.newton_front import (
+    Front as Front,
+    front_speed as front_speed,
+    rounds_formula as rounds_formula,
+)
 from separatrix.recurrent.ngrams import kneser_ney_bits as kneser_ney_bits
 from separatrix.recurrent.predictability import (
     NewtonRounds as NewtonRounds,

@@ -1,34 +1,26 @@
-r"""How many rounds Newton's method over a sequence takes: from the exponent, and from a short pilot.
+r"""How many rounds Newton's method over a sequence takes: counted on a short pilot, or from a formula.
 
-Let e[k, n] be the error of row n after k rounds of `Parallel`, rho = exp(lambda) the growth of errors a step, s the size
-of the attractor. The rounds solve the linearised recurrence exactly, so that what is left is of second order:
-
-    e[k+1, n+1] = rho e[k+1, n] + kappa e[k, n]^2/s,      e[k, 0] = 0.
-
-- **Predictable**, lambda < 0, and q = kappa/(1 - rho) < 1: max e[k+1] <= q (max e[k])^2/s, so that e[k]/s <= q^(2^k - 1),
-  and rounds = log2(1 + ln tol/ln q), whatever the length N.
-- **Chaotic**, or q > 1: behind a front all rows are right; past it a guess is wrong by s. There the remainders add up to s
-  after v = ln(1 + (rho - 1)/kappa)/lambda rows (1/kappa at lambda = 0). The front moves by v rows a round, and rounds =
-  N/v: v falls to 1 as lambda grows, and nothing is won over going row by row.
-
-kappa is no function of lambda, and remainders of many units add up with signs. So the speed v is counted on a pilot of L
-rows, by rounds(L) - rounds(L/2) of L/2 rows, and carried on to N. Where the exponent is near 0 counts scatter: two
-tolerances of one net have differed by 40 %.
+Of a net that forgets, rounds = log2(2 + ln(tol/kappa)/ln q), whatever the length N. In chaos a front moves through the
+sequence by v rows a round, rounds = N/v. `newton_front` derives both from the largest exponent and the curvature kappa
+of the step, and says where they hold. At the edge they do not; then v is counted on a pilot of L rows, by rounds(L) -
+rounds(L/2) of L/2 rows, and carried on to N. There counts scatter: two tolerances of one net have differed by 40 %.
 
 **Reference:** Gonzalez et al., *Predictability enables parallelization of nonlinear state space models* (2025), for the
-two regimes; Lim et al. (2024), for the rounds. The recurrence and its front are derived here.
+two regimes; Lim et al. (2024), for the rounds.
 """
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Int
 
-from separatrix._errors import explain
+from separatrix._errors import explain, unknown
+from separatrix._tree import float_dtype
 from separatrix._types import Checked, State
 from separatrix.diagnostics.along.lyapunov_spectrum import lyapunov_spectrum
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.evolution.parallel import Parallel
+from separatrix.recurrent.newton_front import Front, front_speed, measured_front, rounds_formula
 from separatrix.systems import ranges
 from separatrix.systems.map import Map
 
@@ -37,7 +29,8 @@ class NewtonRounds(Result):
     """Rounds that Newton's method over a sequence will take.
 
     - `rounds`, with its `error`: for `steps` rows. `speed`: rows a round, infinite where rounds do not grow.
-    - `counted`: on pilots of `lengths` rows. `exponent`, `exponent_error`: the largest, nats a step, along the longest.
+    - `counted`: on pilots of `lengths` rows, none if by formula. `exponent`, `exponent_error`: the largest, nats a step.
+    - `front`: what the formula was made of; None if by pilot.
     """
 
     rounds: float
@@ -48,6 +41,7 @@ class NewtonRounds(Result):
     counted: Int[np.ndarray, " pilots"]
     lengths: Int[np.ndarray, " pilots"]
     steps: int = eqx.field(static=True)
+    front: Front | None = None
 
     @property
     def regime(self) -> str:
@@ -61,7 +55,16 @@ class NewtonRounds(Result):
             Row("rows a round", self.speed if np.isfinite(self.speed) else "all"),
             Row("regime", self.regime),
             Row("largest exponent, nats a step", self.exponent, self.exponent_error),
-            Row("counted", ", ".join(f"{k} of {n}" for k, n in zip(self.counted, self.lengths, strict=True))),
+            *self._source(),
+        ]
+
+    def _source(self) -> list[Row]:
+        """What was counted, or what the formula is made of."""
+        if self.front is None:
+            return [Row("counted", ", ".join(f"{k} of {n}" for k, n in zip(self.counted, self.lengths, strict=True)))]
+        return [
+            Row("curvature", self.front.curvature),
+            Row("exponent at the first guess", self.front.exponent_at_guess),
         ]
 
     @property
@@ -69,27 +72,40 @@ class NewtonRounds(Result):
         found = []
         if self.speed < 4:
             found.append(f"a round settles {self.speed:.1f} rows: going row by row is cheaper")
-        if self.regime == "undecided":
+        if self.front is not None and not self.front.holds:
+            found.append('between forgetting and chaos the formula can be wrong by a factor: pass by="pilot"')
+        elif self.regime == "undecided":
             found.append("near the edge counts scatter by tens of per cent")
         return tuple(found)
 
 
 def newton_rounds(
-    map: Map, state: State, steps: Checked[int], *, pilot: Checked[int] = 200, method: Parallel | None = None
+    map: Map,
+    state: State,
+    steps: Checked[int],
+    *,
+    by: Checked[str] = "pilot",
+    pilot: Checked[int] = 200,
+    method: Parallel | None = None,
 ) -> NewtonRounds:
-    r"""Predict how many rounds `Parallel` takes for a long sequence, from pilots of a quarter, a half and all of `pilot`.
+    r"""Predict how many rounds `Parallel` takes for a long sequence, from pilots or from a formula.
 
-        rounds(N) = rounds(L) + (N - L)/v,      v = (L/2)/(rounds(L) - rounds(L/2))
+        rounds(N) = rounds(L) + (N - L)/v,      v = (L/2)/(rounds(L) - rounds(L/2))      (pilots of L/4, L/2, L rows)
+
+        rounds(N) = log2(2 + ln(tol/kappa)/ln q)      or      2 lambda N/ln(1 + (rho^2 - 1)/kappa^2)      (formula)
 
     **Arguments:**
 
     - `map`, `state`: as of `evolve`; a finite map of at least `pilot` steps. `steps`: N >= pilot.
-    - `pilot`: L >= 32, a multiple of 4. `method`: the `Parallel` that will be used, with its tolerance.
+    - `by`: `"pilot"` counts rounds of the method; `"formula"` evolves row by row, and takes none: `rounds_formula`.
+    - `pilot`: L >= 32, a multiple of 4: rows to count or to measure on. `method`: the `Parallel` that will be used, with
+      its tolerance; the formula is of `variant="full"`.
 
-    **Returns:** a `NewtonRounds`. Its error is half of what the two halves of the pilot would differ by at N, and at least
-    one round.
+    **Returns:** a `NewtonRounds`. Its error is at least one round. By pilot it is half of what the two halves would differ
+    by at N; by formula what one standard error of the exponent makes.
 
-    **Raises:** `ValueError` for a pilot that is too short or longer than N, or on which the method does not converge.
+    **Raises:** `ValueError` for a pilot that is too short or longer than N, or on which the method does not converge; for
+    a formula of another variant.
 
     **Example:** a contraction takes a handful of rounds, whatever the length.
 
@@ -106,6 +122,33 @@ def newton_rounds(
     if pilot % 4:
         raise ValueError(explain("newton_rounds: pilot", pilot, "a multiple of 4", "Take 200."))
     method = Parallel() if method is None else method
+    if by not in ("pilot", "formula"):
+        raise ValueError(unknown("newton_rounds: by", by, ("pilot", "formula"), "Choose one of them."))
+    return (
+        _by_formula(map, state, steps, pilot, method)
+        if by == "formula"
+        else _by_pilot(map, state, steps, pilot, method)
+    )
+
+
+def _by_formula(map: Map, state: State, steps: int, pilot: int, method: Parallel) -> NewtonRounds:
+    if method.variant != "full":
+        do = 'Pass by="pilot".'
+        raise ValueError(explain("newton_rounds: method", f"variant={method.variant!r}", 'variant="full"', do))
+    front, none = measured_front(map, state, pilot), np.zeros(0, int)
+    tol = 100 * float(np.finfo(float_dtype(state)).eps) if method.tol is None else method.tol
+    low, rounds, high = (
+        rounds_formula(
+            front.exponent + bar * front.exponent_error, front.curvature, steps, tol=tol, thrown=front.thrown
+        )
+        for bar in (-1, 0, 1)
+    )
+    speed = front_speed(front.exponent, front.curvature)
+    return NewtonRounds(rounds, max(1.0, abs(high - low) / 2), speed, front.exponent, front.exponent_error,
+                        none, none, steps, front)  # fmt: skip
+
+
+def _by_pilot(map: Map, state: State, steps: int, pilot: int, method: Parallel) -> NewtonRounds:
     lengths = np.array([pilot // 4, pilot // 2, pilot])
     counted = np.array([_counted(map, state, int(length), method) for length in lengths])
     slopes = np.diff(counted) / np.diff(lengths)
