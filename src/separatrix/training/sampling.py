@@ -54,6 +54,7 @@ def sampled(
 def on_data(function: Function, data: Any, batch_size: int | None, form: ModelForm) -> FunctionObjective:
     """A loss on data that was looked at, of a model of this form."""
     positional_count(function, (2,), "l(model, batch)")
-    if hasattr(function, "require_examples"):
-        function.require_examples(data)
+    look = getattr(function, "require_examples", None)
+    if look is not None:
+        look(data)
     return FunctionObjective(function, accepts_key(function), data, batch_size, form)
