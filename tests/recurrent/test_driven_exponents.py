@@ -29,7 +29,7 @@ def test_exponents_of_gru_cells_of_two_libraries_driven_by_digits():
     own = sx.recurrent.with_recurrent_gain(own, 1.5, key=jax.random.key(1))
     flax = nnx.GRUCell(8, UNITS, rngs=nnx.Rngs(0), dtype=jnp.float64, param_dtype=jnp.float64)
     graph, leaves = nnx.split(flax)
-    for cell, step in ((own, own), (flax, lambda u, x: nnx.merge(graph, leaves)(x, u)[0])):
+    for cell, step in ((own, lambda u, x: own(u, x)), (flax, lambda u, x: nnx.merge(graph, leaves)(x, u)[0])):
         found = sx.lyapunov_spectrum(sx.from_cell(cell, record), jnp.zeros(UNITS), count=COUNT, transient=WARM)
         truth = plain_exponents(jax.jit(step), record, UNITS)
         # Both forget their first directions at the gap of exponents, within WARM steps; 1/(ROWS - WARM) is left of that.
