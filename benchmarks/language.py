@@ -59,12 +59,7 @@ def bits_in_context(model: Any, codes: Any, first: int) -> tuple[float, float]:
     starts = np.arange(first, first + _TESTED, _PIECE)
     rows = np.stack([codes[at - _HEARD : at + _PIECE] for at in starts])
 
-    @eqx.filter_jit
-    def each(rows: Any) -> Any:
-        log_p = jax.nn.log_softmax(jax.vmap(model)(rows[:, :-1]))
-        said = jnp.take_along_axis(log_p, rows[:, 1:, None], axis=-1)[..., 0]
-        return -jnp.mean(said[:, -_PIECE:], axis=1) / np.log(2)
-
+    each = eqx.filter_jit(jax.vmap(lambda row: sx.recurrent.bits_per_symbol(model, row[None], heard=_HEARD - 1)))
     found = np.concatenate([np.asarray(each(jnp.asarray(part))) for part in np.array_split(rows, 10)])
     return float(found.mean()), float(found.std(ddof=1) / len(found) ** 0.5)
 

@@ -1,9 +1,9 @@
-r"""Row P8: a training step of an LSTM, batch 64, 128 steps, 256 units, 64 inputs: ours, a plain scan, PyTorch, and the floor.
+r"""Row P8: a training step of an LSTM, batch 64, 128 steps, 256 units, 64 inputs: ours, a scan, PyTorch, and the floor.
 
-The loss is the mean square of an affine readout of each state against targets; Adam of rate 1e-3; float32. Ours is `fit` of
-a `SequenceLabeler`; plain is `lax.scan` over equinox's cell and optax; PyTorch is `torch.nn.LSTM` and `torch.optim.Adam`,
-eagerly. The floor is the arithmetic that cannot be avoided, 3 x 2 x B T x 4 H (I + H) operations, as products of matrices of
-all steps at once, by XLA. More rows say where the time of a scan goes:
+The loss is the mean square of an affine readout of each state against targets; Adam of rate 1e-3; float32. Ours is `fit`
+of a `SequenceLabeler`; plain is `lax.scan` over equinox's cell and optax; PyTorch is `torch.nn.LSTM` and
+`torch.optim.Adam`, eagerly. The floor is the arithmetic that cannot be avoided, 3 x 2 x B T x 4 H (I + H) operations, as
+products of matrices of all steps at once, by XLA. More rows say where the time of a scan goes:
 
 - products one step at a time: the same three, in a scan, without gates;
 - gates alone: the scan forth and back without products;

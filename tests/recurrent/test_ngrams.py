@@ -9,6 +9,7 @@ import pytest
 
 import separatrix as sx
 from separatrix import recurrent
+from separatrix._errors import DataMissing
 
 RANDOM = np.random.default_rng(5)
 
@@ -55,6 +56,19 @@ def test_bits_of_a_book():
     for order, bits in ((5, 1.747), (8, 1.661)):
         found = recurrent.kneser_ney_bits(codes[:cut], codes[cut:], order, symbols=len(alphabet))
         assert found.mean() == pytest.approx(bits, abs=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("order", "bits"), [(5, 1.899), (8, 1.772)])
+def test_bits_of_the_king_james_bible(order, bits):
+    try:
+        text = sx.load("king-james").inputs
+    except DataMissing as missing:
+        pytest.skip(str(missing))
+    alphabet, codes = np.unique(text, return_inverse=True)
+    cut = len(codes) * 9 // 10
+    found = recurrent.kneser_ney_bits(codes[:cut], codes[cut : cut + 100_000], order, symbols=len(alphabet))
+    assert found.mean() == pytest.approx(bits, abs=5e-4)
 
 
 class TestProcesses:

@@ -48,6 +48,16 @@ def test_probabilities_of_all_texts_sum_to_one():
     assert float(jnp.sum(2.0 ** (-2 * bits))) == pytest.approx(1.0, abs=1e-12)
 
 
+def test_bits_of_what_follows_when_a_part_was_heard():
+    # -log2 p(s2, s3 | s0, s1) by the chain rule: all predictions less the first.
+    model, row = language_model(), jnp.array([[0, 3, 1, 4], [2, 2, 0, 1]])
+    whole, first = (sx.recurrent.bits_per_symbol(model, part) for part in (row, row[:, :2]))
+    heard = sx.recurrent.bits_per_symbol(model, row, heard=1)
+    assert float(heard) == pytest.approx(float(3 * whole - first) / 2, rel=1e-12)
+    with pytest.raises(ValueError, match="heard"):
+        sx.recurrent.bits_per_symbol(model, row, heard=3)
+
+
 def test_written_text_has_the_distribution_of_the_model():
     model, prompt, temperature = language_model(symbols=3), jnp.array([1, 0]), 0.5
     keys = jax.random.split(jax.random.key(4), 4000)

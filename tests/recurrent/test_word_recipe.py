@@ -23,6 +23,10 @@ def test_the_perplexity_is_that_of_the_process(finished):
     assert found["perplexity"]["value"] == pytest.approx(2 ** found["bits_per_word"]["value"])
     # The first row of a piece does not know where in a sentence it begins; nothing is below 2/3 bit.
     assert 0.62 < found["bits_per_word"]["value"] < 0.75
+    # After the row before it a row does know: 2/3 bit, and what 250 steps did not learn.
+    assert (
+        abs(found["bits_per_word_in_context"]["value"] - 2 / 3) < 4 * found["bits_per_word_in_context"]["error"] + 0.01
+    )
     assert found["bits_of_frequencies"]["value"] == pytest.approx(np.log2(3) + 4 / 3, abs=0.02)
 
 

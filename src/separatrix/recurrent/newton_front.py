@@ -129,7 +129,7 @@ def rounds_formula(
 
     >>> import separatrix as sx
     >>> sx.recurrent.rounds_formula(-0.3, 0.1, 10_000), round(sx.recurrent.rounds_formula(0.3, 0.5, 10_000))
-    (5.0, 4213)
+    (4.0, 4121)
 
     **Reference:** derived at the head of the module.
     """

@@ -106,6 +106,7 @@ class Language(Training):
             error = None if perplexity is None or bits["error"] is None else perplexity * math.log(2) * bits["error"]
             found = {
                 f"bits_per_{self.unit}": bits,
+                **self._in_context(model, test),
                 "perplexity": number(
                     perplexity or math.nan, error, bits["of"], f"2^bits: how many {self.unit}s it hesitates between"
                 ),
@@ -114,6 +115,16 @@ class Language(Training):
             }
         text = self.sample(model, length=400, seed=self.seed)
         return {"test": found, "pictures": [{"kind": "text", "text": text}]}
+
+    def _in_context(self, model: Any, rows: Any) -> dict[str, Any]:
+        """Bits of each row but the first if the row before it was read, as n-grams read on; a row alone begins blind."""
+        if len(rows) < 2:
+            return {}
+        pairs = np.concatenate([rows[:-1, :-1], rows[1:]], axis=1)
+        each = eqx.filter_jit(jax.vmap(lambda row: bits_per_symbol(model, row[None], heard=self.length)))
+        pieces = [np.asarray(each(jnp.asarray(pairs[at : at + 256]))) for at in range(0, len(pairs), 256)]
+        bits = mean(np.concatenate(pieces), f"after the {self.length} {self.unit}s before; the error over rows")
+        return {f"bits_per_{self.unit}_in_context": bits}
 
     def sample(
         self,

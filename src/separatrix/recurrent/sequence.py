@@ -175,18 +175,19 @@ class Writing(Map):
         return hidden, drawn.astype(jnp.result_type(symbol))
 
 
-def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
+def bits_per_symbol(model: LanguageModel, batch: Any, *, heard: Checked[int] = 0) -> Scalar:
     r"""Return the mean of -log2 p(s[n+1] | s[0..n]) over a batch: a loss for `fit`.
 
     **Arguments:**
 
     - `model`: a `LanguageModel`. `batch`: integers in [0, K), shape (B, T + 1), T >= 1: T predictions a row.
+    - `heard`: how many predictions at first of each row are not counted, below T: a row alone begins blind.
 
     **Returns:** a scalar in bits; log2 K for the uniform distribution. NaN for a traced batch with a symbol outside
     [0, K).
 
-    **Raises:** `ValueError` for a batch of another shape, or a known symbol outside [0, K); `TypeError` for symbols
-    that are no integers.
+    **Raises:** `ValueError` for a batch of another shape, a known symbol outside [0, K), or a count of heard predictions
+    that leaves none; `TypeError` for symbols that are no integers.
 
     **Example:** a model that has seen nothing.
 
@@ -201,8 +202,9 @@ def bits_per_symbol(model: LanguageModel, batch: Any) -> Scalar:
         do = "Cut the text into rows of at least two symbols."
         raise ValueError(explain("bits_per_symbol: batch", f"shape {batch.shape}", "(B, T + 1), T >= 1", do))
     _check_symbols("bits_per_symbol: batch", batch, model.symbols)
-    log_p = jax.nn.log_softmax(jax.vmap(model)(batch[:, :-1]))
-    following = batch[:, 1:]
+    heard = ranges.whole("bits_per_symbol: heard", heard, "Take 0.", least=0, most=batch.shape[1] - 2)
+    log_p = jax.nn.log_softmax(jax.vmap(model)(batch[:, :-1]))[:, heard:]
+    following = batch[:, heard + 1 :]
     taken = jnp.take_along_axis(log_p, following[..., None].astype(jnp.int32), axis=-1)[..., 0]
     taken = jnp.where(_known(following, model.symbols), taken, jnp.nan)
     return -jnp.mean(taken) / jnp.log(jnp.asarray(2, taken.dtype))
