@@ -93,7 +93,7 @@ def supervised(
 
 def with_data(objective: FunctionObjective, data: Any, batch_size: Checked[int | None]) -> FunctionObjective:
     """The same loss on other data, or with another batch size; what is None stays."""
-    of_pairs = isinstance(objective.function, LossOfOutputs)
+    of_pairs = isinstance(getattr(objective.function, "outer", None), MeanOf)
     if data is not None and of_pairs:
         examples = examples_of(_pair(data), "supervised: data")[0]
         data = examples["inputs"], examples["targets"]
