@@ -117,7 +117,7 @@ def examine_players(system: Any, state: Any, *, at: Any = 0, key: Any = None) ->
     objective = getattr(system.game, "function", system.game)
     losses = getattr(objective, "function", objective)
     found = []
-    if isinstance(losses, GAN) and key is not None and hasattr(objective, "data"):
+    if isinstance(losses, GAN) and key is not None and getattr(objective, "data", None) is not None:
         found += _spread(losses, objective, state, key)
     if isinstance(losses, Lagrangian):
         found += _feasible(losses, objective, state, key)

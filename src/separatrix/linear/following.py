@@ -125,6 +125,42 @@ def sharpest(
     )
 
 
+def sharpest_in_turn(
+    product: Callable[[State], State], metrics: list[State], starts: list[tuple[State, State]], limits: list[Any],
+    gap: Array, tol: Any, *, wide: Any, cold: Any = False,
+) -> list[Top]:  # fmt: skip
+    """The leading pairs of D A D for several diagonals D, each from (vector, beside), with the gap that the last one saw.
+
+    One after the other, in one loop: a program that holds the gradient once compiles in half of the time.
+    """
+
+    def search(gap: Any, of: Any) -> tuple[Any, Top]:
+        metric, (vector, beside), limit = of
+
+        def scaled(y: State) -> State:
+            return _times(metric, product(_times(metric, y)))
+
+        top = sharpest(scaled, vector, beside, gap, tol, limit, wide=wide, cold=cold)
+        return jnp.where(jnp.isfinite(top.value) & wide, top.gap, gap), top
+
+    found = jax.lax.scan(search, gap, (_stacked(metrics), _stacked(starts), jnp.stack(limits)))[1]
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(metrics))]
+
+
+def in_turn(function: Callable[[Any], Any], places: list[Any]) -> list[Any]:
+    """A function at several places, one after the other, in a program that holds it once."""
+    found = jax.lax.map(function, _stacked(places))
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(len(places))]
+
+
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _times(diagonal: State, x: State) -> State:
+    return jax.tree.map(lambda d, leaf: d.astype(leaf.dtype) * leaf, diagonal, x)
+
+
 def _alone(space: _Followed, d: State, pushed: State) -> _Followed:
     """The first vector, by itself."""
     value = dot(d, pushed)

@@ -100,7 +100,7 @@ class FunctionObjective(Objective):
         """Return (outputs of the parameters, loss of the outputs), whose composition the objective is."""
         batch, key = self._batch(key)
         whole = self.function
-        if not isinstance(whole, Composition):
+        if not isinstance(whole, LossOfOutputs):
             do = "Pass the pair (outputs(parameters), loss(outputs)), or an objective made by `supervised`."
             raise TypeError(explain("objective", type(whole).__name__, "one that is loss o outputs", do))
         return lambda x: whole.outputs(self.model(x, key=key), *batch), lambda outputs: whole.outer(outputs, *batch)
@@ -128,7 +128,7 @@ class FunctionObjective(Objective):
         return (self.at(places).data,), key
 
 
-class Composition(eqx.Module):
+class LossOfOutputs(eqx.Module):
     """l(f(model, *batch), *batch): a loss of outputs, whose curvature may be taken with the outputs' part alone."""
 
     outputs: Function = eqx.field(converter=as_pytree)

@@ -18,7 +18,7 @@ import optax
 from separatrix._errors import explain
 from separatrix._types import Checked, Function, Scalar
 from separatrix.systems import ranges
-from separatrix.systems.objective import Composition, FunctionObjective
+from separatrix.systems.objective import FunctionObjective, LossOfOutputs
 from separatrix.systems.signature import as_pytree, freeze
 from separatrix.training._examples import check_batch_size, examples_of, pair_of
 from separatrix.training._forms import PlainForm
@@ -84,7 +84,7 @@ def supervised(
                 "Wrap a function of (parameters, input) in a Module that holds its parameters.",
             )
         )
-    function = Composition(OfExamples(), MeanOf(_loss(loss)))
+    function = LossOfOutputs(OfExamples(), MeanOf(_loss(loss)))
     pair = examples["inputs"], examples["targets"]
     objective = FunctionObjective(function, False, pair, batch_size, PlainForm(freeze(frozen)), parameters)
     _check_targets(objective)
@@ -93,7 +93,7 @@ def supervised(
 
 def with_data(objective: FunctionObjective, data: Any, batch_size: Checked[int | None]) -> FunctionObjective:
     """The same loss on other data, or with another batch size; what is None stays."""
-    of_pairs = isinstance(objective.function, Composition)
+    of_pairs = isinstance(getattr(objective.function, "outer", None), MeanOf)
     if data is not None and of_pairs:
         examples = examples_of(_pair(data), "supervised: data")[0]
         data = examples["inputs"], examples["targets"]

@@ -18,7 +18,7 @@ from separatrix._errors import explain
 from separatrix._tree import asarrays, is_traced
 from separatrix._types import State
 from separatrix.linear.coordinates import as_vector, from_vector
-from separatrix.systems.objective import Composition, FunctionObjective, as_objective
+from separatrix.systems.objective import FunctionObjective, LossOfOutputs, as_objective
 
 MATRICES = ("hessian", "gauss_newton")
 
@@ -136,11 +136,11 @@ def _objective(what: str, objective: Any, matrix: str) -> Any:
         if len(objective) != 2 or not all(map(callable, objective)):
             do = "Pass outputs(parameters) and loss(outputs)."
             raise TypeError(explain(f"{what}: objective", repr(objective)[:60], "a pair of functions", do))
-        return FunctionObjective(Composition(*objective))
+        return FunctionObjective(LossOfOutputs(*objective))
     if not callable(objective):
         do = "Pass an Objective or a function of the parameters."
         raise TypeError(explain(f"{what}: objective", type(objective).__name__, "a scalar function", do))
-    if matrix == "gauss_newton" and not isinstance(getattr(objective, "function", None), Composition):
+    if matrix == "gauss_newton" and not isinstance(getattr(objective, "function", None), LossOfOutputs):
         expected = "an objective that is loss o outputs"
         do = "Pass the pair (outputs(parameters), loss(outputs)), or an objective made by `supervised`."
         raise TypeError(explain(f"{what}: matrix='gauss_newton'", type(objective).__name__, expected, do))

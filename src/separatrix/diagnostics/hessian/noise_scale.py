@@ -96,7 +96,7 @@ def noise_scale(
         raise ValueError(explain("noise_scale: batch_size", "None", "how many examples a key draws", do))
     check_count("noise_scale: batch_size", size, 1)
     task = task_of("noise_scale", objective, parameters, key, "hessian", None)
-    if not getattr(task.objective, "takes_key", True) and not hasattr(task.objective, "batch_size"):
+    if not getattr(task.objective, "takes_key", True) and getattr(task.objective, "data", None) is None:
         do = "Write it as L(parameters, *, key) on the batch of the key."
         raise ValueError(explain("noise_scale: objective", "one without a key", "a random one", do))
     return _noise_scale(task, batches, size)

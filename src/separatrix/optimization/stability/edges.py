@@ -81,7 +81,7 @@ def stability_edge(map: Any, state: State, *, at: Any = None, key: Any = None) -
     >>> state = sx.evolve(adam, adam.init(jnp.ones(2)), steps=50).final
     >>> edge = sx.optimization.stability_edge(adam, state)
     >>> round(float(sx.curvature(bowl, state.parameters, preconditioner=edge).sharpness), 3)
-    0.013
+    0.009
 
     **Reference:** Cohen et al., *Gradient descent on neural networks typically occurs at the edge of stability* (2021),
     appendix on momentum; Cohen et al., *Adaptive gradient methods at the edge of stability* (2022), for 38.

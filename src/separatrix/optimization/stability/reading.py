@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from separatrix._tree import dot, float_dtype, is_traced, norm
 from separatrix._types import Key, State
-from separatrix.linear.following import Top, hessian_product, sharpest
+from separatrix.linear.following import Top, hessian_product, in_turn, sharpest_in_turn
 from separatrix.optimization.stability.responses import ANSWERS, RESTS, Checks, Response, in_the_climate_of_optax
 from separatrix.systems.objective import Objective
 
@@ -76,9 +76,10 @@ class Halves(eqx.Module):
             return self.objective(parameters, key=side)
         return self.objective.on_batch(eqx.combine(side, self.objective.data))(parameters)
 
-    def gradients(self, parameters: State) -> State:
-        """Those of both, with a leading axis of two."""
-        return jax.lax.map(lambda side: jax.grad(lambda x: self.loss(side, x))(parameters), self.sides)
+    def gradients(self, parameters: State) -> list[State]:
+        """Those of both."""
+        sides = [jax.tree.map(lambda leaf, i=i: leaf[i], self.sides) for i in (0, 1)]
+        return in_turn(lambda side: jax.grad(lambda x: self.loss(side, x))(parameters), sides)
 
 
 class Direction(eqx.Module):
@@ -192,19 +193,9 @@ def against_edge(
     # Where nothing moves a random start may have no part: it starts in the entries that do.
     start, beside = (jax.tree.map(lambda y, m: jnp.where(m != 0, y, 0), tree, root)
                      for tree in (before.steep, before.beside))  # fmt: skip
-    one = jax.tree.map(jnp.ones_like, root)
-    limits = jnp.stack([limit, jnp.where(wide, _MOST_COLD, 0)])
-    searches = jax.tree.map(lambda a, b: jnp.stack([a, b]), (root, start, beside), (one, before.plain, before.beside))
-
-    def search(gap: Any, of: Any) -> tuple[Any, Top]:
-        # One after the other, in one loop: a program that holds the gradient once compiles in half of the time.
-        (metric, vector, other), most = of
-        scaled = lambda y: _by(metric, product(_by(metric, y)))  # noqa: E731
-        top = sharpest(scaled, vector, other, gap, tol, most, wide=wide, cold=before.cold)
-        return jnp.where(jnp.isfinite(top.value) & wide, top.gap, gap), top
-
-    both = jax.lax.scan(search, before.gap, (searches, limits))[1]
-    top, plain = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    one, starts = jax.tree.map(jnp.ones_like, root), [(start, beside), (before.plain, before.beside)]
+    limits = [limit, jnp.where(wide, _MOST_COLD, 0)]
+    top, plain = sharpest_in_turn(product, [root, one], starts, limits, before.gap, tol, wide=wide, cold=before.cold)
     sound = jnp.isfinite(top.value)
     taken = lambda chosen, new, old: jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, old)  # noqa: E731
     keep = lambda new, old: taken(sound, new, old)  # noqa: E731
@@ -292,8 +283,7 @@ def _slid_and_bent(
     sizes = [root * whole / jnp.where(norm(d) > 0, norm(d), 1) for root, d in ((eps**0.5, step), (eps**0.25, v))]
     places = [(sizes[0], step), (sizes[1], v), (-sizes[1], v)]
     moved = [jax.tree.map(lambda p, d, e=e: p + e.astype(p.dtype) * d, x, d) for e, d in places]
-    slopes = jax.lax.map(slope, jax.tree.map(lambda *leaves: jnp.stack(leaves), *moved))
-    slid, ahead, behind = (jax.tree.map(lambda leaf, i=i: leaf[i], slopes) for i in range(3))
+    slid, ahead, behind = in_turn(slope, moved)
     slid = jax.tree.map(lambda a, g: (a - g) / sizes[0].astype(a.dtype), slid, gradient)
     return slid, jax.tree.map(
         lambda a, b, g: (a + b - 2 * g) / (sizes[1] ** 2).astype(a.dtype), ahead, behind, gradient
@@ -313,8 +303,7 @@ def _share(drift: Any, inverse: Any) -> Any:
 
 def _noise(parts: Halves, parameters: State) -> tuple[Any, Any]:
     """Unbiased |g|^2 and tr Sigma from the gradients of two parts of b examples: g1.g2, and b |g1 - g2|^2/2."""
-    both = parts.gradients(parameters)
-    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
+    first, second = parts.gradients(parameters)
     gap = jax.tree.map(lambda a, b: a - b, first, second)
     size = jnp.asarray(parts.size, dot(gap, gap).dtype)
     return dot(first, second), size * dot(gap, gap) / 2
