@@ -134,7 +134,7 @@ def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any]:
     """mu above the axis, and v in the players' coordinates, complex, of unit length."""
     step, near, _ = running(map, state, key, None)
     values, vectors = np.linalg.eig(step.matrix(near.game))
-    moving = np.flatnonzero((values.imag > 0) & (np.abs(values - 1) > step.slack))
+    moving = np.flatnonzero((np.imag(values) > 0) & (np.abs(values - 1) > step.slack))
     if not len(moving):
         do = "Read sx.games.advise: nothing turns here."
         raise ValueError(explain("disturbed: state", "real multipliers only", "a pair that turns", do))

@@ -96,6 +96,7 @@ def sampled(function: Function, data: Any, *, batch_size: Checked[int | None] = 
 def on_data(function: Function, data: Any, batch_size: int | None, form: ModelForm) -> ModelLoss:
     """A loss on data that was looked at, of a model of this form."""
     positional_count(function, (2,), "l(model, batch)")
-    if hasattr(function, "require_examples"):
-        function.require_examples(data)
+    looks = getattr(function, "require_examples", None)
+    if looks is not None:
+        looks(data)
     return ModelLoss(as_pytree(function), data, form, How(accepts_key(function)), batch_size)
