@@ -30,6 +30,8 @@ from separatrix.systems.map import Map
 
 # Runs go on until the disturbance went round so often, or changed by this factor.
 _ROUNDS, _CHANGE, _MOST = 2.0, 30.0, 2_000
+# A pair is known where what leaves the Krylov space is below this share.
+_KNOWN = 0.05
 
 
 class Disturbance(Result):
@@ -38,12 +40,14 @@ class Disturbance(Result):
     - `predicted`: mu, by the linearisation at the state. `measured`: of the runs, exp(mean of log(c_{n+1}/c_n)) without the
       first quarter, in which the optimisers' moments take up the disturbance.
     - `path`, shape (n + 1,): c_n over its start. `share`, shape (n + 1,): of d_n that lies in the plane.
+      `residual`: how far v is from an eigenvector, relative; of large games it is a vector of Arnoldi's.
     """
 
     predicted: Complex[Array, ""]
     measured: Complex[Array, ""]
     path: Complex[Array, " n"]
     share: Float[Array, " n"]
+    residual: Float[Array, ""]
 
     @property
     def rotation(self) -> tuple[float, float]:
@@ -70,6 +74,8 @@ class Disturbance(Result):
         found = []
         if self.rotation[0] <= 0:
             found.append("the leading direction does not turn")
+        if float(self.residual) > _KNOWN:
+            found.append(f"the pair is known to {float(self.residual):.1g} of itself")
         if float(self.share[-1]) < 0.5:
             found.append("most of the difference has left the plane: another direction grows, or the state moved on")
         return tuple(found)
@@ -85,8 +91,8 @@ def disturbed(
 
     **Arguments:**
 
-    - `map`, `state`: as of `advise`. The pair is the one that decides there, or, if it does not turn, the largest |mu|
-      that is not real.
+    - `map`, `state`: as of `advise`. Of the pairs that are known the one that turns and does not decay is taken, the
+      largest; if all decay, the one that turns most.
     - `key`: of a random game: predicted is at one batch of it, and both runs go on with batches of it.
     - `steps`: how many are watched; by default two rounds, or until |mu|^n changed thirtyfold, 8 to 2,000.
     - `size`: e, the length of the disturbance over that of the players, or over 1 where they are smaller.
@@ -108,7 +114,7 @@ def disturbed(
     """
     ranges.positive("disturbed: size", size, "Leave it out for a thousandth.")
     state = getattr(state, "inner", state)
-    multiplier, direction = leading_pair(map, state, key)
+    multiplier, direction, residual = leading_pair(map, state, key)
     count = ranges.whole("disturbed: steps", _steps(multiplier) if steps is None else steps, "Leave it out.")
     plane = np.stack([direction.real, -direction.imag], axis=1)
     start = as_vector(_players(state))
@@ -127,21 +133,29 @@ def disturbed(
     ratio = late[1:] / late[:-1]
     measured = np.exp(np.mean(np.log(np.abs(ratio))) + 1j * np.mean(np.angle(ratio)))
     shares = np.minimum(inside / lengths, 1.0)
-    return Disturbance(*(jnp.asarray(v) for v in (complex(multiplier), complex(measured), path / path[0], shares)))
+    return Disturbance(*(jnp.asarray(v) for v in (multiplier, complex(measured), path / path[0], shares, residual)))
 
 
-def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any]:
-    """mu above the axis, and v in the players' coordinates, complex, of unit length."""
+def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any, float]:
+    """mu above the axis, v in the players' coordinates, complex, of unit length, and how far v is from an eigenvector."""
     step, near, _ = running(map, state, key, None)
     values, vectors = np.linalg.eig(step.matrix(near.game))
-    moving = np.flatnonzero((np.imag(values) > 0) & (np.abs(values - 1) > step.slack))
-    if not len(moving):
+    pairs = np.flatnonzero((np.imag(values) > 0) & (np.abs(values - 1) > step.slack))
+    if not len(pairs):
         do = "Read sx.games.advise: nothing turns here."
         raise ValueError(explain("disturbed: state", "real multipliers only", "a pair that turns", do))
-    chosen = [place for place in moving if turns(values[place : place + 1])[0]] or list(moving)
-    lead = max(chosen, key=lambda place: abs(values[place]))
-    direction = near.root * (near.basis @ vectors[: near.basis.shape[1], lead])
-    return complex(values[lead]), direction / np.linalg.norm(direction)
+    parts = vectors[: near.basis.shape[1]]
+    inside = near.basis @ (near.game.matrix @ parts)
+    left_over = near.root[:, None] * (near.pushed @ parts) - inside
+    residuals = np.linalg.norm(left_over, axis=0) / np.maximum(np.linalg.norm(inside, axis=0), 1e-300)
+    known = pairs[residuals[pairs] <= max(_KNOWN, residuals[pairs].min())]
+    growing = [place for place in known if turns(values[place : place + 1])[0] and abs(values[place]) > 1 - step.slack]
+    if growing:
+        lead = max(growing, key=lambda place: abs(values[place]))
+    else:
+        lead = max(known, key=lambda place: abs(np.angle(values[place])))
+    direction = near.root * (near.basis @ parts[:, lead])
+    return complex(values[lead]), direction / np.linalg.norm(direction), float(residuals[lead])
 
 
 class _Record(eqx.Module):
