@@ -30,6 +30,8 @@ from separatrix.systems.map import Map
 
 # Runs go on until the disturbance went round so often, or changed by this factor.
 _ROUNDS, _CHANGE, _MOST = 2.0, 30.0, 2_000
+# All of the players is recorded at each step: at most so many numbers.
+_NUMBERS = 20_000_000
 # A pair is known where what leaves the Krylov space is below this share.
 _KNOWN = 0.05
 
@@ -94,7 +96,8 @@ def disturbed(
     - `map`, `state`: as of `advise`. Of the pairs that are known the one that turns and does not decay is taken, the
       largest; if all decay, the one that turns most.
     - `key`: of a random game: predicted is at one batch of it, and both runs go on with batches of it.
-    - `steps`: how many are watched; by default two rounds, or until |mu|^n changed thirtyfold, 8 to 2,000.
+    - `steps`: how many are watched; by default two rounds, or until |mu|^n changed thirtyfold, 8 to 2,000
+      (fewer of more than 10,000 parameters, which are all recorded).
     - `size`: e, the length of the disturbance over that of the players, or over 1 where they are smaller.
 
     **Returns:** a `Disturbance`.
@@ -115,25 +118,30 @@ def disturbed(
     ranges.positive("disturbed: size", size, "Leave it out for a thousandth.")
     state = getattr(state, "inner", state)
     multiplier, direction, residual = leading_pair(map, state, key)
-    count = ranges.whole("disturbed: steps", _steps(multiplier) if steps is None else steps, "Leave it out.")
+    wanted = _steps(multiplier, len(direction)) if steps is None else steps
+    count = ranges.whole("disturbed: steps", wanted, "Leave it out.")
     plane = np.stack([direction.real, -direction.imag], axis=1)
-    start = as_vector(_players(state))
-    shift = plane[:, 0] * size * max(1.0, float(jnp.linalg.norm(start))) / np.linalg.norm(plane[:, 0])
-    moved = _with_players(state, start + jnp.asarray(shift, start.dtype))
-    record = _Record(jnp.asarray(np.linalg.pinv(plane), start.dtype))
-    runs = [evolve(map, one, steps=count, key=key, save=record) for one in (state, moved)]
-    if any(run.outcome != "completed" for run in runs):
-        do = "Ask for fewer steps, or a smaller size."
-        raise ValueError(explain("disturbed: run", f"outcome {runs[1].outcome}", "a run that stays finite", do))
-    (first, whole), (second, other) = [(np.asarray(run.states[0]), run.states[1]) for run in runs]
-    path = (second - first) @ np.array([1, 1j])
-    inside = np.linalg.norm((second - first) @ plane.T, axis=1)
-    lengths = np.maximum(np.linalg.norm(np.asarray(other - whole, float), axis=1), 1e-300)
+    between = _difference(map, state, plane[:, 0], count, size, key)
+    coordinates = between @ np.linalg.pinv(plane).T
+    path, inside = coordinates @ np.array([1, 1j]), np.linalg.norm(coordinates @ plane.T, axis=1)
     late = path[count // 4 :]
     ratio = late[1:] / late[:-1]
     measured = np.exp(np.mean(np.log(np.abs(ratio))) + 1j * np.mean(np.angle(ratio)))
-    shares = np.minimum(inside / lengths, 1.0)
+    shares = np.minimum(inside / np.maximum(np.linalg.norm(between, axis=1), 1e-300), 1.0)
     return Disturbance(*(jnp.asarray(v) for v in (multiplier, complex(measured), path / path[0], shares, residual)))
+
+
+def _difference(map: Any, state: Any, along: Any, count: int, size: Any, key: Any) -> Any:
+    """d_n, shape (count + 1, d): of two runs on the same keys, one of them disturbed at its start."""
+    start = as_vector(_players(state))
+    shift = along * size * max(1.0, float(jnp.linalg.norm(start))) / np.linalg.norm(along)
+    moved = _with_players(state, start + jnp.asarray(shift, start.dtype))
+    runs = [evolve(map, one, steps=count, key=key, save=_vector_of) for one in (state, moved)]
+    if any(run.outcome != "completed" for run in runs):
+        do = "Ask for fewer steps, or a smaller size."
+        raise ValueError(explain("disturbed: run", f"outcome {runs[1].outcome}", "a run that stays finite", do))
+    # Differences of neighbours are exact to the last digits of the players; only then are they projected.
+    return np.asarray(runs[1].states, float) - np.asarray(runs[0].states, float)
 
 
 def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any, float]:
@@ -158,20 +166,14 @@ def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any, float]:
     return complex(values[lead]), direction / np.linalg.norm(direction), float(residuals[lead])
 
 
-class _Record(eqx.Module):
-    """Coordinates in the plane, and all of the players."""
-
-    onto: Any
-
-    def __call__(self, state: Any) -> Any:
-        whole = as_vector(_players(state))
-        return self.onto @ whole, whole
+def _vector_of(state: Any) -> Any:
+    return as_vector(_players(state))
 
 
-def _steps(multiplier: complex) -> int:
+def _steps(multiplier: complex, size: int) -> int:
     turn, change = abs(np.angle(multiplier)), abs(np.log(abs(multiplier)))
     both = (_ROUNDS * 2 * np.pi / max(turn, 1e-12), np.log(_CHANGE) / max(change, 1e-12))
-    return int(np.clip(min(both), 8, _MOST))
+    return int(np.clip(min(both), 8, max(8, min(_MOST, _NUMBERS // size))))
 
 
 def _players(state: Any) -> Any:
