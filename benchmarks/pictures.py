@@ -4,10 +4,10 @@ Both are trained as a user trains them, `separatrix train RECIPE --data digits -
 number of steps that the budget pays for, by the pace of two short runs. A run that is killed goes on where it was when
 this is called again.
 
-Judged are 400 samples beside 400 real examples: of Fashion-MNIST those of its makers' test part, which nobody trained on,
-of the digits any. Features are the means over the picture that our small convolution network has before its readout,
-trained to tell the classes on 4 in 5 of the examples; and the first 20 principal components. "Real halves" is 400
-other real examples in the place of samples: what nobody can beat.
+Judged are 400 samples (180 of the digits) beside as many real examples of the part for testing, which nobody trained on.
+Features are the means over the picture that our small convolution network has before its readout, trained to tell the
+classes on 4 in 5 of the examples; and the first 20 principal components. "Real halves" are other real examples in the
+place of samples: what nobody can beat.
 
     python pictures.py train digits gan 120        CPU seconds
     python pictures.py judge digits gan diffusion
@@ -96,13 +96,14 @@ def judge(data: str, *recipes: str) -> None:
     examples = np.asarray(known.inputs, np.float32)
     features, accuracy = network_of(examples, np.asarray(known.targets))
     order = np.random.default_rng(1).permutation(len(examples))
-    tests = examples if known.test_inputs is None else np.asarray(known.test_inputs, np.float32)
-    places = order if known.test_inputs is None else np.random.default_rng(1).permutation(len(tests))
-    real, other = tests[places[:JUDGED]], tests[places[JUDGED : 2 * JUDGED]]
+    tests = np.asarray(known.test_inputs, np.float32)
+    places = np.random.default_rng(1).permutation(len(tests))
+    count = min(JUDGED, len(tests) // 2)
+    real, other = tests[places[:count]], tests[places[count : 2 * count]]
     sets, rows, key = {"real halves": other}, [], jax.random.key(0)
     for recipe in recipes:
         run = Run.open(RUNS / f"{data}-{recipe}")
-        sets[recipe] = recipe_of(run).sample(model_in(run), count=JUDGED)["pictures"]
+        sets[recipe] = recipe_of(run).sample(model_in(run), count=count)["pictures"]
     components = sx.diagnostics.principal_features(examples[order[:5_000]], 20)
     scale = np.maximum(features(real).std(axis=0), 1e-6)
     for name, pictures in sets.items():
@@ -115,7 +116,7 @@ def judge(data: str, *recipes: str) -> None:
         print(row, flush=True)
     columns = ["samples", "Frechet, network", "two-sample, network", "Frechet, 20 components", "two-sample, components"]
     notes = (
-        f"{JUDGED} samples and {JUDGED} examples; the network tells classes in {100 * accuracy:.1f} % of held-out ones."
+        f"{count} samples and as many examples; the network tells classes in {100 * accuracy:.1f} % of held-out ones."
     )
     report(f"PICTURES_{data}", f"Pictures of {data}", columns, rows, notes)
 

@@ -34,7 +34,7 @@ _SLACK = (1e-9, 1e-4)
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class LinearStep:
     """A scheme with its numbers, in units of the present step."""
 
     scheme: str
@@ -43,7 +43,7 @@ class Step:
     order: Any
     slack: float
 
-    def other(self, scheme: str, strength: float | None = None) -> "Step":
+    def other(self, scheme: str, strength: float | None = None) -> "LinearStep":
         if scheme == self.scheme and strength is None:
             return self
         return dataclasses.replace(self, scheme=scheme, strength=strength or 0.0, order=None)
@@ -79,7 +79,7 @@ class Running(NamedTuple):
     order: Any
 
 
-def running(map: Any, state: Any, key: Any, slack: float | None) -> tuple[Step, Reduced, Running]:
+def running(map: Any, state: Any, key: Any, slack: float | None) -> tuple[LinearStep, Reduced, Running]:
     """The scheme with its numbers, the linear game at a state in the metric of its steps, and what it was read from."""
     if any(not np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))):
         do = "Ask at the last finite state: `last` of a trajectory, `state` of a fit."
@@ -87,7 +87,7 @@ def running(map: Any, state: Any, key: Any, slack: float | None) -> tuple[Step, 
     told = _running(map, state, key)
     near = reduced(told.game, told.players, key, told.metric)
     slack = float(_SLACK[len(near.basis) > FORMED] if slack is None else slack)
-    return Step(told.scheme, told.strength, tuple(told.momentum), told.order, slack), near, told
+    return LinearStep(told.scheme, told.strength, tuple(told.momentum), told.order, slack), near, told
 
 
 def _running(map: Any, state: Any, key: Any) -> Running:

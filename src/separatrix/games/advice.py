@@ -32,7 +32,7 @@ from jaxtyping import Array, Complex, Float
 from separatrix._types import Checked, Key, State
 from separatrix.diagnostics.result import Result, Row
 from separatrix.games._reduction import Reduced, products
-from separatrix.games._running import Step, running, turns
+from separatrix.games._running import LinearStep, running, turns
 from separatrix.games.linear_steps import LinearGame, crossing
 from separatrix.linear.coordinates import dimension_of
 from separatrix.systems import ranges
@@ -257,7 +257,7 @@ def _means(metric: Any, sizes: tuple[int, ...]) -> Any:
     return [float(part.mean()) for part in np.split(metric, np.cumsum(sizes)[:-1])]
 
 
-def _least_strength(scheme: str, step: Step, game: LinearGame) -> float:
+def _least_strength(scheme: str, step: LinearStep, game: LinearGame) -> float:
     """The least strength of a term that makes the present step stable; infinite where none does."""
     if step.scheme not in ("simultaneous", scheme):
         return np.nan
@@ -272,7 +272,7 @@ def _first(holds: Callable[[float], bool]) -> float:
     return found if found > 0 else 1e-5
 
 
-def _least_penalty(name: str, step: Step, near: Reduced, game: Any, players: Any, key: Any) -> float:
+def _least_penalty(name: str, step: LinearStep, near: Reduced, game: Any, players: Any, key: Any) -> float:
     """The least weight of a penalty that makes the present step stable."""
     weight = penalty_of(game, name)
     if weight is None:

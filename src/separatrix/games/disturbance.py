@@ -30,6 +30,10 @@ from separatrix.systems.map import Map
 
 # Runs go on until the disturbance went round so often, or changed by this factor.
 _ROUNDS, _CHANGE, _MOST = 2.0, 30.0, 2_000
+# All of the players is recorded at each step: at most so many numbers.
+_NUMBERS = 20_000_000
+# A pair is known where what leaves the Krylov space is below this share.
+_KNOWN = 0.05
 
 
 class Disturbance(Result):
@@ -38,12 +42,14 @@ class Disturbance(Result):
     - `predicted`: mu, by the linearisation at the state. `measured`: of the runs, exp(mean of log(c_{n+1}/c_n)) without the
       first quarter, in which the optimisers' moments take up the disturbance.
     - `path`, shape (n + 1,): c_n over its start. `share`, shape (n + 1,): of d_n that lies in the plane.
+      `residual`: how far v is from an eigenvector, relative; of large games it is a vector of Arnoldi's.
     """
 
     predicted: Complex[Array, ""]
     measured: Complex[Array, ""]
     path: Complex[Array, " n"]
     share: Float[Array, " n"]
+    residual: Float[Array, ""]
 
     @property
     def rotation(self) -> tuple[float, float]:
@@ -70,6 +76,8 @@ class Disturbance(Result):
         found = []
         if self.rotation[0] <= 0:
             found.append("the leading direction does not turn")
+        if float(self.residual) > _KNOWN:
+            found.append(f"the pair is known to {float(self.residual):.1g} of itself")
         if float(self.share[-1]) < 0.5:
             found.append("most of the difference has left the plane: another direction grows, or the state moved on")
         return tuple(found)
@@ -85,10 +93,11 @@ def disturbed(
 
     **Arguments:**
 
-    - `map`, `state`: as of `advise`. The pair is the one that decides there, or, if it does not turn, the largest |mu|
-      that is not real.
+    - `map`, `state`: as of `advise`. Of the pairs that are known the one that turns and does not decay is taken, the
+      largest; if all decay, the one that turns most.
     - `key`: of a random game: predicted is at one batch of it, and both runs go on with batches of it.
-    - `steps`: how many are watched; by default two rounds, or until |mu|^n changed thirtyfold, 8 to 2,000.
+    - `steps`: how many are watched; by default two rounds, or until |mu|^n changed thirtyfold, 8 to 2,000
+      (fewer of more than 10,000 parameters, which are all recorded).
     - `size`: e, the length of the disturbance over that of the players, or over 1 where they are smaller.
 
     **Returns:** a `Disturbance`.
@@ -108,56 +117,63 @@ def disturbed(
     """
     ranges.positive("disturbed: size", size, "Leave it out for a thousandth.")
     state = getattr(state, "inner", state)
-    multiplier, direction = leading_pair(map, state, key)
-    count = ranges.whole("disturbed: steps", _steps(multiplier) if steps is None else steps, "Leave it out.")
+    multiplier, direction, residual = leading_pair(map, state, key)
+    wanted = _steps(multiplier, len(direction)) if steps is None else steps
+    count = ranges.whole("disturbed: steps", wanted, "Leave it out.")
     plane = np.stack([direction.real, -direction.imag], axis=1)
-    start = as_vector(_players(state))
-    shift = plane[:, 0] * size * max(1.0, float(jnp.linalg.norm(start))) / np.linalg.norm(plane[:, 0])
-    moved = _with_players(state, start + jnp.asarray(shift, start.dtype))
-    record = _Record(jnp.asarray(np.linalg.pinv(plane), start.dtype))
-    runs = [evolve(map, one, steps=count, key=key, save=record) for one in (state, moved)]
-    if any(run.outcome != "completed" for run in runs):
-        do = "Ask for fewer steps, or a smaller size."
-        raise ValueError(explain("disturbed: run", f"outcome {runs[1].outcome}", "a run that stays finite", do))
-    (first, whole), (second, other) = [(np.asarray(run.states[0]), run.states[1]) for run in runs]
-    path = (second - first) @ np.array([1, 1j])
-    inside = np.linalg.norm((second - first) @ plane.T, axis=1)
-    lengths = np.maximum(np.linalg.norm(np.asarray(other - whole, float), axis=1), 1e-300)
+    between = _difference(map, state, plane[:, 0], count, size, key)
+    coordinates = between @ np.linalg.pinv(plane).T
+    path, inside = coordinates @ np.array([1, 1j]), np.linalg.norm(coordinates @ plane.T, axis=1)
     late = path[count // 4 :]
     ratio = late[1:] / late[:-1]
     measured = np.exp(np.mean(np.log(np.abs(ratio))) + 1j * np.mean(np.angle(ratio)))
-    shares = np.minimum(inside / lengths, 1.0)
-    return Disturbance(*(jnp.asarray(v) for v in (complex(multiplier), complex(measured), path / path[0], shares)))
+    shares = np.minimum(inside / np.maximum(np.linalg.norm(between, axis=1), 1e-300), 1.0)
+    return Disturbance(*(jnp.asarray(v) for v in (multiplier, complex(measured), path / path[0], shares, residual)))
 
 
-def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any]:
-    """mu above the axis, and v in the players' coordinates, complex, of unit length."""
+def _difference(map: Any, state: Any, along: Any, count: int, size: Any, key: Any) -> Any:
+    """d_n, shape (count + 1, d): of two runs on the same keys, one of them disturbed at its start."""
+    start = as_vector(_players(state))
+    shift = along * size * max(1.0, float(jnp.linalg.norm(start))) / np.linalg.norm(along)
+    moved = _with_players(state, start + jnp.asarray(shift, start.dtype))
+    runs = [evolve(map, one, steps=count, key=key, save=_vector_of) for one in (state, moved)]
+    if any(run.outcome != "completed" for run in runs):
+        do = "Ask for fewer steps, or a smaller size."
+        raise ValueError(explain("disturbed: run", f"outcome {runs[1].outcome}", "a run that stays finite", do))
+    # Differences of neighbours are exact to the last digits of the players; only then are they projected.
+    return np.asarray(runs[1].states, float) - np.asarray(runs[0].states, float)
+
+
+def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any, float]:
+    """mu above the axis, v in the players' coordinates, complex, of unit length, and how far v is from an eigenvector."""
     step, near, _ = running(map, state, key, None)
     values, vectors = np.linalg.eig(step.matrix(near.game))
-    moving = np.flatnonzero((np.imag(values) > 0) & (np.abs(values - 1) > step.slack))
-    if not len(moving):
+    pairs = np.flatnonzero((np.imag(values) > 0) & (np.abs(values - 1) > step.slack))
+    if not len(pairs):
         do = "Read sx.games.advise: nothing turns here."
         raise ValueError(explain("disturbed: state", "real multipliers only", "a pair that turns", do))
-    chosen = [place for place in moving if turns(values[place : place + 1])[0]] or list(moving)
-    lead = max(chosen, key=lambda place: abs(values[place]))
-    direction = near.root * (near.basis @ vectors[: near.basis.shape[1], lead])
-    return complex(values[lead]), direction / np.linalg.norm(direction)
+    parts = vectors[: near.basis.shape[1]]
+    inside = near.basis @ (near.game.matrix @ parts)
+    left_over = near.root[:, None] * (near.pushed @ parts) - inside
+    residuals = np.linalg.norm(left_over, axis=0) / np.maximum(np.linalg.norm(inside, axis=0), 1e-300)
+    known = pairs[residuals[pairs] <= max(_KNOWN, residuals[pairs].min())]
+    growing = [place for place in known if turns(values[place : place + 1])[0] and abs(values[place]) > 1 - step.slack]
+    if growing:
+        lead = max(growing, key=lambda place: abs(values[place]))
+    else:
+        lead = max(known, key=lambda place: abs(np.angle(values[place])))
+    direction = near.root * (near.basis @ parts[:, lead])
+    return complex(values[lead]), direction / np.linalg.norm(direction), float(residuals[lead])
 
 
-class _Record(eqx.Module):
-    """Coordinates in the plane, and all of the players."""
-
-    onto: Any
-
-    def __call__(self, state: Any) -> Any:
-        whole = as_vector(_players(state))
-        return self.onto @ whole, whole
+def _vector_of(state: Any) -> Any:
+    return as_vector(_players(state))
 
 
-def _steps(multiplier: complex) -> int:
+def _steps(multiplier: complex, size: int) -> int:
     turn, change = abs(np.angle(multiplier)), abs(np.log(abs(multiplier)))
     both = (_ROUNDS * 2 * np.pi / max(turn, 1e-12), np.log(_CHANGE) / max(change, 1e-12))
-    return int(np.clip(min(both), 8, _MOST))
+    return int(np.clip(min(both), 8, max(8, min(_MOST, _NUMBERS // size))))
 
 
 def _players(state: Any) -> Any:

@@ -184,7 +184,7 @@ class GAN(eqx.Module):
         if not is_traced(labels):
             return losses
         inside = jnp.all((labels >= 0) & (labels < self.classes))
-        return tuple(loss * jnp.where(inside, 1, jnp.nan).astype(loss.dtype) for loss in losses)
+        return tuple(loss * jnp.where(inside, 1, jnp.nan).astype(jnp.result_type(loss)) for loss in losses)
 
     def _generate(self, generator: Any, key: Key, count: int, dtype: Any, labels: Any) -> Any:
         noise = jax.random.normal(key, (count, self.latent_size), dtype)
