@@ -200,7 +200,8 @@ def table(folder: Path, recipe: Any, data: Any, test: Any, labels: Any, steps: d
                 float(nearest(x, data[0][:20_000])[0].mean()) / usual]  # fmt: skip
 
     rows = [row("real, another half", None, other, test[1][order[count : 2 * count]])]
-    for path in sorted(folder.glob("*_*.npy")):
+    order_of = lambda path: (path.stem.rsplit("_", 1)[0], int(path.stem.rsplit("_", 1)[1]))  # noqa: E731
+    for path in sorted(folder.glob("*_*.npy"), key=order_of):
         name, evaluations = path.stem.replace("_", " ").rsplit(" ", 1)
         x = np.load(path)
         rows.append(row(name, int(evaluations), x, labels))
@@ -233,6 +234,8 @@ def figure(folder: Path, rows: list[list[Any]]) -> None:
         axes.errorbar(*zip(*[(n, value) for n, value, _ in points], strict=True), [e for *_, e in points], label=name)
     axes.axhline(rows[0][2], color="black", linestyle=":", label=rows[0][0])
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the network", ylabel="Frechet distance")
+    axes.set_xticks([1, 2, *EVALUATIONS], ["1", "2", *map(str, EVALUATIONS)])
+    axes.minorticks_off()
     axes.legend(fontsize="small")
     drawing.savefig(folder / "fashion.png", dpi=150)
 

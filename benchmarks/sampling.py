@@ -27,7 +27,7 @@ import separatrix as sx
 D = sx.diffusion
 VP = D.VP()
 COUNTS = (128, 256, 512)
-CALLS = 20
+CALLS, ROUNDS = 20, 8
 SAMPLERS = {
     "Euler in t": sx.Euler(), "Heun in t": sx.Heun(), "Euler-Maruyama": sx.EulerMaruyama(), "DDIM": D.DDIM(),
     "ancestral": D.Ancestral(), "Heun in sigma (EDM)": D.ChurnedHeun(), "the same, churn 0.1": D.ChurnedHeun(churn=0.1),
@@ -159,7 +159,7 @@ def cost() -> list[list[Any]]:
         calls[name] = ours(sampler, times)
     ends = {name: np.asarray(call(network, x)) for name, call in calls.items()}
     spent: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(8):
+    for _ in range(ROUNDS):
         for name, call in calls.items():
             start = time.process_time()
             jax.block_until_ready(call(network, x))
