@@ -113,7 +113,8 @@ def test_rate_and_noise_are_found_by_moments_where_steps_are_far_apart():
         loss, optax.adam(optax.cosine_decay_schedule(0.05, 120)), jnp.asarray(paths),
         initial=jnp.array([1.0, -1.0]), steps=120, key=jax.random.key(3),
     )  # fmt: skip
-    # Means are known to 0.3/sqrt(1500) = 0.008 of 0.35, which is 2 % of the rate; noise adds as much, and Euler's step of 0.07 errs by 5 %.
+    # Means are known to 0.3/sqrt(1500) = 0.008 of 0.35, which is 2 % of the rate.
+    # Noise adds as much, and Euler's step of 0.07 errs by 5 %.
     assert found.model[0].item() == pytest.approx(THETA, rel=0.12)
     assert jnp.exp(found.model[1]).item() == pytest.approx(SIGMA, rel=0.12)
 

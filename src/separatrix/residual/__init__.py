@@ -21,7 +21,7 @@ from separatrix.residual.flow_model import (
     augment as augment,
     with_depth as with_depth,
 )
-from separatrix.residual.hand_over import HandOver as HandOver, Regulator as Regulator, hand_over as hand_over
+from separatrix.residual.handing_over import HandOver as HandOver, Regulator as Regulator, hand_over as hand_over
 from separatrix.residual.horizons import (
     PolicyFit as PolicyFit,
     TrainableHorizon as TrainableHorizon,

@@ -48,7 +48,7 @@ def transition_loss(sde_of: Function) -> Function:
 
     >>> import jax, jax.numpy as jnp, optax, separatrix as sx
     >>> make = lambda m: sx.as_sde(lambda x: -jnp.exp(m[0]) * x, lambda x: jnp.exp(m[1]))
-    >>> times = 0.05 * jnp.arange(2001)
+    >>> times = jnp.linspace(0.0, 100.0, 2001)
     >>> path = sx.evolve(make(jnp.log(jnp.array([1.0, 0.5]))), jnp.zeros(1), times=times, steps=2000, key=jax.random.key(0))
     >>> data = sx.residual.segments(times, path.states, 1)
     >>> loss = sx.residual.transition_loss(make)

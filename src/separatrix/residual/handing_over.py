@@ -159,16 +159,20 @@ def _measured_level(plant: OpenFlow, regulator: Regulator, linear: tuple[Any, An
     starts = regulator.target[None, None] + jnp.asarray(np.sqrt(levels)[:, None, None] * surface, dtype)
     horizon, fastest = _CALM / float(rates.min()), float(np.abs(np.linalg.eigvals(a - b @ gain[None])).max())
     steps = int(np.ceil(_FINE * horizon * fastest))
-    held = np.asarray(_held(plant, regulator, constraint, starts, jnp.asarray(horizon, dtype), steps))
-    if not held[0]:
+    last = None
+    for level, spread in zip(levels, starts, strict=True):
+        if not bool(_held(plant, regulator, constraint, spread, jnp.asarray(horizon, dtype), steps)):
+            break
+        last = float(level)
+    if last is None:
         do = "Allow a larger limit, or pass the level."
         raise ValueError(explain("hand_over: target", "a regulator that holds no region", "one that does", do))
-    return float(levels[np.argmin(held) - 1 if not held.all() else -1])
+    return last
 
 
 @eqx.filter_jit
 def _held(plant: OpenFlow, regulator: Regulator, constraint: Any, starts: Any, horizon: Any, steps: int) -> Any:
-    """Whether all starts of a level stay below their V, keep the constraint, and come to a hundredth of it."""
+    """Whether all starts stay below their V, keep the constraint, and come to a hundredth of it."""
     loop = close_loop(plant, regulator)
 
     def seen(x: Any) -> tuple[Any, Any]:
@@ -182,4 +186,4 @@ def _held(plant: OpenFlow, regulator: Regulator, constraint: Any, starts: Any, h
         calm = jnp.all(values <= slack * values[0]) & (values[-1] < 0.01 * values[0])
         return calm & ~jnp.any(broken) & path.outcome.completed
 
-    return jnp.all(jax.lax.map(jax.vmap(one), starts), axis=1)
+    return jnp.all(jax.vmap(one)(starts))
