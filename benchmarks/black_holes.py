@@ -132,7 +132,10 @@ def main():
         (20.0, 0.3, 0, 0.0),
     ]
     cases = cases[:1] if "--short" in sys.argv else cases
-    rows = [row(*case) for case in cases]
+    rows = []
+    for case in cases:
+        rows.append(row(*case))
+        print(rows[-1], flush=True)
     columns = ["orbit", "precession, rad", "learned", "off by, %", "phase after 20 periods off by, rad", "CPU s"]
     report("black_holes", "precession of an orbit learned from its gravitational wave alone", columns, rows)
 

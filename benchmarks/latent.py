@@ -21,7 +21,7 @@ from _table import report
 
 import separatrix as sx
 
-READ, NEXT, BEYOND, NOISE, STEPS, BATCH = 30, 15, 15, 0.1, 2500, 32
+READ, NEXT, BEYOND, NOISE, STEPS, BATCH = 30, 15, 15, 0.1, 1500, 32
 
 
 def spirals(count, seed):
@@ -41,7 +41,7 @@ def latent_ode(key):
     keys = jax.random.split(key, 4)
     return sx.residual.LatentODE(
         eqx.nn.GRUCell(5, 20, key=keys[0]), eqx.nn.Linear(20, 8, key=keys[1]),
-        sx.residual.NeuralODE(eqx.nn.MLP(4, 4, 24, 2, jnp.tanh, key=keys[2])), eqx.nn.MLP(4, 2, 16, 1, key=keys[3]),
+        sx.residual.NeuralODE(eqx.nn.MLP(4, 4, 32, 2, jnp.tanh, key=keys[2])), eqx.nn.Linear(4, 2, key=keys[3]),
         hidden=20, substeps=1,
     )  # fmt: skip
 
@@ -123,7 +123,9 @@ def judged(name, seed):
 
 
 def main():
-    seeds = range(1 if "--short" in sys.argv else 5)
+    seeds = range(1 if "--short" in sys.argv else 5)  # --seeds 2:5 for some of them
+    if "--seeds" in sys.argv:
+        seeds = range(*map(int, sys.argv[sys.argv.index("--seeds") + 1].split(":")))
     rows = []
     for name in MODELS:
         found = np.array([judged(name, seed) for seed in seeds])

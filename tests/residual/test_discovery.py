@@ -94,3 +94,29 @@ def test_a_library_that_cannot_be_told_apart_on_these_data_is_said_to_be():
     points = jnp.stack([x, 2 * x], axis=1)
     found = sx.residual.discover(points, points, sx.residual.Monomials(("x", "y"), 1), 0.01)
     assert found.condition > 1e12 and "cannot be told apart" in repr(found)
+
+
+def test_another_solver_of_the_library_takes_the_place_of_the_threshold():
+    from sklearn.linear_model import LinearRegression, Ridge
+
+    points = np.random.default_rng(1).uniform(0.5, 2.0, (40, 2))
+    x, y = points.T
+    velocities = np.stack([1.5 * x - x * y, x * y - 3.0 * y], axis=1)
+    library = sx.residual.Monomials(("x", "y"), 2)
+    whole = sx.residual.discover(points, velocities, library, optimizer=LinearRegression(fit_intercept=False))
+    np.testing.assert_allclose(
+        whole.coefficients, sx.residual.discover(points, velocities, library, 0.0).coefficients, atol=1e-10
+    )
+    ridge = Ridge(alpha=0.3, fit_intercept=False)
+    found = sx.residual.discover(points, velocities, library, optimizer=ridge)
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    truth = np.linalg.solve(terms.T @ terms + 0.3 * np.eye(6), terms.T @ velocities)
+    np.testing.assert_allclose(found.coefficients, truth, rtol=1e-9)
+    left = np.linalg.norm(velocities - terms @ truth) / np.linalg.norm(velocities)
+    assert found.residual == pytest.approx(left, rel=1e-9)
+    with pytest.raises(TypeError, match=r"optimizer\n  got int, expected an object with fit"):
+        sx.residual.discover(points, velocities, library, optimizer=3)
+    with pytest.raises(TypeError, match="got both, expected one of both"):
+        sx.residual.discover(points, velocities, library, 0.1, optimizer=ridge)
+    with pytest.raises(TypeError, match="got neither, expected one of both"):
+        sx.residual.discover(points, velocities, library)

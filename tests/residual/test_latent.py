@@ -27,8 +27,8 @@ def test_the_bound_is_squares_over_twice_the_noise_and_the_divergence():
     squares = np.nansum((found - np.asarray(VALUES)[..., 0]) ** 2)
     divergence = (0.3**2 + 0.4**2 - 1) / 2 - np.log(0.4)
     truth = (squares / (2 * 0.2**2) + 2 * divergence) / 5  # five values were seen
-    # RK4 in steps of 0.1: 1e-9.
-    assert loss(_model(), (TIMES, VALUES)).item() == pytest.approx(truth, rel=1e-8)
+    # RK4 in steps of h = 0.1 on a rate of 1/2: (h/2)^5/120 = 3e-9 a step, eight of them, and 1/(2 noise^2) = 12.
+    assert loss(_model(), (TIMES, VALUES)).item() == pytest.approx(truth, rel=2e-7)
     # Over draws z = 0.3 + 0.4 n the squares grow by (2 exp(-t/2) 0.4)^2 a value.
     more = np.nansum(0.64 * np.exp(-np.asarray(TIMES)) * ~np.isnan(np.asarray(VALUES)[..., 0])) / (2 * 0.2**2) / 5
     each = jax.jit(jax.vmap(lambda key: loss(_model(), (TIMES, VALUES), key=key)))

@@ -1,5 +1,7 @@
 """The recipe of series: damped oscillators, whose law and exponent are known, with gaps, uneven times and noise."""
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -236,3 +238,16 @@ def test_columns_of_very_different_size_are_scaled_and_told(tmp_path):
     # Each column over its spread: of a sine over whole turns that is 1/sqrt 2.
     assert float(jnp.max(jnp.abs(task.data.states))) < 1.7
     assert recipe.scale[1] / recipe.scale[0] == pytest.approx(1e6, rel=0.05)
+
+
+def test_a_hidden_quantity_has_a_rate_of_its_own(tmp_path):
+    """The whole state is moved by the field, so that a loss can be formed: x'' = -x of which x alone is seen."""
+    rows = [f"{0.3 * i:.2f},{np.sin(0.3 * i):.5f}" for i in range(40)]
+    (tmp_path / "x.csv").write_text("t,x\n" + "\n".join(rows) + "\n")
+    recipe = recipe_from("series", {"data": str(tmp_path / "x.csv"), "hidden": 1, "members": 2}).settled()
+    model = recipe.model(jax.random.key(0))
+    field = jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, model.model)
+    state = jnp.array([0.4, -1.3])
+    hidden = recipe.flow(model).velocity(0.0, state)[1]
+    scaled = jnp.append(recipe._columns.scaled(state[:1]), state[1])
+    np.testing.assert_allclose(hidden, recipe.rate * (field.linear @ scaled + field.network(scaled))[1], rtol=1e-12)

@@ -185,7 +185,9 @@ class Discovery:
         return f"Discovery({'; '.join(self.equations)}; residual {self.residual:.2g}{told})"
 
 
-def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Discovery:
+def discover(
+    points: Any, velocities: Any, library: Any, threshold: float | None = None, *, optimizer: Any = None
+) -> Discovery:
     """Find a sparse law for velocities at points, by sequentially thresholded least squares.
 
     **Arguments:**
@@ -194,10 +196,13 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
     - `library`: as `Monomials(names, degree)`: a function (d,) -> (p,) with `names` and `labels`.
     - `threshold`: the smallest coefficient that is kept, in the unit of its term, >= 0: above what noise and the errors
       of the velocities make, below what is sought.
+    - `optimizer`: in place of the threshold, whatever solves Theta Xi = V: an object with `fit(Theta, V)` and then `coef_`,
+      shape (d, p), as those of PySINDy (`pysindy.SR3(...)`) and the linear models of scikit-learn without an intercept.
 
     **Returns:** a `Discovery`.
 
-    **Raises:** `ValueError` for shapes that do not fit, values or terms that are not finite, fewer points than terms, or a
+    **Raises:** `TypeError` for an optimizer without `fit` or with another `coef_`, and for both or neither of threshold and
+    optimizer; `ValueError` for shapes that do not fit, values or terms that are not finite, fewer points than terms, or a
     threshold that is negative or not finite; `Diverged` if the least squares have no finite solution.
 
     **Example:**
@@ -220,9 +225,17 @@ def discover(points: Any, velocities: Any, library: Any, threshold: float) -> Di
         raise ValueError(explain("discover", got, f"two arrays (N, {width}) with N >= {count} terms", do))
     if not (bool(jnp.isfinite(points).all()) and bool(jnp.isfinite(velocities).all())):
         raise ValueError(explain("discover", "values that are not finite", "finite numbers", "Drop them first."))
-    ranges.nonnegative("discover: threshold", threshold, "Take 0 to keep all terms.")
+    if (threshold is None) == (optimizer is None):
+        got = "neither" if optimizer is None else "both"
+        raise TypeError(
+            explain("discover: threshold, optimizer", got, "one of both", "Take for example threshold=0.1.")
+        )
+    if threshold is not None:
+        ranges.nonnegative("discover: threshold", threshold, "Take 0 to keep all terms.")
     terms = jax.vmap(library)(points)
     ranges.finite("discover: the library's terms", terms, "Scale the variables, or take a lower degree.")
+    if optimizer is not None:
+        return _judged("discover", terms, velocities, library, _solved_by(optimizer, terms, velocities))
     return sparse_law("discover", terms, velocities, library, threshold)
 
 
@@ -235,10 +248,29 @@ def sparse_law(where: str, terms: Any, velocities: Any, library: Any, threshold:
     if path is None or not bool(path.outcome.reached):
         do = "Scale the variables, drop terms that depend on each other, or give more points."
         raise Diverged(explain(where, "least squares without a finite solution", "finite coefficients", do))
-    error, size = (float(jnp.linalg.norm(v)) for v in (velocities - terms @ path.final, velocities))
-    errors = _standard_errors(np.asarray(terms, float), np.asarray(velocities, float), np.asarray(path.final, float))
+    return _judged(where, terms, velocities, library, path.final)
+
+
+def _judged(where: str, terms: Any, velocities: Any, library: Any, found: Any) -> Discovery:
+    """What coefficients are worth, however they were found."""
+    ranges.finite(f"{where}: coefficients", found, "Scale the variables, or give more points.")
+    error, size = (float(jnp.linalg.norm(v)) for v in (velocities - terms @ found, velocities))
+    errors = _standard_errors(np.asarray(terms, float), np.asarray(velocities, float), np.asarray(found, float))
     scaled = np.asarray(terms, float) / np.maximum(np.linalg.norm(np.asarray(terms, float), axis=0), 1e-300)
-    return Discovery(library, path.final, error / size if size > 0 else error, errors, float(np.linalg.cond(scaled)))
+    return Discovery(library, found, error / size if size > 0 else error, errors, float(np.linalg.cond(scaled)))
+
+
+def _solved_by(optimizer: Any, terms: Any, velocities: Any) -> Any:
+    """Coefficients (p, d) that another library's solver finds."""
+    if not callable(getattr(optimizer, "fit", None)):
+        do = "Pass for example pysindy.STLSQ(threshold=0.1)."
+        raise TypeError(explain("discover: optimizer", type(optimizer).__name__, "an object with fit(Theta, V)", do))
+    optimizer.fit(np.asarray(terms, float), np.asarray(velocities, float))
+    found, wanted = np.asarray(getattr(optimizer, "coef_", None)), (velocities.shape[1], terms.shape[1])
+    if found.size != wanted[0] * wanted[1] or found.dtype == object:
+        do = "Take a linear solver of all columns at once."
+        raise TypeError(explain("discover: optimizer", f"coef_ of shape {found.shape}", f"{wanted}", do))
+    return jnp.asarray(found.reshape(wanted).T, terms.dtype)
 
 
 def _standard_errors(terms: Any, velocities: Any, found: Any) -> Any:
