@@ -24,7 +24,7 @@ FOLDER = RESULTS / "words"
 ATTRIBUTES = ("object", "count", "size", "brightness", "place")
 NOUNS = sx.diffusion.NOUNS["fashion-mnist"]
 WITHHELD = sx.diffusion.withheld(len(NOUNS))
-EXAMPLES, STEPS, UNCLIP_STEPS, JUDGE_STEPS, EACH = 20_000, 2_600, 1_200, 1_400, 12
+EXAMPLES, STEPS, UNCLIP_STEPS, JUDGE_STEPS, EACH = 20_000, 4_000, 1_200, 1_400, 12
 SCALES, COUNTS = (1.0, 2.0, 4.0), (4, 10, 20)
 
 

@@ -87,7 +87,7 @@ class WordsRecipe(Training):
     """Channels of the denoiser, a multiple of 4."""
     depth: int = 3
     """Blocks of the denoiser."""
-    channels: int = 4
+    channels: int = 8
     """Of a latent, at a quarter of the sides."""
     average_width: float = 0.1
     """Relative width of the average of the weights, which is the model; its memory grows with the run."""
