@@ -31,13 +31,13 @@ SCALES, COUNTS = (1.0, 2.0, 4.0), (4, 10, 20)
 def training(**settings: Any) -> Any:
     """Composites of the training part."""
     found = sx.load("fashion-mnist")
-    return sx.diffusion.compose(found.inputs, found.targets, EXAMPLES, **settings)
+    return sx.diffusion.compose_pictures(found.inputs, found.targets, EXAMPLES, **settings)
 
 
 def fresh() -> Any:
     """Composites of clothes of the part for testing, in combinations that were withheld."""
     found = sx.load("fashion-mnist")
-    return sx.diffusion.compose(found.test_inputs, found.test_targets, 2000, only=WITHHELD, seed=5)
+    return sx.diffusion.compose_pictures(found.test_inputs, found.test_targets, 2000, only=WITHHELD, seed=5)
 
 
 def timed(name: str, call: Any) -> Any:

@@ -17,7 +17,7 @@ EACH = 4  # pictures of each withheld combination
 def _draw_captions(digits, captions):
     """Latent diffusion of composed digits, a sixth of the combinations withheld; then captions of those."""
     D = sx.diffusion
-    made = D.compose(
+    made = D.compose_pictures(
         digits.inputs, digits.targets, 6000, nouns=NOUNS, side=16, without=D.withheld(len(NOUNS)), unsaid=0.1
     )
     words, size = D.composed_vocabulary(NOUNS), {"width": 32, "depth": 2, "steps": 900, "batch_size": 32}
@@ -31,7 +31,7 @@ def drawn_captions(digits: Any, say: Any) -> Section:
     codes = np.repeat(sx.diffusion.withheld(len(NOUNS)), EACH, axis=0)
     captions = [sx.diffusion.caption_of(NOUNS, row) for row in codes]
     pictures = np.asarray(_draw_captions(digits, captions))
-    real = sx.diffusion.compose(
+    real = sx.diffusion.compose_pictures(
         digits.test_inputs, digits.test_targets, 500, nouns=NOUNS, side=16, only=sx.diffusion.withheld(len(NOUNS))
     )
     right = np.all(read_pixels(pictures) == codes[:, [1, 3, 4]], axis=1)
