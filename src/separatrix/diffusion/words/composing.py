@@ -88,13 +88,13 @@ def compose_pictures(
     """
     nouns = tuple(NOUNS["fashion-mnist"] if nouns is None else nouns)
     count, side = (
-        ranges.whole("compose_pictures: count", count, "Say how many."),
-        ranges.whole("compose_pictures: side", side, least=8),
+        ranges.whole("compose: count", count, "Say how many."),
+        ranges.whole("compose: side", side, least=8),
     )
     items, labels = _checked(items, labels, nouns)
-    ranges.share("compose_pictures: unsaid", unsaid, "Leave it out for 0.")
+    ranges.share("compose: unsaid", unsaid, "Leave it out for 0.")
     if side % 8:
-        raise ValueError(explain("compose_pictures: side", side, "a multiple of 8", "Take 32."))
+        raise ValueError(explain("compose: side", side, "a multiple of 8", "Take 32."))
     allowed = _allowed(len(nouns), without, only)
     rng = np.random.default_rng(seed)
     codes = allowed[rng.integers(len(allowed), size=count)]
@@ -143,43 +143,39 @@ def _resizer(shape: tuple[int, ...], size: int) -> tuple[np.ndarray, np.ndarray]
 def _allowed(nouns: int, without: Any, only: Any) -> np.ndarray:
     every = combinations(nouns)
     if only is not None and without is not None:
-        raise ValueError(explain("compose_pictures", "only and without", "one of them", "Leave one out."))
+        raise ValueError(explain("compose", "only and without", "one of them", "Leave one out."))
     given = (
         np.zeros((0, 5), int) if only is None and without is None else np.asarray(only if without is None else without)
     )
     if given.ndim != 2 or given.shape[1] != 5:
         do = "Give rows of codes: object, count, size, brightness, place."
-        raise ValueError(explain("compose_pictures: combinations", f"shape {given.shape}", "(n, 5)", do))
+        raise ValueError(explain("compose: combinations", f"shape {given.shape}", "(n, 5)", do))
     inside = (every[:, None] == given[None]).all(axis=2)
     unknown = np.flatnonzero(~inside.any(axis=0))
     if unknown.size:
         row = given[unknown[0]].tolist()
-        raise ValueError(explain("compose_pictures: combinations", row, f"codes of {nouns} nouns", "See combinations."))
+        raise ValueError(explain("compose: combinations", row, f"codes of {nouns} nouns", "See combinations."))
     chosen = every[inside.any(axis=1) == (only is not None)]
     if not len(chosen):
-        raise ValueError(
-            explain("compose_pictures: combinations", "none left", "at least one to show", "Withhold fewer.")
-        )
+        raise ValueError(explain("compose: combinations", "none left", "at least one to show", "Withhold fewer."))
     return chosen
 
 
 def _checked(items: Any, labels: Any, nouns: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     items = np.asarray(items, np.float32)
     if items.ndim != 3:
-        raise ValueError(
-            explain("compose_pictures: items", f"shape {items.shape}", "grey pictures (N, h, w)", "Make them so.")
-        )
-    ranges.finite("compose_pictures: items", items, "Leave out the pictures that are not finite.")
+        raise ValueError(explain("compose: items", f"shape {items.shape}", "grey pictures (N, h, w)", "Make them so."))
+    ranges.finite("compose: items", items, "Leave out the pictures that are not finite.")
     if labels is None:
         do = "Give each picture a class: captions are made of them."
-        raise ValueError(explain("compose_pictures: labels", "pictures without classes", "a class for each", do))
+        raise ValueError(explain("compose: labels", "pictures without classes", "a class for each", do))
     labels = np.asarray(labels)
     if labels.shape != items.shape[:1]:
         do = "Give one to each picture."
-        raise ValueError(explain("compose_pictures: labels", f"shape {labels.shape}", f"({len(items)},)", do))
-    ranges.indices("compose_pictures: labels", labels, len(nouns), f"The nouns are {', '.join(nouns)}.")
+        raise ValueError(explain("compose: labels", f"shape {labels.shape}", f"({len(items)},)", do))
+    ranges.indices("compose: labels", labels, len(nouns), f"The nouns are {', '.join(nouns)}.")
     for number, noun in enumerate(nouns):
         if not np.any(labels == number):
             do = "Give some of each class, or fewer nouns."
-            raise ValueError(explain("compose_pictures: labels", f"no picture of {noun!r}", "some of each noun", do))
+            raise ValueError(explain("compose: labels", f"no picture of {noun!r}", "some of each noun", do))
     return items, labels

@@ -67,7 +67,8 @@ class CaptionJudge(eqx.Module):
 
         **Arguments:**
 
-        - `pictures`: shape (N, S, S), S a multiple of 8, as `compose_pictures` makes them. `codes`: shape (N, 5), what they show.
+        - `pictures`: shape (N, S, S), S a multiple of 8, as `compose_pictures` makes them.
+        - `codes`: shape (N, 5), what they show.
         - `nouns`: how many objects there are. `key`: of weights and batches.
         - `steps`, `batch_size`: of Adam. `run`, `progress`: as in `sx.fit`.
 
