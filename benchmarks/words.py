@@ -24,20 +24,20 @@ FOLDER = RESULTS / "words"
 ATTRIBUTES = ("object", "count", "size", "brightness", "place")
 NOUNS = sx.diffusion.NOUNS["fashion-mnist"]
 WITHHELD = sx.diffusion.withheld(len(NOUNS))
-EXAMPLES, STEPS, UNCLIP_STEPS, JUDGE_STEPS, EACH = 20_000, 2_600, 1_200, 1_400, 12
+EXAMPLES, STEPS, UNCLIP_STEPS, JUDGE_STEPS, EACH = 20_000, 4_000, 1_200, 1_400, 12
 SCALES, COUNTS = (1.0, 2.0, 4.0), (4, 10, 20)
 
 
 def training(**settings: Any) -> Any:
     """Composites of the training part."""
     found = sx.load("fashion-mnist")
-    return sx.diffusion.compose(found.inputs, found.targets, EXAMPLES, **settings)
+    return sx.diffusion.compose_pictures(found.inputs, found.targets, EXAMPLES, **settings)
 
 
 def fresh() -> Any:
     """Composites of clothes of the part for testing, in combinations that were withheld."""
     found = sx.load("fashion-mnist")
-    return sx.diffusion.compose(found.test_inputs, found.test_targets, 2000, only=WITHHELD, seed=5)
+    return sx.diffusion.compose_pictures(found.test_inputs, found.test_targets, 2000, only=WITHHELD, seed=5)
 
 
 def timed(name: str, call: Any) -> Any:

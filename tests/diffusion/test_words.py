@@ -74,7 +74,7 @@ def test_captions_of_ones_own_make_a_vocabulary():
 def test_composed_pictures_show_what_their_captions_say():
     """Read by other means: separate patches, centre of mass, brightest level, height."""
     solid = np.ones((3, 8, 8), np.float32)
-    made = D.compose(solid, [0, 1, 2], 200, nouns=("a", "b", "c"), seed=3)
+    made = D.compose_pictures(solid, [0, 1, 2], 200, nouns=("a", "b", "c"), seed=3)
     for picture, (_, number, size, light, place) in zip(made.pictures, made.codes, strict=True):
         column = ndimage.center_of_mass(picture)[1] + 0.5
         assert abs(column - 32 * (1 + place) / 4) <= 1.5
@@ -90,7 +90,7 @@ def test_composed_pictures_show_what_their_captions_say():
 def test_what_is_withheld_is_not_shown_and_each_pair_of_values_is():
     kept = D.withheld(10)
     digits = sx.load("digits")
-    made = D.compose(digits.inputs, digits.targets, 3000, nouns=DIGITS, side=16, without=kept)
+    made = D.compose_pictures(digits.inputs, digits.targets, 3000, nouns=DIGITS, side=16, without=kept)
     shown = {tuple(row) for row in made.codes.tolist()}
     assert not shown & {tuple(row) for row in kept.tolist()} and len(shown) == 200
     assert np.ptp(np.bincount(kept[:, 0])) == 0  # as many of each noun
@@ -98,7 +98,7 @@ def test_what_is_withheld_is_not_shown_and_each_pair_of_values_is():
         for second in range(first):
             pairs = {(row[first], row[second]) for row in shown}
             assert len(pairs) == len({row[first] for row in shown}) * len({row[second] for row in shown})
-    only = D.compose(digits.inputs, digits.targets, 100, nouns=DIGITS, side=16, only=kept)
+    only = D.compose_pictures(digits.inputs, digits.targets, 100, nouns=DIGITS, side=16, only=kept)
     assert {tuple(row) for row in only.codes.tolist()} <= {tuple(row) for row in kept.tolist()}
 
 
@@ -114,7 +114,7 @@ def test_composing_refuses_what_has_no_captions():
         ((items, [0, 1], 0), "count\n  got 0"),
     ):
         with pytest.raises(ValueError, match=words):
-            D.compose(*given)
+            D.compose_pictures(*given)
     for more, words in (
         ({"side": 30}, "side\n  got 30, expected a multiple of 8"),
         ({"only": [[0, 5, 0, 0, 0]]}, r"got \[0, 5, 0, 0, 0\], expected codes of 2 nouns"),
@@ -122,7 +122,7 @@ def test_composing_refuses_what_has_no_captions():
         ({"without": combinations(2)}, "got none left"),
     ):
         with pytest.raises(ValueError, match=words):
-            D.compose(items, [0, 1], 2, nouns=("a", "b"), **more)
+            D.compose_pictures(items, [0, 1], 2, nouns=("a", "b"), **more)
 
 
 class Linear(eqx.Module):
@@ -224,9 +224,7 @@ def test_the_autoencoder_learns_from_its_bound_alone():
     batch = jax.random.normal(jax.random.key(4), (4, 8, 8), jnp.float32), jnp.array([[1, 2, 0]] * 4)
     key = jax.random.key(5)
     whole = eqx.filter_grad(lambda p: D.LatentMatching()(p, batch, key=key))(pair)
-    bound = eqx.filter_grad(lambda a: D.EvidenceBound()(a, batch[0][:1], key=jax.random.split(key, 3)[0]))(
-        pair.autoencoder
-    )
+    bound = eqx.filter_grad(lambda a: D.EvidenceBound()(a, batch[0], key=jax.random.split(key)[0]))(pair.autoencoder)
     for first, second in zip(jax.tree.leaves(whole.autoencoder), jax.tree.leaves(bound), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
     assert float(jnp.abs(whole.denoiser.network.reader.words[2]).max()) > 0
@@ -359,3 +357,25 @@ def no_classes(folder):
 def test_data_without_captions_and_wrong_numbers_are_refused_before_training(tmp_path, make, more, words):
     with pytest.raises((ValueError, DataError, DataMissing), match=words):
         recipe_from("words", SMALL | {"data": str(make(tmp_path))} | more).settled()
+
+
+@pytest.mark.slow
+def test_unclip_learns_its_parts_apart_and_draws_from_them():
+    """Its loss is the sum of four, each with a gradient for its own part alone; what it draws is of the pictures' kind."""
+    digits = sx.load("digits")
+    made = D.compose_pictures(digits.inputs, digits.targets, 24, nouns=DIGITS, side=16)
+    words = D.composed_vocabulary(DIGITS)
+    small = {"width": 8, "depth": 1, "steps": 3, "batch_size": 8, "embedding": 6}
+    model = D.Unclip.fit(made.pictures, made.captions, key=jax.random.key(0), vocabulary=words, **small)
+    drawn = [model.sample(made.captions[:3], jax.random.key(1), 3, steps=1, batch_size=2) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
+    assert drawn[0].shape == (3, 16, 16) and float(drawn[0].min()) >= 0 and float(drawn[0].max()) <= 1
+    batch = jnp.asarray(made.pictures[:4]), jnp.asarray(words.tokens(made.captions[:4]))
+    parts = woken(model.parts, jax.random.key(2))
+    found = eqx.filter_jit(eqx.filter_jacrev(lambda p: D.UnclipMatching().terms(p, batch, key=jax.random.key(3))))(
+        parts
+    )
+    own = (found.towers, found.prior.network, found.decoder.network, found.upsampler)
+    moved = [any(float(jnp.abs(leaf[i]).max()) > 0 for leaf in jax.tree.leaves(part)) for part in own for i in range(4)]
+    assert moved == [i == j for i in range(4) for j in range(4)]
+    assert model.chosen(made.pictures[:5], made.captions[:7]).max() < 7

@@ -116,7 +116,7 @@ from separatrix.diffusion.words import (
     Vocabulary as Vocabulary,
     WordsRecipe as WordsRecipe,
     caption_of as caption_of,
-    compose as compose,
+    compose_pictures as compose_pictures,
     composed_vocabulary as composed_vocabulary,
     withheld as withheld,
 )

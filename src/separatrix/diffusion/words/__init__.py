@@ -12,7 +12,11 @@ from separatrix.diffusion.words.captions import (
     caption_of as caption_of,
     composed_vocabulary as composed_vocabulary,
 )
-from separatrix.diffusion.words.composing import Composed as Composed, compose as compose, withheld as withheld
+from separatrix.diffusion.words.composing import (
+    Composed as Composed,
+    compose_pictures as compose_pictures,
+    withheld as withheld,
+)
 from separatrix.diffusion.words.judge import CaptionJudge as CaptionJudge
 from separatrix.diffusion.words.latent import (
     LatentDiffusion as LatentDiffusion,

@@ -77,7 +77,7 @@ class Autoencoder(eqx.Module):
     latent: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
-        self, shape: tuple[int, ...], channels: Checked[int] = 4, width: Checked[int] = 48, depth: Checked[int] = 2, *,
+        self, shape: tuple[int, ...], channels: Checked[int] = 8, width: Checked[int] = 48, depth: Checked[int] = 2, *,
         key: Key,
     ):  # fmt: skip
         sizes = {"channels": channels, "width": width, "depth": depth}
@@ -138,22 +138,26 @@ class EvidenceBound(eqx.Module):
     True
     """
 
-    noise: Any = eqx.field(default=0.2, converter=as_parameter)
+    noise: Any = eqx.field(default=0.1, converter=as_parameter)
 
     def __check_init__(self) -> None:
-        ranges.positive("EvidenceBound: noise", self.noise, "Leave it out for 0.2.")
+        ranges.positive("EvidenceBound: noise", self.noise, "Leave it out for 0.1.")
 
     def __call__(self, autoencoder: Any, pictures: Array, *, key: Key | None = None) -> Scalar:
         return jnp.mean(self.terms(autoencoder, pictures, key=key))
 
     def terms(self, autoencoder: Any, pictures: Array, *, key: Key | None = None) -> Array:
         """The bound for each picture."""
+        return self.parts(autoencoder, pictures, key=key)[0]
+
+    def parts(self, autoencoder: Any, pictures: Array, *, key: Key | None = None) -> tuple[Array, Array]:
+        """The bound for each picture, and the latents that were drawn for it."""
         keys = jax.random.split(require_key(key, "EvidenceBound"), pictures.shape[0])
         latents, divergences = jax.vmap(autoencoder.draw)(pictures, keys)
         gaps = (pictures - jax.vmap(autoencoder.decode)(latents)).reshape(pictures.shape[0], -1)
         variance = jnp.asarray(self.noise, pictures.dtype) ** 2
         misfit = jnp.mean(gaps**2, axis=1) / (2 * variance) + jnp.log(2 * math.pi * variance) / 2
-        return misfit + divergences / gaps.shape[1]
+        return misfit + divergences / gaps.shape[1], latents
 
 
 def normal_kl(mean: Array, log_variance: Array) -> Array:

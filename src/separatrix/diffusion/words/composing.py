@@ -1,6 +1,6 @@
 r"""Pictures composed to their captions: small pictures set on dark ground, so that what a caption says can be measured.
 
-    picture = sum over items of   level * R item R^T / peak   at (row, column)
+    picture = max over items of   level * R item R^T / peak   at (row, column)
 
 R resizes to a side of about S/2 (large) or 5 S/16 (small), S the side of the picture; the level is 0.25 to 0.4 (dark) or
 0.8 to 1 (bright) of white; two items are of one class, one above the other; the column has its middle at S/4, S/2 or
@@ -57,7 +57,7 @@ def withheld(nouns: Checked[int], share: float = 1 / 6, seed: Checked[int] = 0) 
     return every[np.sort(order[:count])]
 
 
-def compose(
+def compose_pictures(
     items: Any, labels: Any, count: Checked[int], *, nouns: Sequence[str] | None = None, side: Checked[int] = 32,
     without: Any = None, only: Any = None, unsaid: float = 0.0, seed: Checked[int] = 0,
 ) -> Composed:  # fmt: skip
@@ -82,12 +82,15 @@ def compose(
     >>> import separatrix as sx
     >>> digits = sx.load("digits")
     >>> nouns = sx.diffusion.NOUNS["digits"]
-    >>> made = sx.diffusion.compose(digits.inputs, digits.targets, 3, nouns=nouns, side=16, only=[[7, 1, 0, 0, 0]])
+    >>> made = sx.diffusion.compose_pictures(digits.inputs, digits.targets, 3, nouns=nouns, side=16, only=[[7, 1, 0, 0, 0]])
     >>> made.captions[0], made.pictures.shape
     ('two small 7s, dark, on the left', (3, 16, 16))
     """
     nouns = tuple(NOUNS["fashion-mnist"] if nouns is None else nouns)
-    count, side = ranges.whole("compose: count", count, "Say how many."), ranges.whole("compose: side", side, least=8)
+    count, side = (
+        ranges.whole("compose: count", count, "Say how many."),
+        ranges.whole("compose: side", side, least=8),
+    )
     items, labels = _checked(items, labels, nouns)
     ranges.share("compose: unsaid", unsaid, "Leave it out for 0.")
     if side % 8:
@@ -108,7 +111,8 @@ def compose(
             lit = item[item > 0.1]
             item = np.minimum(item / (np.percentile(lit, _PEAK) if lit.size else 1.0), 1.0)
             y, x = (_at(c, length, side, rng) for c in (row * side, centre))
-            picture[y : y + length, x : x + length] += item * rng.uniform(*_LEVELS[light])
+            place_of = picture[y : y + length, x : x + length]
+            np.maximum(place_of, item * rng.uniform(*_LEVELS[light]), out=place_of)
     said = np.column_stack([np.ones(count, bool), rng.random((count, 4)) >= unsaid])
     captions = tuple(caption_of(nouns, *pair) for pair in zip(codes, said, strict=True))
     return Composed(np.clip(pictures, 0, 1), captions, codes)

@@ -33,7 +33,7 @@ class CaptionJudge(eqx.Module):
 
     >>> import jax, numpy as np, separatrix as sx
     >>> digits = sx.load("digits")
-    >>> made = sx.diffusion.compose(digits.inputs, digits.targets, 4, nouns=sx.diffusion.NOUNS["digits"], side=16)
+    >>> made = sx.diffusion.compose_pictures(digits.inputs, digits.targets, 4, nouns=sx.diffusion.NOUNS["digits"], side=16)
     >>> judge = sx.diffusion.CaptionJudge((16, 16), 10, 4, key=jax.random.key(0))  # untrained
     >>> judge(made.pictures).shape
     (4, 5)
@@ -67,7 +67,8 @@ class CaptionJudge(eqx.Module):
 
         **Arguments:**
 
-        - `pictures`: shape (N, S, S), S a multiple of 8, as `compose` makes them. `codes`: shape (N, 5), what they show.
+        - `pictures`: shape (N, S, S), S a multiple of 8, as `compose_pictures` makes them.
+        - `codes`: shape (N, 5), what they show.
         - `nouns`: how many objects there are. `key`: of weights and batches.
         - `steps`, `batch_size`: of Adam. `run`, `progress`: as in `sx.fit`.
 

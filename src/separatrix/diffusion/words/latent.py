@@ -4,8 +4,8 @@ r"""Pictures from words through latents: `LatentDiffusion.fit(pictures, captions
     z(t) = z + t eps          a denoiser of latents, D(t, z(t), tokens), with its words left out for a tenth
     words -> z(0) -> x        a sampler of few steps from noise, guided by the words, then the decoder
 
-Both are trained at once, by one objective: the bound of the autoencoder, on a quarter of each batch, since it learns much
-sooner; and the loss of the denoiser on latents that the autoencoder draws, through which no gradient goes back.
+Both are trained at once, by one objective: the bound of the autoencoder, and the loss of the denoiser on the latents that
+the autoencoder drew, through which no gradient goes back.
 """
 
 from collections.abc import Sequence
@@ -71,12 +71,11 @@ class LatentMatching(eqx.Module):
         return jnp.mean(bounds) + jnp.mean(losses)
 
     def terms(self, pair: LatentPair, batch: Any, *, key: Key | None = None) -> tuple[Array, Array]:
-        """Bounds of the first quarter of a batch, and the loss of each example."""
+        """Bound and loss of each example."""
         pictures, conditions = batch
-        first, second, third = jax.random.split(require_key(key, "LatentMatching"), 3)
-        bounds = self.bound.terms(pair.autoencoder, pictures[: -(-len(pictures) // 4)], key=first)
-        latents, _ = jax.vmap(pair.autoencoder.draw)(pictures, jax.random.split(second, len(pictures)))
-        losses = self.matching.terms(pair.denoiser, (jax.lax.stop_gradient(latents), conditions), key=third)
+        first, second = jax.random.split(require_key(key, "LatentMatching"))
+        bounds, latents = self.bound.parts(pair.autoencoder, pictures, key=first)
+        losses = self.matching.terms(pair.denoiser, (jax.lax.stop_gradient(latents), conditions), key=second)
         return bounds, losses
 
 
@@ -105,8 +104,8 @@ class LatentDiffusion(eqx.Module):
     @staticmethod
     def fit(
         pictures: Any, captions: Sequence[str] | None, *, key: Key, vocabulary: Vocabulary | None = None,
-        steps: Checked[int] = 3000, batch_size: Checked[int] = 64, width: Checked[int] = 64, depth: Checked[int] = 4,
-        channels: Checked[int] = 4, learning_rate: float = 2e-3, run: Any = None, progress: Any = None,
+        steps: Checked[int] = 3000, batch_size: Checked[int] = 64, width: Checked[int] = 64, depth: Checked[int] = 3,
+        channels: Checked[int] = 8, learning_rate: float = 2e-3, run: Any = None, progress: Any = None,
     ) -> "LatentDiffusion":  # fmt: skip
         r"""Train a model of pictures with captions.
 

@@ -21,7 +21,7 @@ from separatrix.data import names, split
 from separatrix.data.dataset import digest
 from separatrix.diffusion.recipe import SAMPLERS
 from separatrix.diffusion.words.captions import NOUNS, Vocabulary, composed_vocabulary
-from separatrix.diffusion.words.composing import Composed, compose, withheld
+from separatrix.diffusion.words.composing import Composed, compose_pictures, withheld
 from separatrix.diffusion.words.judge import CaptionJudge
 from separatrix.diffusion.words.latent import (
     LatentMatching,
@@ -87,7 +87,7 @@ class WordsRecipe(Training):
     """Channels of the denoiser, a multiple of 4."""
     depth: int = 3
     """Blocks of the denoiser."""
-    channels: int = 4
+    channels: int = 8
     """Of a latent, at a quarter of the sides."""
     average_width: float = 0.1
     """Relative width of the average of the weights, which is the model; its memory grows with the run."""
@@ -177,7 +177,7 @@ class WordsRecipe(Training):
     def _judged(self, model: Any) -> dict[str, Any]:
         """How many captions of withheld combinations are drawn right, and how well the judge reads real pictures."""
         items = self._items()
-        made = compose(items[0][0], items[0][1], self.examples, seed=self.seed + 1, **self._composing())
+        made = compose_pictures(items[0][0], items[0][1], self.examples, seed=self.seed + 1, **self._composing())
         judge = CaptionJudge.fit(
             made.pictures, made.codes, len(self.nouns), key=jax.random.key(self.seed), steps=self.judge_steps
         )
@@ -211,7 +211,7 @@ class WordsRecipe(Training):
     def _composed(self, items: Any, count: int, seed: int, only: bool = False) -> Composed:
         kept = withheld(len(self.nouns), _SHARE, self.seed)
         which = {"only": kept} if only else {"without": kept}
-        return compose(items[0], items[1], count, seed=self.seed + seed, **which, **self._composing())
+        return compose_pictures(items[0], items[1], count, seed=self.seed + seed, **which, **self._composing())
 
     def _of_classes(self) -> WordsParts:
         if self.captions is not None or self.pictures is not None:
@@ -229,7 +229,7 @@ class WordsRecipe(Training):
         nouns = nouns or tuple(f"class-{n}" for n in range(int(found.targets.max()) + 1))
         require_same_data(self, stamp := digest({"inputs": found.inputs, "targets": found.targets}))
         known = dataclasses.replace(self, nouns=nouns)
-        train = compose(
+        train = compose_pictures(
             found.inputs, found.targets, self.examples, without=withheld(len(nouns), _SHARE, self.seed),
             unsaid=self.unsaid, seed=self.seed, **known._composing(),
         )  # fmt: skip
