@@ -94,7 +94,7 @@ def disturbed(
     **Arguments:**
 
     - `map`, `state`: as of `advise`. Of the pairs that are known the one that turns and does not decay is taken, the
-      largest; if all decay, the one that turns most.
+      largest; if all decay, the one that turns most while it decays.
     - `key`: of a random game: predicted is at one batch of it, and both runs go on with batches of it.
     - `steps`: how many are watched; by default two rounds, or until |mu|^n changed thirtyfold, 8 to 2,000
       (fewer of more than 10,000 parameters, which are all recorded).
@@ -161,7 +161,7 @@ def leading_pair(map: Any, state: Any, key: Any) -> tuple[complex, Any, float]:
     if growing:
         lead = max(growing, key=lambda place: abs(values[place]))
     else:
-        lead = max(known, key=lambda place: abs(np.angle(values[place])))
+        lead = max(known, key=lambda place: abs(np.angle(values[place])) / max(abs(np.log(abs(values[place]))), 1e-12))
     direction = near.root * (near.basis @ parts[:, lead])
     return complex(values[lead]), direction / np.linalg.norm(direction), float(residuals[lead])
 
