@@ -98,7 +98,7 @@ def asked() -> tuple[np.ndarray, list[str]]:
 def row(name: str, right: np.ndarray) -> list[Any]:
     """All five right, its standard error, then each."""
     every = right.all(axis=1)
-    return [name, float(every.mean()), float(every.std() / len(every) ** 0.5), *right.mean(axis=0).tolist()]
+    return [name, float(every.mean()), float(every.std() / len(right) ** 0.5), *right.mean(axis=0).tolist()]
 
 
 def kept(name: str, make: Any) -> list[Any]:

@@ -177,8 +177,9 @@ class LatentDiffusion(eqx.Module):
         form |= {name: int(said[name]) for name in ("width", "depth", "channels")}
         pair, number = untrained_pair(form, vocabulary, jax.random.key(0)), jnp.float32(0)
         empty = LatentDiffusion(pair, number, number, vocabulary, form)
-        arrays = load_model(Path(path), {"arrays": (pair, number, number), "form": empty._written()})["arrays"]
-        return LatentDiffusion(*arrays, vocabulary, form)
+        loaded = load_model(Path(path), {"arrays": (pair, number, number), "form": empty._written()})
+        pair, center, spread = loaded["arrays"]
+        return LatentDiffusion(pair, center, spread, vocabulary, form)
 
     def _written(self) -> dict[str, Any]:
         words = self.vocabulary

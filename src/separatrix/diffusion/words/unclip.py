@@ -299,5 +299,5 @@ def _untrained(shape: tuple[int, ...], words: Vocabulary, size: int, width: int,
     prior = AttendingNet((1, 1, size), prior_width, 2, reader, key=keys[2])
     small = (shape[0] // 4, shape[1] // 4, 4 * colours)
     decoder = AttendingNet(small, width, depth, VectorReader(size, width, key=keys[3]), key=keys[4])
-    made = (Preconditioned(network, EDM(), 1.0) for network in (prior, decoder))
-    return UnclipParts(towers, *made, Upsampler(colours, max(width // 2, 4), key=keys[5]))
+    upsampler = Upsampler(colours, max(width // 2, 4), key=keys[5])
+    return UnclipParts(towers, Preconditioned(prior, EDM(), 1.0), Preconditioned(decoder, EDM(), 1.0), upsampler)
