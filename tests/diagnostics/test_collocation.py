@@ -95,7 +95,7 @@ def solved(e, count, across):
     z = np.concatenate([np.stack([np.cos(phi), np.sin(phi), *np.zeros((d - 2, len(t)))], axis=1).ravel(), [6.0, 1.0]])
     normal = np.append(np.zeros(len(z) - 1), 1.0)
     phase = problem.phase(z, mesh)
-    found = newton(problem, z, normal, phase, np.ones(len(z)), 1e-16, 20, False)
+    found = newton(problem.prepared(), z, normal, phase, np.ones(len(z)), 1e-16, 20, False)
     return problem, found, mesh
 
 

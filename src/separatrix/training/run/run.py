@@ -37,7 +37,7 @@ from separatrix.training.run._lock import Lock, holder_of, proven_dead
 from separatrix.training.run._log import continued, plain_number, read_log
 from separatrix.training.run._metrics import metrics_of
 from separatrix.training.run.checkpoint import Saved, load_tree, snapshot
-from separatrix.training.run.errors import OtherRun, StorageError
+from separatrix.training.run.errors import CannotWrite, OtherRun, StorageError
 
 ENDS = ("finished", "interrupted", "diverged", "failed")
 
@@ -281,12 +281,16 @@ class Run:
         path = None if name is None else self._named(name)
 
         def write() -> None:
-            hand.metrics.sync()
-            hand.events.sync()
-            if path is None:
-                self._checkpoints.write(int(step), taken, hand.keep)
-            else:
-                taken.write(path, self._files)
+            try:
+                hand.metrics.sync()
+                hand.events.sync()
+                if path is None:
+                    self._checkpoints.write(int(step), taken, hand.keep)
+                else:
+                    taken.write(path, self._files)
+            except CannotWrite:  # a folder that was taken by force is cleared of what was half written
+                hand.lock.require()
+                raise
 
         hand.writer.start(write)
         if wait:
