@@ -28,6 +28,12 @@ from separatrix.residual.horizons import (
     train_policy as train_policy,
     trainable_horizon as trainable_horizon,
 )
+from separatrix.residual.identifiability import (
+    BoundedNetwork as BoundedNetwork,
+    CoefficientProfile as CoefficientProfile,
+    MonotoneNetwork as MonotoneNetwork,
+    coefficient_profile as coefficient_profile,
+)
 from separatrix.residual.latent import LatentODE as LatentODE, latent_loss as latent_loss
 from separatrix.residual.linear_control import (
     gramian as gramian,
