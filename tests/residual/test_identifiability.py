@@ -50,6 +50,14 @@ def test_a_coefficient_that_can_be_traded_is_not_identified_and_that_is_said():
     np.testing.assert_allclose(found.deviances, 0, atol=1e-6)
 
 
+def test_a_fit_that_breaks_gives_no_interval():
+    start = {"a": jnp.array(0.0), "b": jnp.array(0.0)}
+    said = {"initial": start, "where": lambda m: m["a"], "values": VALUES[:3], "count": 40, "steps": 200}
+    with pytest.warns(RuntimeWarning, match="training diverged"):
+        found = sx.residual.coefficient_profile(squares, optax.sgd(1e6), DATA, **said)
+    assert np.isnan(np.asarray(found.interval)).all() and "a fit broke" in found.cautions[0]
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -170,7 +170,7 @@ def train_policy(
     - `initial`: the policy to start from. `horizon`: T, of the last of the `stages`. `step_size`: > 0, below T.
     - `accuracy`: as in `trainable_horizon`.
 
-    **Returns:** a `PolicyFit`. A stage that had to be cut is warned of.
+    **Returns:** a `PolicyFit`. A stage that had to be cut is warned of; one that diverges is the last.
 
     **Raises:** `ValueError` for a horizon or step size that is not positive or does not fit, or stages below 1.
 
@@ -211,6 +211,8 @@ def train_policy(
         policy = fits[-1].model
         horizons.append(taken)
         trainable.append(known)
+        if not bool(fits[-1].outcome.reached):
+            break
     return PolicyFit(policy, tuple(horizons), tuple(trainable), tuple(fits))
 
 

@@ -38,6 +38,7 @@ class CoefficientProfile(Result):
 
     - `values`, shape (P,), increasing. `losses`, shape (P,): S(c). `deviances`, shape (P,): D(c).
     - `best`: the value of the free fit. `interval`, shape (2,): infinite where no value on that side is ruled out.
+    - NaN stands where a fit broke; the interval is then not known.
     """
 
     values: Float[Array, " P"]
@@ -58,11 +59,13 @@ class CoefficientProfile(Result):
     @property
     def cautions(self) -> tuple[str, ...]:
         found = []
+        if np.isnan(np.asarray(self.losses)).any() or np.isnan(self.best):
+            return ("not known: a fit broke; lower the learning rate, or ask for values nearer to the best",)
         if not np.isfinite(np.asarray(self.interval)).all():
             found.append(
                 "not identified within the values asked: ask for a wider range, or bound, regularise or shape the network"
             )
-        if float(jnp.min(self.deviances)) < -0.1:
+        if np.any(np.asarray(self.deviances) < -0.1):
             found.append("the free fit is not the least: take more steps")
         return tuple(found)
 
@@ -122,22 +125,30 @@ def coefficient_profile(
     count = ranges.whole("coefficient_profile: count", count, "Say of how many numbers the loss is the mean.")
     ranges.require("coefficient_profile: level", level, "a number between 0 and 1", lambda p: 0 < p < 1)
     arguments = {"steps": steps, **options}
-    free = fit(loss, optimizer, data, initial=initial, **arguments).model
-    least = float(eqx.filter_jit(loss)(free, data))
-    best = float(where(free))
-    losses = np.empty(len(values))
+    free, least = _fitted(loss, optimizer, data, initial, arguments)
+    best = float(where(free)) if np.isfinite(least) else np.nan
+    losses = np.full(len(values), np.nan)
     middle = int(np.clip(np.searchsorted(values, best), 0, len(values) - 1))
     for places in (range(middle, len(values)), range(middle - 1, -1, -1)):
         model = free
         for place in places:
-            value = jnp.asarray(values[place], leaf.dtype)
-            model = fit(_held(loss, where, value), optimizer, data, initial=model, **arguments).model
-            losses[place] = float(eqx.filter_jit(_held(loss, where, value))(model, data))
+            held = _held(loss, where, jnp.asarray(values[place], leaf.dtype))
+            model, losses[place] = _fitted(held, optimizer, data, model, arguments)
     deviances = count * np.log(losses / least)
     bound = np.sqrt(np.expm1(scipy.stats.chi2.ppf(level, 1) / count))
-    ends = _interval(values, losses / least - 1, best, float(bound))
+    ends = (
+        _interval(values, losses / least - 1, best, float(bound)) if np.isfinite(losses).all() else np.full(2, np.nan)
+    )
     parts = (jnp.asarray(part, leaf.dtype) for part in (values, losses, deviances, best, ends))
     return CoefficientProfile(*parts, level=level)
+
+
+def _fitted(loss: Function, optimizer: Any, data: Any, initial: Any, arguments: dict[str, Any]) -> tuple[Any, float]:
+    """The model and its loss; from where it started, and NaN, where the fit broke."""
+    found = fit(loss, optimizer, data, initial=initial, **arguments)
+    if not bool(found.outcome.reached):
+        return initial, np.nan
+    return found.model, float(eqx.filter_jit(loss)(found.model, data))
 
 
 def _held(loss: Function, where: Function, value: Any) -> Function:
