@@ -1,11 +1,11 @@
 r"""Fashion-MNIST by class: samplers at 5 to 50 evaluations, and MeanFlow at 1 and 2, at equal times of training.
 
     python benchmarks/fashion.py --minutes 15 --out FOLDER          all of it; the same call goes on where it was killed
-    python benchmarks/fashion.py --minutes 15 --out FOLDER --stage train|mean|draw|table
+    python benchmarks/fashion.py --minutes 15 --out FOLDER --stage train|mean|gan|draw|table
 
-`train` is the recipe `diffusion` as `separatrix train diffusion --data fashion-mnist` carries it out.
-`mean` trains MeanFlow with the same U-Net of two clocks. Both take so many steps as fit into the CPU minutes given, by the
-time of a warm step. What is drawn has each class equally often.
+`train` is the recipe `diffusion` as `separatrix train diffusion --data fashion-mnist` carries it out, `gan` the recipe
+`gan` with `--by-class`. `mean` trains MeanFlow with the same U-Net of two clocks. Each takes so many steps as fit into the
+CPU minutes given, by the time of a warm step. What is drawn has each class equally often.
 
 The distance is Frechet's in features of our own: the 32 units before the last of a classifier that is trained on the
 training part. Another sample of real test pictures, of as many, is its floor. `right` is how often that classifier finds
@@ -37,6 +37,7 @@ from separatrix.training.run import Run
 D = sx.diffusion
 BATCH, WIDTH, LOW = 32, 24, 0.004
 EVALUATIONS = (5, 10, 20, 50)
+GAN = {"data": "fashion-mnist", "by_class": True}
 SAMPLERS = {
     "DDIM": (D.DDIM(), 1), "DPM-Solver++ 2M": (D.DPMSolver(), 1), "Heun (EDM)": (D.ChurnedHeun(), 2),
     "ancestral": (D.Ancestral(), 1),
@@ -60,6 +61,49 @@ def plan(folder: Path, minutes: float, data: Any) -> dict[str, int]:
         steps[name] = round(60 * minutes * 4 / (time.process_time() - begun))
     path.write_text(json.dumps(steps))
     return steps
+
+
+def plan_of_gan(folder: Path, minutes: float) -> int:
+    """Steps of the recipe `gan`, by the CPU time between two short fits; kept beside the others."""
+    path = folder / "plan.json"
+    steps = json.loads(path.read_text())
+    if "gan" not in steps:
+        task, spent = recipe_from("gan", GAN | {"steps": 1}).settled().task(), []
+        options = {name: value for name, value in task.options.items() if name not in ("steps", "epochs")}
+        for count in (100, 500):
+            begun = time.process_time()
+            fit = sx.fit(task.objective, task.optimizer, task.data, initial=task.initial, steps=count,
+                         key=jax.random.key(0), **options)  # fmt: skip
+            jax.block_until_ready(jax.tree.leaves(eqx.filter(fit.model, eqx.is_array)))
+            spent.append(time.process_time() - begun)
+        steps["gan"] = round(60 * minutes * 400 / (spent[1] - spent[0]))
+        path.write_text(json.dumps(steps))
+    return steps["gan"]
+
+
+def gan_trained(folder: Path, minutes: float) -> None:
+    """The recipe `gan`, begun or gone on with."""
+    steps, path = plan_of_gan(folder, minutes), folder / "gan"
+    if path.exists():
+        run = Run.open(path)
+        if not (path / "results.json").exists():
+            recipe_of(run).resume(run)
+        return
+    train(recipe_from("gan", GAN | {"steps": steps}), path)
+
+
+def gan_drawn(folder: Path, labels: Any, recipe: Any) -> None:
+    """Pictures of the GAN, of the same classes, on the scale of the diffusion's."""
+    path = folder / "GAN_1.npy"
+    if path.exists() or not (folder / "gan" / "results.json").exists():
+        return
+    run = Run.open(folder / "gan")
+    own, model = recipe_of(run), model_in(run)
+    pictures = np.zeros((len(labels), 28, 28), np.float32)
+    for label, name in enumerate(own.classes):
+        places = np.flatnonzero(labels == label)
+        pictures[places] = own.sample(model, count=len(places), class_=name, seed=label)["pictures"]
+    np.save(path, (pictures - recipe.center) / recipe.spread)
 
 
 def edm(data: Any) -> tuple[Any, Any]:
@@ -209,8 +253,9 @@ def table(folder: Path, recipe: Any, data: Any, test: Any, labels: Any, steps: d
         (folder / f"{path.stem}.png").write_bytes(png_bytes(tiled(recipe, [x[:10], x[10:20], close])))
     columns = ["what", "evaluations", "Frechet", "error", "right", "nearest / real"]
     notes = (
-        f"{minutes:g} CPU minutes of training each: {steps['train']} steps of EDM, {steps['mean']} of MeanFlow, batches of "
-        f"{BATCH}. The classifier is right on {accuracy:.3f} of the test part. {count} pictures each."
+        f"{minutes:g} CPU minutes of training each: {steps['train']} steps of EDM, {steps['mean']} of MeanFlow, "
+        f"{steps.get('gan', 0)} of the GAN; batches of {BATCH}. The classifier is right on {accuracy:.3f} of the test "
+        f"part. {count} pictures each."
     )
     report("Fashion", "Fashion-MNIST by class", columns, rows, notes)
     figure(folder, rows)
@@ -246,7 +291,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "fashion")
     parser.add_argument("--count", type=int, default=1000, help="pictures of each sampler")
-    parser.add_argument("--stage", choices=("train", "mean", "draw", "table"))
+    parser.add_argument("--stage", choices=("train", "mean", "gan", "draw", "table"))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     pictures = load("fashion-mnist")
@@ -255,20 +300,22 @@ def main() -> None:
     steps = plan(asked.out, asked.minutes, data)
     if asked.stage in (None, "train"):
         trained(asked.out, steps["train"])
+    if asked.stage in (None, "gan"):
+        gan_trained(asked.out, asked.minutes)
+    if asked.stage in ("train", "gan"):
+        return
     run = Run.open(asked.out / "diffusion")
     recipe, model, network = recipe_of(run), model_in(run), None
     scaled = ((pictures.inputs - recipe.center) / recipe.spread, pictures.targets)
     test = ((pictures.test_inputs - recipe.center) / recipe.spread, pictures.test_targets)
     labels = np.arange(asked.count) % 10
-    # The table stands before MeanFlow is trained, and again with it.
-    for _ in range(2):
-        if asked.stage in (None, "draw"):
-            draw(asked.out, model, network, labels)
-        if asked.stage in (None, "table"):
-            table(asked.out, recipe, scaled, test, labels, steps, asked.minutes)
-        if asked.stage in ("train", "table") or network is not None:
-            break
+    if asked.stage in (None, "mean", "draw"):
         network = mean_trained(asked.out, steps["mean"], data)
+    if asked.stage in (None, "draw"):
+        draw(asked.out, model, network, labels)
+        gan_drawn(asked.out, labels, recipe)
+    if asked.stage in (None, "table"):
+        table(asked.out, recipe, scaled, test, labels, json.loads((asked.out / "plan.json").read_text()), asked.minutes)
 
 
 if __name__ == "__main__":

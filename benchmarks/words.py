@@ -5,7 +5,7 @@ bright, at three places: 240 combinations, of which 40 are withheld. A judge, tr
 combinations, reads the five attributes; its own accuracy is that on real composites of the withheld combinations, made
 of clothes that neither judge nor models have seen. (a) is latent diffusion, (b) unCLIP. CPU seconds count the training.
 
-    python words.py judge | latent | unclip | measure      each goes on where it was stopped, in results/words/
+    python words.py judge | coder | latent | unclip | measure      each goes on where it was stopped, in results/words/
 """
 
 import json
@@ -24,8 +24,9 @@ FOLDER = RESULTS / "words"
 ATTRIBUTES = ("object", "count", "size", "brightness", "place")
 NOUNS = sx.diffusion.NOUNS["fashion-mnist"]
 WITHHELD = sx.diffusion.withheld(len(NOUNS))
-EXAMPLES, STEPS, UNCLIP_STEPS, JUDGE_STEPS, EACH = 20_000, 4_000, 1_200, 1_400, 12
-SCALES, COUNTS = (1.0, 2.0, 4.0), (4, 10, 20)
+EXAMPLES, EACH = 40_000, 12
+JUDGE_STEPS, CODER_STEPS, STEPS, UNCLIP_STEPS = 2_800, 2_500, 5_000, 1_600
+SCALES, COUNTS = (1.0, 2.0, 3.0, 4.0), (4, 10, 20)
 
 
 def training(**settings: Any) -> Any:
@@ -65,18 +66,18 @@ def judge(note: Any = None) -> Any:
     return sx.diffusion.CaptionJudge.fit(made.pictures, made.codes, len(NOUNS), key=jax.random.key(3), **settings)
 
 
+def coder(note: Any = None) -> Any:
+    """The autoencoder of recipe (a)."""
+    settings = {"steps": CODER_STEPS, "run": FOLDER / "coder", "progress": note}
+    pictures = training(without=WITHHELD, unsaid=0.1).pictures
+    return sx.diffusion.train_autoencoder(pictures, key=jax.random.key(4), **settings)
+
+
 def latent(note: Any = None) -> Any:
-    """Recipe (a)."""
+    """Recipe (a), on the latents of that autoencoder."""
     made = training(without=WITHHELD, unsaid=0.1)
-    vocabulary = sx.diffusion.composed_vocabulary(NOUNS)
-    settings = {
-        "vocabulary": vocabulary,
-        "depth": 3,
-        "steps": STEPS,
-        "batch_size": 32,
-        "run": FOLDER / "latent",
-        "progress": note,
-    }
+    settings = {"vocabulary": sx.diffusion.composed_vocabulary(NOUNS), "autoencoder": coder()}
+    settings |= {"steps": STEPS, "batch_size": 32, "run": FOLDER / "latent", "progress": note}
     return sx.diffusion.LatentDiffusion.fit(made.pictures, made.captions, key=jax.random.key(0), **settings)
 
 
@@ -141,8 +142,8 @@ def measure() -> None:
     rows = [kept("real composites, never seen", lambda: ruler.right(real.pictures, real.codes))]
     rows.append(kept("the same through the autoencoder", coded))
     rows += [drawn(f"latent, scale {scale:g}, 10 steps", found, ruler, scale=scale) for scale in SCALES]
-    rows += [drawn(f"latent, scale 2, {n} steps", found, ruler, scale=2.0, steps=n) for n in COUNTS if n != 10]
-    times = {name: seconds(name) for name in ("judge", "latent")}
+    rows += [drawn(f"latent, scale 3, {n} steps", found, ruler, scale=3.0, steps=n) for n in COUNTS if n != 10]
+    times = {name: seconds(name) for name in ("judge", "coder", "latent")}
     if (FOLDER / "unclip").exists():
         other = unclip()
         rows += [drawn(f"unclip, scale {scale:g}, 10 steps", other, ruler, scale=scale) for scale in SCALES[:2]]
@@ -155,7 +156,7 @@ def measure() -> None:
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "measure"
-    stages = {"judge": judge, "latent": latent, "unclip": unclip}
+    stages = {"judge": judge, "coder": coder, "latent": latent, "unclip": unclip}
     if what in stages:
         timed(what, stages[what])
     else:

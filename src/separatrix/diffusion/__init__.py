@@ -104,6 +104,7 @@ from separatrix.diffusion.words import (
     CaptionJudge as CaptionJudge,
     CaptionReader as CaptionReader,
     Composed as Composed,
+    EncodedMatching as EncodedMatching,
     EvidenceBound as EvidenceBound,
     LatentDiffusion as LatentDiffusion,
     LatentMatching as LatentMatching,
@@ -118,5 +119,6 @@ from separatrix.diffusion.words import (
     caption_of as caption_of,
     compose_pictures as compose_pictures,
     composed_vocabulary as composed_vocabulary,
+    train_autoencoder as train_autoencoder,
     withheld as withheld,
 )

@@ -19,9 +19,11 @@ from separatrix.diffusion.words.composing import (
 )
 from separatrix.diffusion.words.judge import CaptionJudge as CaptionJudge
 from separatrix.diffusion.words.latent import (
+    EncodedMatching as EncodedMatching,
     LatentDiffusion as LatentDiffusion,
     LatentMatching as LatentMatching,
     LatentPair as LatentPair,
+    train_autoencoder as train_autoencoder,
 )
 from separatrix.diffusion.words.recipe import WordsRecipe as WordsRecipe
 from separatrix.diffusion.words.unclip import (

@@ -7,8 +7,10 @@ Encoder and decoder work at a quarter of the sides: z has shape (H/4, W/4, c). A
 has E[m^2 + v] = 1: scaling z, and D against it, changes the KL alone, whose derivative in the scale vanishes there. So a
 diffusion model of latents needs no scale of its own.
 
-    encoder   squares of 4 by 4 into channels, a convolution, blocks, a convolution to m and ln v
-    decoder   a convolution, blocks, a convolution to channels, which become squares of 4 by 4
+    encoder   squares of 4 by 4 into channels, a convolution, blocks, V norm(h) + A squares for m and ln v
+    decoder   a convolution, blocks, V silu(norm(h)) + B z for channels, which become squares of 4 by 4
+
+norm takes the size of h away; the linear maps A and B carry it past.
 """
 
 import math
@@ -70,9 +72,11 @@ class Autoencoder(eqx.Module):
     inward: Convolving
     encoder: tuple[PlainBlock, ...]
     told: Convolving
+    past: Convolving
     outward: Convolving
     decoder: tuple[PlainBlock, ...]
     last: Convolving
+    back: Convolving
     shape: tuple[int, ...] = eqx.field(static=True)
     latent: tuple[int, ...] = eqx.field(static=True)
 
@@ -86,7 +90,7 @@ class Autoencoder(eqx.Module):
         if len(shape) not in (2, 3) or any(side < FACTOR or side % FACTOR for side in shape[:2]):
             expected = f"(H, W) or (H, W, C), both sides multiples of {FACTOR}"
             raise ValueError(explain("Autoencoder: shape", shape, expected, "Resize the pictures, to 32 by 32 say."))
-        keys = iter(jax.random.split(key, 4 + 2 * depth))
+        keys = iter(jax.random.split(key, 6 + 2 * depth))
         colours = 1 if len(shape) == 2 else shape[2]
         self.inward = Convolving(colours * FACTOR**2, width, 3, key=next(keys))
         self.encoder = tuple(PlainBlock(width, key=next(keys)) for _ in range(depth))
@@ -94,14 +98,22 @@ class Autoencoder(eqx.Module):
         self.outward = Convolving(channels, width, 3, key=next(keys))
         self.decoder = tuple(PlainBlock(width, key=next(keys)) for _ in range(depth))
         self.last = Convolving(width, colours * FACTOR**2, 3, key=next(keys))
+        self.past = Convolving(colours * FACTOR**2, 2 * channels, 1, key=next(keys))
+        self.back = Convolving(channels, colours * FACTOR**2, 1, key=next(keys))
         self.shape, self.latent = tuple(shape), (shape[0] // FACTOR, shape[1] // FACTOR, channels)
+
+    @property
+    def width(self) -> int:
+        """Channels inside."""
+        return self.inward.weight.shape[-1]
 
     def encode(self, picture: Array) -> tuple[Array, Array]:
         """m and ln v of one picture."""
-        hidden = self.inward(into_channels(picture.reshape(*self.shape[:2], -1), FACTOR))
+        squares = into_channels(picture.reshape(*self.shape[:2], -1), FACTOR)
+        hidden = self.inward(squares)
         for block in self.encoder:
             hidden = block(hidden)
-        mean, log_variance = jnp.split(self.told(unit_size(hidden)), 2, axis=-1)
+        mean, log_variance = jnp.split(self.told(unit_size(hidden)) + self.past(squares), 2, axis=-1)
         return mean, _RANGE * jnp.tanh(log_variance / _RANGE)
 
     def draw(self, picture: Array, key: Key) -> tuple[Array, Array]:
@@ -115,7 +127,8 @@ class Autoencoder(eqx.Module):
         hidden = self.outward(latent)
         for block in self.decoder:
             hidden = block(hidden)
-        return into_places(self.last(jax.nn.silu(unit_size(hidden))), FACTOR).reshape(self.shape)
+        squares = self.last(jax.nn.silu(unit_size(hidden))) + self.back(latent)
+        return into_places(squares, FACTOR).reshape(self.shape)
 
 
 class EvidenceBound(eqx.Module):

@@ -4,8 +4,9 @@ r"""Pictures from words through latents: `LatentDiffusion.fit(pictures, captions
     z(t) = z + t eps          a denoiser of latents, D(t, z(t), tokens), with its words left out for a tenth
     words -> z(0) -> x        a sampler of few steps from noise, guided by the words, then the decoder
 
-Both are trained at once, by one objective: the bound of the autoencoder, and the loss of the denoiser on the latents that
-the autoencoder drew, through which no gradient goes back.
+By default both are trained at once, by one objective: the bound of the autoencoder, and the loss of the denoiser on the
+latents that the autoencoder drew, through which no gradient goes back. An autoencoder that `train_autoencoder` made before
+stays as it is: then pictures are encoded once, and the denoiser learns latents that do not move.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ from separatrix.training.run import load_model, save
 
 LOW = 0.02  # latents are drawn with a noise of their own, and less than this is not seen in pictures
 CODER_WIDTH = 48
+NOISE = 0.07  # of pictures of spread 1: a dark coat differs from a dark pullover by not much more
 
 
 class LatentPair(eqx.Module):
@@ -79,6 +81,39 @@ class LatentMatching(eqx.Module):
         return bounds, losses
 
 
+class EncodedMatching(eqx.Module):
+    r"""The loss of a denoiser on latents that are drawn from q(z | x) = N(m, v): an objective for `fit`.
+
+    **Arguments:**
+
+    - `matching`: an `EDMMatching` of data of standard deviation 1.
+
+    Called as `loss(denoiser, ((m, ln v), conditions), key=key)`, each with the batch as its first axis.
+
+    **Example:** of a law without spread it is the loss at the means.
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> loss, means = sx.diffusion.EncodedMatching(), jnp.ones((2, 3), jnp.float32)
+    >>> zero = sx.diffusion.Preconditioned(lambda level, z, condition: 0 * z, sx.diffusion.EDM(), 1.0)
+    >>> same, key = jnp.zeros((2, 1)), jax.random.key(0)
+    >>> drawn = loss(zero, ((means, jnp.full((2, 3), -90.0, jnp.float32)), same), key=key)
+    >>> bool(jnp.allclose(drawn, loss.matching(zero, (means, same), key=jax.random.split(key)[1]), rtol=1e-5))
+    True
+    """
+
+    matching: EDMMatching = eqx.field(default_factory=lambda: EDMMatching(EDM(), 1.0, CENTER, SPREAD))
+
+    def __call__(self, denoiser: Preconditioned, batch: Any, *, key: Key | None = None) -> Scalar:
+        return jnp.mean(self.terms(denoiser, batch, key=key))
+
+    def terms(self, denoiser: Preconditioned, batch: Any, *, key: Key | None = None) -> Array:
+        """The loss of each example."""
+        (means, log_variances), conditions = batch
+        first, second = jax.random.split(require_key(key, "EncodedMatching"))
+        noise = jax.random.normal(first, means.shape, means.dtype)
+        return self.matching.terms(denoiser, (means + jnp.exp(log_variances / 2) * noise, conditions), key=second)
+
+
 class LatentDiffusion(eqx.Module):
     r"""A trained pair with its vocabulary and the scale of its pictures: made by `fit` or `load`.
 
@@ -105,7 +140,8 @@ class LatentDiffusion(eqx.Module):
     def fit(
         pictures: Any, captions: Sequence[str] | None, *, key: Key, vocabulary: Vocabulary | None = None,
         steps: Checked[int] = 3000, batch_size: Checked[int] = 64, width: Checked[int] = 64, depth: Checked[int] = 3,
-        channels: Checked[int] = 8, learning_rate: float = 2e-3, run: Any = None, progress: Any = None,
+        channels: Checked[int] = 8, learning_rate: float = 2e-3, autoencoder: Autoencoder | None = None,
+        run: Any = None, progress: Any = None,
     ) -> "LatentDiffusion":  # fmt: skip
         r"""Train a model of pictures with captions.
 
@@ -114,24 +150,36 @@ class LatentDiffusion(eqx.Module):
         - `pictures`: shape (N, H, W) or (N, H, W, C), in [0, 1], sides multiples of 4. `captions`: N texts.
         - `vocabulary`: of the captions; by default the words that are in them.
         - `key`: of weights, batches and noise. `steps`, `batch_size`, `learning_rate`: of Adam, with a cosine.
-        - `width`, `depth`, `channels`: of the denoiser, and of the latents. `run`, `progress`: as in `sx.fit`.
+        - `width`, `depth`: of the denoiser. `channels`: of the latents, unless an autoencoder is given.
+        - `autoencoder`: one that `train_autoencoder` made of the same pictures; None to train one along.
+        - `run`, `progress`: as in `sx.fit`.
 
         **Raises:** `ValueError` for pictures or captions that cannot be used, before anything is compiled; `Diverged`.
         """
-        pictures = checked_pictures("LatentDiffusion.fit", pictures, captions)
+        pictures = captioned_pictures("LatentDiffusion.fit", pictures, captions)
         vocabulary = Vocabulary.of(captions or ()) if vocabulary is None else vocabulary
         tokens = vocabulary.tokens(list(captions or ()))
         center, spread = scale_of(pictures)
+        scaled, words = jnp.asarray((pictures - center) / spread), jnp.asarray(tokens)
         form = {"shape": pictures.shape[1:], "width": width, "depth": depth, "channels": channels}
+        form["coder"] = min(CODER_WIDTH, width)
+        if autoencoder is not None:
+            form |= {"channels": _require_fit(autoencoder, pictures).latent[2], "coder": autoencoder.width}
         weights_key, fit_key = jax.random.split(key)
-        found = fit(
-            LatentMatching(), optimizer_of(learning_rate, ranges.whole("LatentDiffusion.fit: steps", steps)),
-            (jnp.asarray((pictures - center) / spread), jnp.asarray(tokens)),
-            initial=untrained_pair(form, vocabulary, weights_key), steps=steps,
-            batch_size=min(ranges.whole("LatentDiffusion.fit: batch_size", batch_size), len(pictures)), key=fit_key,
-            average=PowerAverage(0.1), run=run, progress=progress, throw=True,
-        )  # fmt: skip
-        return LatentDiffusion(found.averaged, jnp.float32(center), jnp.float32(spread), vocabulary, form)
+        initial = untrained_pair(form, vocabulary, weights_key)
+        settings: dict[str, Any] = {
+            "steps": ranges.whole("LatentDiffusion.fit: steps", steps), "key": fit_key, "average": PowerAverage(0.1),
+            "batch_size": min(ranges.whole("LatentDiffusion.fit: batch_size", batch_size), len(pictures)),
+            "run": run, "progress": progress, "throw": True,
+        }  # fmt: skip
+        optimizer = optimizer_of(learning_rate, steps)
+        if autoencoder is None:
+            pair = fit(LatentMatching(), optimizer, (scaled, words), initial=initial, **settings).averaged
+        else:
+            latents = _encoded(autoencoder, scaled)
+            found = fit(EncodedMatching(), optimizer, (latents, words), initial=initial.denoiser, **settings)
+            pair = LatentPair(autoencoder, found.averaged)
+        return LatentDiffusion(pair, jnp.float32(center), jnp.float32(spread), vocabulary, form)
 
     def sample(
         self, captions: str | Sequence[str] | None, key: Key, count: Checked[int], *, scale: Any = 2.0,
@@ -174,7 +222,7 @@ class LatentDiffusion(eqx.Module):
         groups = tuple(tuple(group.split(" ")) for group in said["exclusive"].split("|")) if said["exclusive"] else ()
         vocabulary = Vocabulary(tuple(said["words"].split(" ")), int(said["length"]), groups)
         form = {"shape": tuple(int(n) for n in said["shape"])}
-        form |= {name: int(said[name]) for name in ("width", "depth", "channels")}
+        form |= {name: int(said[name]) for name in ("width", "depth", "channels", "coder")}
         pair, number = untrained_pair(form, vocabulary, jax.random.key(0)), jnp.float32(0)
         empty = LatentDiffusion(pair, number, number, vocabulary, form)
         loaded = load_model(Path(path), {"arrays": (pair, number, number), "form": empty._written()})
@@ -185,6 +233,66 @@ class LatentDiffusion(eqx.Module):
         words = self.vocabulary
         exclusive = "|".join(" ".join(group) for group in words.exclusive)
         return self.form | {"words": " ".join(words.words), "length": words.length, "exclusive": exclusive}
+
+
+def train_autoencoder(
+    pictures: Any, *, key: Key, channels: Checked[int] = 12, width: Checked[int] = CODER_WIDTH, noise: float = NOISE,
+    steps: Checked[int] = 2000, batch_size: Checked[int] = 32, learning_rate: float = 2e-3, run: Any = None,
+    progress: Any = None,
+) -> Autoencoder:  # fmt: skip
+    r"""Return an autoencoder of pictures, scaled to mean 0 and spread 1, by its bound: the running average of its weights.
+
+    **Arguments:**
+
+    - `pictures`: shape (N, H, W) or (N, H, W, C), in [0, 1], sides multiples of 4.
+    - `channels`: of a latent. `width`: of the network. `noise`: s of the bound, over the spread of the pictures: details
+      below it are lost.
+    - `key`, `steps`, `batch_size`, `learning_rate`, `run`, `progress`: as in `LatentDiffusion.fit`.
+
+    **Returns:** an `Autoencoder`, for `LatentDiffusion.fit(..., autoencoder=...)` on the same pictures.
+
+    **Raises:** as `LatentDiffusion.fit`.
+
+    **Example:**
+
+    >>> import jax, separatrix as sx
+    >>> digits = sx.load("digits")
+    >>> found = sx.diffusion.train_autoencoder(digits.inputs, key=jax.random.key(0), width=8, steps=2)
+    >>> found.latent
+    (2, 2, 12)
+
+    **Reference:** Rombach et al. (2022), section 3.1: compression is learned first.
+    """
+    pictures = checked_pictures("train_autoencoder", pictures)
+    center, spread = scale_of(pictures)
+    first, second = jax.random.split(key)
+    steps = ranges.whole("train_autoencoder: steps", steps)
+    size = min(ranges.whole("train_autoencoder: batch_size", batch_size), len(pictures))
+    return fit(
+        EvidenceBound(noise), optimizer_of(learning_rate, steps), jnp.asarray((pictures - center) / spread),
+        initial=Autoencoder(pictures.shape[1:], channels, width, key=first), steps=steps, batch_size=size, key=second,
+        average=PowerAverage(0.1), run=run, progress=progress, throw=True,
+    ).averaged  # fmt: skip
+
+
+def _encoded(autoencoder: Autoencoder, scaled: Any, size: int = 256) -> tuple[Array, Array]:
+    """m and ln v of all pictures, in batches."""
+    encode = eqx.filter_jit(lambda coder, x: jax.vmap(coder.encode)(x))
+    count, parts = len(scaled), []
+    for at in range(0, count, size):
+        rows = np.minimum(np.arange(at, at + size), count - 1)
+        parts.append([np.asarray(part)[: count - at] for part in encode(autoencoder, scaled[rows])])
+    means, log_variances = (jnp.asarray(np.concatenate(both)) for both in zip(*parts, strict=True))
+    return means, log_variances
+
+
+def _require_fit(autoencoder: Autoencoder, pictures: np.ndarray) -> Autoencoder:
+    """Refuse an autoencoder of other pictures."""
+    if autoencoder.shape != pictures.shape[1:]:
+        got, expected = f"one of pictures {autoencoder.shape}", f"one of pictures {pictures.shape[1:]}"
+        do = "Make it by train_autoencoder of these pictures."
+        raise ValueError(explain("LatentDiffusion.fit: autoencoder", got, expected, do))
+    return autoencoder
 
 
 def drawn(
@@ -217,7 +325,7 @@ def tokens_for(vocabulary: Vocabulary, captions: Any, count: int) -> np.ndarray:
 def untrained_pair(form: dict[str, Any], vocabulary: Vocabulary, key: Key) -> LatentPair:
     """A new autoencoder and denoiser."""
     keys = jax.random.split(key, 3)
-    autoencoder = Autoencoder(form["shape"], form["channels"], min(CODER_WIDTH, form["width"]), key=keys[0])
+    autoencoder = Autoencoder(form["shape"], form["channels"], form["coder"], key=keys[0])
     reader = CaptionReader(vocabulary.size, vocabulary.length, form["width"], key=keys[1])
     network = AttendingNet(autoencoder.latent, form["width"], form["depth"], reader, key=keys[2])
     return LatentPair(autoencoder, Preconditioned(network, EDM(), 1.0))
@@ -236,17 +344,23 @@ def scale_of(pictures: np.ndarray) -> tuple[np.float32, np.float32]:
     return np.float32(pictures.mean()), spread if spread > 0 else np.float32(1)
 
 
-def checked_pictures(what: str, pictures: Any, captions: Any, factor: int = FACTOR) -> np.ndarray:
-    """Pictures with a caption each, as float32, their sides multiples of a factor."""
+def captioned_pictures(what: str, pictures: Any, captions: Any, factor: int = FACTOR) -> np.ndarray:
+    """Pictures with a caption each, as `checked_pictures` gives them."""
+    pictures = checked_pictures(what, pictures, factor)
+    if captions is None or len(captions) != len(pictures):
+        got = "none" if captions is None else len(captions)
+        raise ValueError(explain(f"{what}: captions", got, f"{len(pictures)}, one a picture", "Give one to each."))
+    return pictures
+
+
+def checked_pictures(what: str, pictures: Any, factor: int = FACTOR) -> np.ndarray:
+    """Pictures as float32, two or more, finite, their sides multiples of a factor."""
     pictures = np.asarray(pictures, np.float32)
     if pictures.ndim not in (3, 4) or len(pictures) < 2:
         do = "Give an array (N, H, W) or (N, H, W, C)."
         raise ValueError(explain(f"{what}: pictures", f"shape {pictures.shape}", "two pictures or more", do))
     require_sides(f"{what}: pictures", pictures, factor)
     ranges.finite(f"{what}: pictures", pictures, "Leave out those that are not finite.")
-    if captions is None or len(captions) != len(pictures):
-        got = "none" if captions is None else len(captions)
-        raise ValueError(explain(f"{what}: captions", got, f"{len(pictures)}, one a picture", "Give one to each."))
     return pictures
 
 

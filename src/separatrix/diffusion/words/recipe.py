@@ -24,6 +24,7 @@ from separatrix.diffusion.words.captions import NOUNS, Vocabulary, composed_voca
 from separatrix.diffusion.words.composing import Composed, compose_pictures, withheld
 from separatrix.diffusion.words.judge import CaptionJudge
 from separatrix.diffusion.words.latent import (
+    CODER_WIDTH,
     LatentMatching,
     LatentPair,
     drawn,
@@ -133,6 +134,7 @@ class WordsRecipe(Training):
     def model(self, key: Any) -> LatentPair:
         """A new model."""
         form = {"shape": self.shape, "width": self.width, "depth": self.depth, "channels": self.channels}
+        form["coder"] = min(CODER_WIDTH, self.width)
         return untrained_pair(form, self.vocabulary, key)
 
     def results(self, model: Any) -> dict[str, Any]:

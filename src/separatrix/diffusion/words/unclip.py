@@ -29,7 +29,7 @@ from separatrix.diffusion.unet import Convolving, unit_size
 from separatrix.diffusion.words.attending import AttendingNet, CaptionReader, VectorReader
 from separatrix.diffusion.words.autoencoder import PlainBlock, into_channels, into_places
 from separatrix.diffusion.words.captions import Vocabulary
-from separatrix.diffusion.words.latent import LOW, checked_pictures, optimizer_of, scale_of, tokens_for
+from separatrix.diffusion.words.latent import LOW, captioned_pictures, optimizer_of, scale_of, tokens_for
 from separatrix.systems import ranges
 from separatrix.systems.base import require_key
 from separatrix.training import PowerAverage
@@ -226,7 +226,7 @@ class Unclip(eqx.Module):
 
         **Raises:** as `LatentDiffusion.fit`.
         """
-        pictures = checked_pictures("Unclip.fit", pictures, captions, 8)
+        pictures = captioned_pictures("Unclip.fit", pictures, captions, 8)
         vocabulary = Vocabulary.of(captions or ()) if vocabulary is None else vocabulary
         tokens = vocabulary.tokens(list(captions or ()))
         center, spread = scale_of(pictures)

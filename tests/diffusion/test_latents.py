@@ -1,0 +1,58 @@
+"""Latents of an autoencoder that is trained first: how they are drawn, and that it stays as it is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from separatrix import diffusion as D
+from separatrix.diffusion.words.latent import untrained_pair
+
+
+def test_latents_are_drawn_with_their_own_variance():
+    """F = 0 has EDM's loss 1 on every law of second moment 1: here of mean 0.6 and variance 0.64."""
+    count, shape = 4_000, (4, 4, 1)
+    means = jnp.full((count, *shape), 0.6, jnp.float32)
+    logs = jnp.full((count, *shape), np.log(0.64), jnp.float32)
+    words = D.Vocabulary(("dark", "bag"), 3)
+    pair = untrained_pair(
+        {"shape": (16, 16), "width": 4, "depth": 1, "channels": 1, "coder": 4}, words, jax.random.key(0)
+    )
+    told = jnp.tile(jnp.asarray(words.absent), (count, 1))
+    terms = jax.jit(lambda key: D.EncodedMatching().terms(pair.denoiser, ((means, logs), told), key=key))(
+        jax.random.key(0)
+    )
+    error = float(terms.std()) / count**0.5
+    assert error < 0.05
+    assert abs(float(terms.mean()) - 1.0) < 4 * error
+
+
+@pytest.mark.slow
+def test_an_autoencoder_of_its_own_stays_as_it_is_and_is_saved(tmp_path):
+    pictures = np.random.default_rng(0).random((12, 8, 8))
+    captions = ["dark", "bright", "dark bright"] * 4
+    coder = D.train_autoencoder(pictures, key=jax.random.key(0), channels=3, width=12, steps=3, batch_size=4)
+    small = {"width": 8, "depth": 1, "steps": 3, "batch_size": 4, "autoencoder": coder}
+    model = D.LatentDiffusion.fit(pictures, captions, key=jax.random.key(1), **small)
+    for first, second in zip(jax.tree.leaves(coder), jax.tree.leaves(model.pair.autoencoder), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert model.pair.denoiser.network.shape == coder.latent == (2, 2, 3)
+    model.save(tmp_path / "m.safetensors")
+    other = D.LatentDiffusion.load(tmp_path / "m.safetensors")
+    drawn = [m.sample("dark", jax.random.key(2), 3, steps=2, batch_size=2) for m in (model, other)]
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_an_autoencoder_of_other_pictures_is_refused():
+    coder = D.Autoencoder((8, 8, 3), 3, 4, key=jax.random.key(0))
+    words = r"autoencoder\n  got one of pictures \(8, 8, 3\), expected one of pictures \(8, 8\)"
+    with pytest.raises(ValueError, match=words):
+        D.LatentDiffusion.fit(np.zeros((2, 8, 8)), ["a", "b"], key=jax.random.key(0), autoencoder=coder)
+    for call, said in (
+        (lambda: D.train_autoencoder(np.zeros((2, 7, 8)), key=jax.random.key(0)), "got 7 by 8 pixels"),
+        (lambda: D.train_autoencoder(np.zeros((2, 8, 8)), key=jax.random.key(0), steps=0), "steps\n  got 0"),
+        (lambda: D.train_autoencoder(np.zeros((2, 8, 8)), key=jax.random.key(0), noise=0.0), "noise\n  got 0"),
+        (lambda: D.train_autoencoder(np.full((2, 8, 8), np.nan), key=jax.random.key(0)), "pictures"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
