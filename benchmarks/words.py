@@ -5,12 +5,15 @@ bright, at three places: 240 combinations, of which 40 are withheld. A judge, tr
 combinations, reads the five attributes; its own accuracy is that on real composites of the withheld combinations, made
 of clothes that neither judge nor models have seen. (a) is latent diffusion, (b) unCLIP. CPU seconds count the training.
 
-    python words.py judge | coder | latent | unclip | measure      each goes on where it was stopped, in results/words/
+    python words.py judge | coder | latent | further | towers | unclip | measure | ship
+
+Each goes on where it was stopped, in results/words/.
 """
 
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -81,6 +84,21 @@ def latent(note: Any = None) -> Any:
     return sx.diffusion.LatentDiffusion.fit(made.pictures, made.captions, key=jax.random.key(0), **settings)
 
 
+def further(note: Any = None) -> Any:
+    """As many steps more, from those weights, at half the rate."""
+    made = training(without=WITHHELD, unsaid=0.1, seed=2)
+    settings = {"initial": latent(), "autoencoder": coder(), "learning_rate": 1e-3}
+    settings |= {"steps": STEPS, "batch_size": 32, "run": FOLDER / "further", "progress": note}
+    return sx.diffusion.LatentDiffusion.fit(made.pictures, made.captions, key=jax.random.key(9), **settings)
+
+
+def towers(note: Any = None) -> Any:
+    """Two towers that choose among what was drawn, on pictures and combinations of training."""
+    made = training(without=WITHHELD, unsaid=0.1)
+    settings = {"vocabulary": sx.diffusion.composed_vocabulary(NOUNS), "run": FOLDER / "towers", "progress": note}
+    return sx.diffusion.CaptionTowers.fit(made.pictures, made.captions, key=jax.random.key(8), **settings)
+
+
 def unclip(note: Any = None) -> Any:
     """Recipe (b)."""
     made = training(without=WITHHELD)
@@ -130,6 +148,11 @@ def seconds(name: str) -> float:
     return sum(float(line) for line in (FOLDER / f"{name}.seconds").read_text().split())
 
 
+def ship() -> None:
+    """The weights that come with the package."""
+    latent().save(Path(sx.__file__).parent / "diffusion" / "words" / "fashion_captions.safetensors")
+
+
 def measure() -> None:
     """The table."""
     ruler, real, found = judge(), fresh(), latent()
@@ -156,8 +179,8 @@ def measure() -> None:
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "measure"
-    stages = {"judge": judge, "coder": coder, "latent": latent, "unclip": unclip}
+    stages = {"judge": judge, "coder": coder, "latent": latent, "further": further, "towers": towers, "unclip": unclip}
     if what in stages:
         timed(what, stages[what])
     else:
-        measure()
+        {"ship": ship, "measure": measure}[what]()

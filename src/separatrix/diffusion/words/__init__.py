@@ -25,6 +25,8 @@ from separatrix.diffusion.words.latent import (
     LatentPair as LatentPair,
     train_autoencoder as train_autoencoder,
 )
+from separatrix.diffusion.words.pretrained import pretrained as pretrained
+from separatrix.diffusion.words.ranking import CaptionTowers as CaptionTowers, best_drawn as best_drawn
 from separatrix.diffusion.words.recipe import WordsRecipe as WordsRecipe
 from separatrix.diffusion.words.unclip import (
     TwoTowers as TwoTowers,

@@ -141,7 +141,7 @@ class LatentDiffusion(eqx.Module):
         pictures: Any, captions: Sequence[str] | None, *, key: Key, vocabulary: Vocabulary | None = None,
         steps: Checked[int] = 3000, batch_size: Checked[int] = 64, width: Checked[int] = 64, depth: Checked[int] = 3,
         channels: Checked[int] = 8, learning_rate: float = 2e-3, autoencoder: Autoencoder | None = None,
-        run: Any = None, progress: Any = None,
+        initial: "LatentDiffusion | None" = None, run: Any = None, progress: Any = None,
     ) -> "LatentDiffusion":  # fmt: skip
         r"""Train a model of pictures with captions.
 
@@ -152,21 +152,30 @@ class LatentDiffusion(eqx.Module):
         - `key`: of weights, batches and noise. `steps`, `batch_size`, `learning_rate`: of Adam, with a cosine.
         - `width`, `depth`: of the denoiser. `channels`: of the latents, unless an autoencoder is given.
         - `autoencoder`: one that `train_autoencoder` made of the same pictures; None to train one along.
+        - `initial`: a model to go on from, with its sizes, its vocabulary and its scale; None for new weights.
         - `run`, `progress`: as in `sx.fit`.
 
         **Raises:** `ValueError` for pictures or captions that cannot be used, before anything is compiled; `Diverged`.
         """
         pictures = captioned_pictures("LatentDiffusion.fit", pictures, captions)
-        vocabulary = Vocabulary.of(captions or ()) if vocabulary is None else vocabulary
+        if initial is not None:
+            _require_same_shape("initial", initial.form["shape"], pictures)
+            vocabulary, (center, spread) = initial.vocabulary, (initial.center, initial.spread)
+        else:
+            vocabulary = Vocabulary.of(captions or ()) if vocabulary is None else vocabulary
+            center, spread = scale_of(pictures)
         tokens = vocabulary.tokens(list(captions or ()))
-        center, spread = scale_of(pictures)
         scaled, words = jnp.asarray((pictures - center) / spread), jnp.asarray(tokens)
-        form = {"shape": pictures.shape[1:], "width": width, "depth": depth, "channels": channels}
-        form["coder"] = min(CODER_WIDTH, width)
+        sizes = {"width": width, "depth": depth, "channels": channels, "coder": min(CODER_WIDTH, width)}
+        form = {"shape": pictures.shape[1:]} | sizes if initial is None else dict(initial.form)
         if autoencoder is not None:
-            form |= {"channels": _require_fit(autoencoder, pictures).latent[2], "coder": autoencoder.width}
+            _require_same_shape("autoencoder", autoencoder.shape, pictures)
+            if initial is not None and autoencoder.latent != initial.pair.autoencoder.latent:
+                got, expected = f"latents {autoencoder.latent}", f"{initial.pair.autoencoder.latent}, as of initial"
+                raise ValueError(explain("LatentDiffusion.fit: autoencoder", got, expected, "Leave one of both out."))
+            form |= {"channels": autoencoder.latent[2], "coder": autoencoder.width}
         weights_key, fit_key = jax.random.split(key)
-        initial = untrained_pair(form, vocabulary, weights_key)
+        begun = untrained_pair(form, vocabulary, weights_key) if initial is None else initial.pair
         settings: dict[str, Any] = {
             "steps": ranges.whole("LatentDiffusion.fit: steps", steps), "key": fit_key, "average": PowerAverage(0.1),
             "batch_size": min(ranges.whole("LatentDiffusion.fit: batch_size", batch_size), len(pictures)),
@@ -174,10 +183,10 @@ class LatentDiffusion(eqx.Module):
         }  # fmt: skip
         optimizer = optimizer_of(learning_rate, steps)
         if autoencoder is None:
-            pair = fit(LatentMatching(), optimizer, (scaled, words), initial=initial, **settings).averaged
+            pair = fit(LatentMatching(), optimizer, (scaled, words), initial=begun, **settings).averaged
         else:
             latents = _encoded(autoencoder, scaled)
-            found = fit(EncodedMatching(), optimizer, (latents, words), initial=initial.denoiser, **settings)
+            found = fit(EncodedMatching(), optimizer, (latents, words), initial=begun.denoiser, **settings)
             pair = LatentPair(autoencoder, found.averaged)
         return LatentDiffusion(pair, jnp.float32(center), jnp.float32(spread), vocabulary, form)
 
@@ -286,13 +295,11 @@ def _encoded(autoencoder: Autoencoder, scaled: Any, size: int = 256) -> tuple[Ar
     return means, log_variances
 
 
-def _require_fit(autoencoder: Autoencoder, pictures: np.ndarray) -> Autoencoder:
-    """Refuse an autoencoder of other pictures."""
-    if autoencoder.shape != pictures.shape[1:]:
-        got, expected = f"one of pictures {autoencoder.shape}", f"one of pictures {pictures.shape[1:]}"
-        do = "Make it by train_autoencoder of these pictures."
-        raise ValueError(explain("LatentDiffusion.fit: autoencoder", got, expected, do))
-    return autoencoder
+def _require_same_shape(what: str, shape: Any, pictures: np.ndarray) -> None:
+    """Refuse a part that was made of other pictures."""
+    if tuple(shape) != pictures.shape[1:]:
+        got, expected = f"one of pictures {tuple(shape)}", f"one of pictures {pictures.shape[1:]}"
+        raise ValueError(explain(f"LatentDiffusion.fit: {what}", got, expected, "Make it of these pictures."))
 
 
 def drawn(

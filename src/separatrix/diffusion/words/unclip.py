@@ -35,7 +35,7 @@ from separatrix.systems.base import require_key
 from separatrix.training import PowerAverage
 from separatrix.training.fitting import fit
 
-_COLDEST = 100.0  # the largest 1/T
+COLDEST = 100.0  # the largest 1/T
 
 
 class TwoTowers(eqx.Module):
@@ -179,7 +179,7 @@ class UnclipMatching(eqx.Module):
         towers = parts.towers
         u, v = jax.vmap(towers.picture)(pictures), jax.vmap(towers.caption)(tokens)
         same = jnp.all(tokens[:, None] == tokens[None], axis=2)
-        told = contrast(u, v, jnp.minimum(jnp.exp(towers.coldness), _COLDEST), same)
+        told = contrast(u, v, jnp.minimum(jnp.exp(towers.coldness), COLDEST), same)
         known = jax.lax.stop_gradient(u) * np.float32(u.shape[1] ** 0.5)
         prior = self.matching(parts.prior, (known[:, None, None], tokens), key=first)
         small = jax.vmap(halved)(pictures.reshape(*pictures.shape[:3], -1))

@@ -17,6 +17,7 @@ from separatrix.plotting import figure, plot_curves, plot_images, plot_orders
 from separatrix.plotting.diffusion import plot_cloud, plot_paths, plot_score
 from separatrix.tour.chapter import Chapter, Check, Section, source
 from separatrix.tour.chapters._bits import cost_of_digits, dequantised, quantised
+from separatrix.tour.chapters._captions import captions_drawn
 from separatrix.tour.chapters.games import train_on_digits
 from separatrix.tour.measure.diffusion import DigitJudge, entropy, normal_divergence, shares
 from separatrix.tour.verdicts.diffusion import verdict
@@ -33,7 +34,8 @@ def run(say: Say) -> list[Section]:
     exact = [_prior(say), _orders(say), _likelihood(mixture, network, say)]
     digits = sx.load("digits").flat()
     drawn, trained = _digits(digits, say)
-    return [there, learned, *exact, drawn, cost_of_digits(trained, digits, say), verdict(say)]
+    captions = captions_drawn(digits, say)
+    return [there, learned, *exact, drawn, cost_of_digits(trained, digits, say), captions, verdict(say)]
 
 
 def _mixture() -> Any:

@@ -62,3 +62,16 @@ class DigitJudge:
         means = np.stack([self.images[self.labels == label].mean(axis=0) for label in range(10)])
         spreads = np.stack([self.images[self.labels == label].std(axis=0) for label in range(10)])
         return np.clip(means[labels] + spreads[labels] * rng.standard_normal((len(labels), means.shape[1])), 0, 1)
+
+
+class AttributeJudge:
+    """A classifier of each of the five attributes of composed pictures, trained on real compositions."""
+
+    def __init__(self, pictures: Any, codes: Any):
+        flat = np.asarray(pictures, float).reshape(len(pictures), -1)
+        self.classifiers = [SVC(C=10.0).fit(flat, column) for column in np.asarray(codes).T]
+
+    def right(self, pictures: Any, codes: Any) -> np.ndarray:
+        """Which attributes of each picture are as they should be, shape (n, 5)."""
+        flat = np.asarray(pictures, float).reshape(len(pictures), -1)
+        return np.stack([known.predict(flat) for known in self.classifiers], axis=1) == np.asarray(codes)
