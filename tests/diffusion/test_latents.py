@@ -56,3 +56,58 @@ def test_an_autoencoder_of_other_pictures_is_refused():
     ):
         with pytest.raises(ValueError, match=said):
             call()
+
+
+class Shuffled:
+    """A model that draws dark and bright pictures in turn, whatever it is asked for."""
+
+    def sample(self, captions, key, count, **settings):
+        return np.stack([np.full((8, 8), (0.2, 0.8)[n % 2]) for n in range(count)])
+
+
+@pytest.mark.slow
+def test_of_several_drawn_the_one_is_kept_that_is_as_its_caption_says():
+    rng = np.random.default_rng(0)
+    levels = np.tile([0.2, 0.8], 32)
+    pictures = np.clip(levels[:, None, None] + 0.05 * rng.standard_normal((64, 8, 8)), 0, 1)
+    captions = ["dark", "bright"] * 32
+    settings = {"steps": 60, "batch_size": 16, "size": 4, "width": 4}
+    towers = D.CaptionTowers.fit(pictures, captions, key=jax.random.key(0), **settings)
+    np.testing.assert_array_equal(towers.chosen(pictures, ["dark", "bright"]), np.arange(64) % 2)
+    best = D.best_drawn(Shuffled(), towers, ["bright", "dark", "dark"], jax.random.key(1), of=4)
+    np.testing.assert_array_equal(best[:, 0, 0], [0.8, 0.2, 0.2])
+    u = np.asarray(jax.vmap(towers.towers.picture)((pictures[:2].astype(np.float32) - towers.center) / towers.spread))
+    v = np.asarray(jax.vmap(towers.towers.caption)(towers.vocabulary.tokens(captions[:2])))
+    np.testing.assert_allclose(towers.similarity(pictures[:2], captions[:2]), np.sum(u * v, axis=1), atol=1e-6)
+
+
+def test_a_model_to_go_on_from_must_be_of_the_same_pictures_and_latents():
+    form = {"shape": (8, 8), "width": 4, "depth": 1, "channels": 3, "coder": 4}
+    words, one = D.Vocabulary(("dark", "bright"), 3), jnp.float32(1)
+    model = D.LatentDiffusion(untrained_pair(form, words, jax.random.key(0)), one, one, words, form)
+    other, few = D.Autoencoder((8, 8), 2, 4, key=jax.random.key(0)), (["dark", "bright"],)
+    for pictures, more, said in (
+        (np.zeros((2, 4, 8)), {}, r"initial\n  got one of pictures \(8, 8\), expected one of pictures \(4, 8\)"),
+        (np.zeros((2, 8, 8)), {"autoencoder": other}, r"autoencoder\n  got latents \(2, 2, 2\), expected \(2, 2, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            D.LatentDiffusion.fit(pictures, *few, key=jax.random.key(0), initial=model, **more)
+
+
+@pytest.mark.slow
+def test_a_model_goes_on_from_its_weights():
+    """With a rate near 0 it stays where it was, in scale and words too."""
+    form = {"shape": (8, 8), "width": 4, "depth": 1, "channels": 3, "coder": 4}
+    words, one = D.Vocabulary(("dark", "bright"), 3), jnp.float32(0.25)
+    model = D.LatentDiffusion(untrained_pair(form, words, jax.random.key(0)), one, one, words, form)
+    pictures = np.random.default_rng(0).random((4, 8, 8))
+    more = {"steps": 2, "batch_size": 2, "learning_rate": 1e-12}
+    found = D.LatentDiffusion.fit(pictures, ["dark", "bright"] * 2, key=jax.random.key(1), initial=model, **more)
+    assert found.form == form and found.vocabulary is words and float(found.spread) == 0.25
+    for first, second in zip(jax.tree.leaves(model.pair), jax.tree.leaves(found.pair), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-7)
+
+
+def test_no_other_weights_come_with_the_package():
+    with pytest.raises(ValueError, match="pretrained: name\n  got 'fashion'"):
+        D.pretrained("fashion")

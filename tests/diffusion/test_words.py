@@ -17,7 +17,7 @@ from separatrix.diffusion.words.attending import Attention
 from separatrix.diffusion.words.autoencoder import into_channels, into_places, normal_kl
 from separatrix.diffusion.words.captions import combinations
 from separatrix.diffusion.words.latent import untrained_pair
-from separatrix.diffusion.words.unclip import contrast
+from separatrix.diffusion.words.towers import contrast
 from separatrix.training.recipes import carry_out, model_in, recipe_from, recipe_of, results_of, train
 from separatrix.training.run import OtherModel
 
@@ -242,7 +242,7 @@ def test_contrast_in_closed_form():
 
 def test_captions_and_pictures_that_cannot_be_used_are_refused_before_anything_is_compiled():
     pictures, captions = np.random.default_rng(0).random((12, 8, 8, 3)), ["dark, red", "bright blue", "blue"] * 4
-    form = {"shape": (8, 8, 3), "width": 8, "depth": 1, "channels": 4}
+    form = {"shape": (8, 8, 3), "width": 8, "depth": 1, "channels": 4, "coder": 8}
     words, one = D.Vocabulary.of(captions), jnp.float32(1)
     model = D.LatentDiffusion(untrained_pair(form, words, jax.random.key(0)), one, one, words, form)
     for call, words in (

@@ -26,10 +26,13 @@ from separatrix.diffusion.words.latent import (
     train_autoencoder as train_autoencoder,
 )
 from separatrix.diffusion.words.pretrained import pretrained as pretrained
-from separatrix.diffusion.words.ranking import CaptionTowers as CaptionTowers, best_drawn as best_drawn
 from separatrix.diffusion.words.recipe import WordsRecipe as WordsRecipe
-from separatrix.diffusion.words.unclip import (
+from separatrix.diffusion.words.towers import (
+    CaptionTowers as CaptionTowers,
     TwoTowers as TwoTowers,
+    best_drawn as best_drawn,
+)
+from separatrix.diffusion.words.unclip import (
     Unclip as Unclip,
     UnclipMatching as UnclipMatching,
     UnclipParts as UnclipParts,

@@ -1,13 +1,11 @@
 r"""Pictures from words through an embedding: unCLIP, `Unclip.fit(pictures, captions, ...)`.
 
-    two towers   u = f(x), v = g(words), |u| = |v| = 1, trained so that pairs are told from other pairs:
-                 loss = -1/2 mean_i [ln softmax_j(u_i v_j/T) + ln softmax_j(v_i u_j/T)]  at j = i
+    two towers   u = f(x), v = g(words), |u| = |v| = 1, trained so that pairs are told from other pairs
     prior        words -> u                 a diffusion of sqrt(d) u, which guesses the embedding, attends to the words
     decoder      u -> small picture         a diffusion of pictures of half the side, attends to the embedding
     upsampler    small picture -> picture   a network that regresses what doubling the pixels leaves out
 
-Captions of a batch that are the same are pairs of each other too: the target of row i is shared among them. All four are
-trained at once by the sum of their losses, and no gradient goes from one to another.
+All four are trained at once by the sum of their losses, and no gradient goes from one to another.
 """
 
 from collections.abc import Sequence
@@ -30,100 +28,11 @@ from separatrix.diffusion.words.attending import AttendingNet, CaptionReader, Ve
 from separatrix.diffusion.words.autoencoder import PlainBlock, into_channels, into_places
 from separatrix.diffusion.words.captions import Vocabulary
 from separatrix.diffusion.words.latent import LOW, captioned_pictures, optimizer_of, scale_of, tokens_for
+from separatrix.diffusion.words.towers import COLDEST, CaptionTowers, TwoTowers, contrast
 from separatrix.systems import ranges
 from separatrix.systems.base import require_key
 from separatrix.training import PowerAverage
 from separatrix.training.fitting import fit
-
-COLDEST = 100.0  # the largest 1/T
-
-
-class TwoTowers(eqx.Module):
-    r"""Pictures and captions as unit vectors of one space.
-
-    **Arguments:**
-
-    - `shape`: of a picture, sides multiples of 8. `vocabulary`: of the captions. `size`: d.
-    - `width`: channels. `key`: of the initial weights.
-
-    **Example:**
-
-    >>> import jax, jax.numpy as jnp, separatrix as sx
-    >>> words = sx.diffusion.Vocabulary(("dark", "bag"), 3)
-    >>> towers = sx.diffusion.TwoTowers((8, 8), words, 6, width=4, key=jax.random.key(0))
-    >>> round(float(jnp.sum(towers.picture(jnp.ones((8, 8), jnp.float32)) ** 2)), 5)
-    1.0
-
-    **Reference:** Radford et al., *Learning transferable visual models from natural language supervision* (2021), figure 3.
-    """
-
-    first: Convolving
-    block: PlainBlock
-    wider: Convolving
-    later: PlainBlock
-    picture_out: eqx.nn.Linear
-    reader: CaptionReader
-    inner: eqx.nn.Linear
-    caption_out: eqx.nn.Linear
-    coldness: Array
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        vocabulary: Vocabulary,
-        size: Checked[int] = 32,
-        width: Checked[int] = 24,
-        *,
-        key: Key,
-    ):
-        keys = jax.random.split(key, 8)
-        colours, width = 1 if len(shape) == 2 else shape[2], ranges.whole("TwoTowers: width", width)
-        size, rows = ranges.whole("TwoTowers: size", size), (shape[0] // 8) * (shape[1] // 8) * 8 * width
-        self.first = Convolving(4 * colours, width, 3, key=keys[0])
-        self.block = PlainBlock(width, key=keys[1])
-        self.wider = Convolving(4 * width, 2 * width, 1, key=keys[2])
-        self.later = PlainBlock(2 * width, key=keys[3])
-        self.picture_out = eqx.nn.Linear(rows, size, key=keys[4], dtype=jnp.float32)
-        self.reader = CaptionReader(vocabulary.size, vocabulary.length, 2 * width, key=keys[5])
-        self.inner = eqx.nn.Linear(2 * width, 4 * width, key=keys[6], dtype=jnp.float32)
-        self.caption_out = eqx.nn.Linear(4 * width, size, key=keys[7], dtype=jnp.float32)
-        self.coldness = jnp.log(jnp.float32(10.0))
-
-    def picture(self, x: Array) -> Array:
-        """u of one picture."""
-        hidden = self.block(self.first(into_channels(x.reshape(*x.shape[:2], -1), 2)))
-        hidden = self.later(self.wider(into_channels(hidden, 2)))
-        return _unit(self.picture_out(into_channels(jax.nn.silu(unit_size(hidden)), 2).ravel()))
-
-    def caption(self, tokens: Array) -> Array:
-        """v of one row of tokens."""
-        _, pooled, _ = self.reader(tokens)
-        return _unit(self.caption_out(jax.nn.silu(self.inner(pooled))))
-
-
-def contrast(u: Array, v: Array, coldness: Any, same: Any = None) -> Scalar:
-    r"""Return the loss of the head of this page.
-
-    **Arguments:**
-
-    - `u`, `v`: unit vectors, shape (B, d), a pair in each row. `coldness`: 1/T.
-    - `same`: shape (B, B), which rows are pairs of each other; the diagonal by default.
-
-    **Example:** nothing told apart: the logarithm of how many there are.
-
-    >>> import jax.numpy as jnp
-    >>> round(float(contrast(jnp.ones((4, 1)), jnp.ones((4, 1)), 5.0)), 6)
-    1.386294
-
-    **Reference:** Oord et al., *Representation learning with contrastive predictive coding* (2018), equation 4; Radford et
-    al. (2021), figure 3, for both directions.
-    """
-    same = jnp.eye(u.shape[0], dtype=bool) if same is None else jnp.asarray(same)
-    logits = jnp.asarray(coldness, u.dtype) * (u @ v.T)
-    weights = same.astype(u.dtype)
-    target = weights / jnp.sum(weights, axis=1, keepdims=True)
-    forth, back = (jnp.sum(target * jax.nn.log_softmax(rows), axis=1) for rows in (logits, logits.T))
-    return -jnp.mean(forth + back) / 2
 
 
 class UnclipParts(eqx.Module):
@@ -271,10 +180,7 @@ class Unclip(eqx.Module):
 
     def chosen(self, pictures: Any, captions: Sequence[str]) -> np.ndarray:
         """For each picture the number of the caption whose vector is nearest to its own, shape (n,)."""
-        tokens = jnp.asarray(self.vocabulary.tokens(captions))
-        scaled = (jnp.asarray(pictures, jnp.float32) - self.center) / self.spread
-        u, v = jax.vmap(self.parts.towers.picture)(scaled), jax.vmap(self.parts.towers.caption)(tokens)
-        return np.asarray(jnp.argmax(u @ v.T, axis=1))
+        return CaptionTowers(self.parts.towers, self.center, self.spread, self.vocabulary).chosen(pictures, captions)
 
 
 def halved(x: Array) -> Array:
@@ -285,10 +191,6 @@ def halved(x: Array) -> Array:
 def doubled(x: Array) -> Array:
     """(H, W, C) -> (2 H, 2 W, C), each pixel four times."""
     return jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
-
-
-def _unit(x: Array) -> Array:
-    return x * jax.lax.rsqrt(jnp.sum(x**2) + 1e-12)
 
 
 def _untrained(shape: tuple[int, ...], words: Vocabulary, size: int, width: int, depth: int, key: Key) -> UnclipParts:
