@@ -5,7 +5,7 @@ bright, at three places: 240 combinations, of which 40 are withheld. A judge, tr
 combinations, reads the five attributes; its own accuracy is that on real composites of the withheld combinations, made
 of clothes that neither judge nor models have seen. (a) is latent diffusion, (b) unCLIP. CPU seconds count the training.
 
-    python words.py judge | coder | latent | further | towers | unclip | measure | ship
+    python words.py judge | coder | latent | towers | unclip | measure | ship
 
 Each goes on where it was stopped, in results/words/.
 """
@@ -84,14 +84,6 @@ def latent(note: Any = None) -> Any:
     return sx.diffusion.LatentDiffusion.fit(made.pictures, made.captions, key=jax.random.key(0), **settings)
 
 
-def further(note: Any = None) -> Any:
-    """As many steps more, from those weights, at half the rate."""
-    made = training(without=WITHHELD, unsaid=0.1, seed=2)
-    settings = {"initial": latent(), "autoencoder": coder(), "learning_rate": 1e-3}
-    settings |= {"steps": STEPS, "batch_size": 32, "run": FOLDER / "further", "progress": note}
-    return sx.diffusion.LatentDiffusion.fit(made.pictures, made.captions, key=jax.random.key(9), **settings)
-
-
 def towers(note: Any = None) -> Any:
     """Two towers that choose among what was drawn, on pictures and combinations of training."""
     made = training(without=WITHHELD, unsaid=0.1)
@@ -165,12 +157,12 @@ def seconds(name: str) -> float:
 
 def ship() -> None:
     """The weights that come with the package."""
-    further().save(Path(sx.__file__).parent / "diffusion" / "words" / "fashion_captions.safetensors")
+    latent().save(Path(sx.__file__).parent / "diffusion" / "words" / "fashion_captions.safetensors")
 
 
 def measure() -> None:
     """The table."""
-    ruler, real, found = judge(), fresh(), further()
+    ruler, real, found = judge(), fresh(), latent()
 
     def coded() -> np.ndarray:
         through = jax.vmap(lambda x: found.pair.autoencoder.decode(found.pair.autoencoder.encode(x)[0]))
@@ -182,7 +174,7 @@ def measure() -> None:
     rows += [drawn(f"latent, scale {scale:g}, 10 steps", found, ruler, scale=scale) for scale in SCALES]
     rows += [drawn(f"latent, scale 3, {n} steps", found, ruler, scale=3.0, steps=n) for n in COUNTS if n != 10]
     rows += [ranked(f"latent, scale {scale:g}, the best of 8", found, ruler, scale=scale) for scale in SCALES[:3]]
-    times = {name: seconds(name) for name in ("judge", "coder", "latent", "further", "towers")}
+    times = {name: seconds(name) for name in ("judge", "coder", "latent", "towers")}
     if (FOLDER / "unclip").exists():
         other = unclip()
         rows += [drawn(f"unclip, scale {scale:g}, 10 steps", other, ruler, scale=scale) for scale in SCALES[:2]]
@@ -195,7 +187,7 @@ def measure() -> None:
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "measure"
-    stages = {"judge": judge, "coder": coder, "latent": latent, "further": further, "towers": towers, "unclip": unclip}
+    stages = {"judge": judge, "coder": coder, "latent": latent, "towers": towers, "unclip": unclip}
     if what in stages:
         timed(what, stages[what])
     else:
