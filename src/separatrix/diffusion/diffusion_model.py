@@ -127,8 +127,12 @@ class DiffusionModel(eqx.Module):
         labels = None
         if label is not None:
             classes = self.form["classes"] or 0
-            ranges.indices("sample: label", jnp.asarray(label), max(classes, 1), f"The model knows {classes} classes.")
-            labels = np.broadcast_to(np.asarray(label), (count,))
+            given = np.asarray(label)
+            if given.dtype.kind not in "iu" or given.shape not in ((), (count,)):
+                got, do = f"shape {given.shape} of {given.dtype}", "Give one class to all, or one to each."
+                raise ValueError(explain("sample: label", got, f"a whole number, or {count} of them", do))
+            ranges.indices("sample: label", given, max(classes, 1), f"The model knows {classes} classes.")
+            labels = np.broadcast_to(given, (count,))
         schedule, sampler = schedule or KarrasLevels(_LOW), sampler or DPMSolver()
         found = draw(self.model, self.form["shape"], key, count, labels, scale, steps, sampler, schedule, size)
         return jnp.asarray(found) * self._wide(self.spread) + self._wide(self.center)
