@@ -19,8 +19,9 @@ import numpy as np
 import optax
 
 from separatrix._errors import DataError, DataMissing, explain, unknown
-from separatrix.data import names, split
+from separatrix.data import split
 from separatrix.data.dataset import digest
+from separatrix.data.loading import named_set
 from separatrix.diffusion.densities import bits_per_dimension, log_density
 from separatrix.diffusion.diffusion_model import CENTER, SPREAD, draw, predicted
 from separatrix.diffusion.edm import EDM
@@ -277,7 +278,7 @@ class DiffusionRecipe(Training):
         return {"bits_per_dimension": mean(values, "upper bound, by uniform dequantisation")}
 
     def _parts(self) -> DiffusionParts:
-        of_pictures = str(self.data) in names() or self.data.is_dir()
+        of_pictures = named_set(self.data) is not None or self.data.is_dir()
         if not of_pictures and not self.data.exists():
             expected = "a folder of pictures, or a table"
             raise DataMissing(explain(f"--data {self.data}", "nothing there", expected, "Check the path."))

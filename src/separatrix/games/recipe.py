@@ -17,9 +17,10 @@ import numpy as np
 import optax
 
 from separatrix._errors import DataError, explain
-from separatrix.data import load, names
+from separatrix.data import load
 from separatrix.data.dataset import digest
 from separatrix.data.images import is_pictures
+from separatrix.data.loading import named_set
 from separatrix.diagnostics.samples.features import principal_features
 from separatrix.diagnostics.samples.frechet import frechet_distance
 from separatrix.diagnostics.samples.two_sample import classifier_two_sample
@@ -220,7 +221,7 @@ class Adversarial(Training):
 
     def _read(self) -> tuple[Any, Any, dict[str, Any]]:
         """Examples, labels where they are asked for, and what is settled from them."""
-        if str(self.data) in names() or self.data.is_dir():
+        if named_set(self.data) is not None or self.data.is_dir():
             return self._read_pictures()
         for option in ("size", "colour"):
             if getattr(self, option) is not None:
@@ -241,7 +242,7 @@ class Adversarial(Training):
         return matrix_of(columns, table)[0], None, {"columns": columns}
 
     def _read_pictures(self) -> tuple[Any, Any, dict[str, Any]]:
-        named = str(self.data) in names()
+        named = named_set(self.data) is not None
         if not named and not is_pictures(self.data) and not any("idx" in entry.name for entry in self.data.iterdir()):
             do = "Name a folder with pictures, or with pictures in a folder for each class."
             raise DataError(explain(str(self.data), "a folder without pictures", "PNG, JPEG, BMP or WebP files", do))
