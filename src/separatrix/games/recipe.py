@@ -31,10 +31,11 @@ from separatrix.games.players import Players, gathered
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.columns import Column, matrix_of, read_table, settle
 from separatrix.training.recipes.results import cloud, grid, number
+from separatrix.training.recipes.strip import Drawing
 from separatrix.training.recipes.training import length_of, require_counts, require_same_data
 from separatrix.training.sampling import sampled
 
-_JUDGED, _COMPONENTS, _SHOWN = 1_000, 20, 64
+_JUDGED, _COMPONENTS, _SHOWN, _ON_THE_WAY = 1_000, 20, 64, 8
 
 
 @register_recipe("gan")
@@ -103,7 +104,14 @@ class Adversarial(Training):
         data = jnp.asarray(examples) if labels is None else (jnp.asarray(examples), jnp.asarray(labels))
         options = {"batch_size": min(self.batch_size, len(examples))} | length_of(self)
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
-        return Task(self._game(), initial, data, self._players(), options)
+        game, key = self._game(), jax.random.key(self.seed)
+        drawn = eqx.filter_jit(
+            lambda generator: jnp.clip(game.sample(generator, key, _ON_THE_WAY, labels=None), 0.0, 1.0)
+        )
+        return Task(
+            game, initial, data, self._players(), options,
+            drawn=None if self.columns else Drawing(lambda model: drawn(model[2])),
+        )  # fmt: skip
 
     def model(self, key: Any) -> Any:
         """New networks: generator, discriminator, and the average of the generator."""

@@ -28,6 +28,7 @@ from separatrix.training._devices import by_the_first, is_follower
 from separatrix.training.averaging import PowerAverage
 from separatrix.training.fitting import fit
 from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
+from separatrix.training.recipes.strip import Strip
 from separatrix.training.run import Run
 
 RESULTS = "results.json"
@@ -153,6 +154,8 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any,
         monitor = None  # it reads the model in programs of its own, which others would not take part in
     every, data = watched_every(recipe, steps), _on_disk(task.data, path) if recipe.on_disk else task.data
     options = {"average": average_of(recipe), "save_every": recipe.save_every} | dict(task.options)
+    if task.drawn is not None and devices is None:
+        options["callback"] = Strip(task.drawn, path, steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit: training diverged", category=RuntimeWarning)  # said below
         found = fit(
