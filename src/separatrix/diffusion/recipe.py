@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from separatrix._errors import DataError, DataMissing, explain, unknown
+from separatrix._errors import DataError, DataMissing, explain, listed, unknown
 from separatrix.data import split
 from separatrix.data.dataset import digest
 from separatrix.data.loading import named_set
@@ -344,6 +344,9 @@ class DiffusionRecipe(Training):
                 do = "Leave it out, or name a folder of pictures."
                 raise ValueError(explain(option, getattr(self, option), "no such option for a table", do))
         table = read_table(self.data, self.delimiter)
+        if self.labels == _FOLDERS and _FOLDERS not in table.columns:
+            got, do = "no column", f"Name the column of classes: --labels {table.names[-1]}"
+            raise DataError(explain(f"{table.source}: --labels", got, f"one of {listed(table.names)}", do))
         for name in (*self.drop, *(() if self.labels is None else (self.labels,))):
             if name not in table.columns:
                 raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))

@@ -40,7 +40,13 @@ def split_of_folder(recipe: Any) -> Split[DataSet]:
         got = f"the folders {', '.join(sorted(set(inside) - set(_named(parts))))} beside {', '.join(_named(parts))}"
         raise DataError(explain(str(recipe.data), got, "train, and valid or test", "Move the others away."))
     _require_pictures(recipe.data)
-    return split(load(recipe.data, **options), recipe.fractions, key=recipe.seed)
+    found = load(recipe.data, **options)
+    least = 1 + sum(fraction > 0 for fraction in recipe.fractions)
+    if len(found) < least:
+        expected = f"at least {least}: two to learn from, and one for each other part"
+        got = f"{len(found)} picture{'s' * (len(found) > 1)}"
+        raise DataError(explain(str(recipe.data), got, expected, "Put more pictures there."))
+    return split(found, recipe.fractions, key=recipe.seed)
 
 
 def _named(parts: dict[str, Path]) -> list[str]:
