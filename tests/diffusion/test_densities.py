@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import separatrix as sx
 
@@ -65,6 +66,27 @@ def test_bits_of_a_rounded_normal_law():
     assert abs(found.mean - 5.3702249) < 4 * found.standard_error and found.standard_error < 0.02
     # log p of each, in closed form: N(127.5 + 1/2, 100 + 1/6) at k + u, here over u by its mean.
     assert float(jnp.min(found.each)) > np.log2(256 * spread * np.sqrt(2 * np.pi)) - 1e-3
+
+
+def test_entropy_of_a_rounded_normal_law_and_the_best_normal_density():
+    """N(127.5, 10^2) in 256 levels; the second number again by the flow's own likelihood of k + u, without a draw."""
+    shares = np.diff(norm.cdf((np.arange(257) - 128) / 10))
+    found = D.level_bits(shares)
+    assert float(found.entropy) == pytest.approx(5.3696246, abs=6e-8)
+    assert float(found.normal) == pytest.approx(5.3702249, abs=6e-8)
+    # E over k by the shares, over u by Gauss-Legendre: log p is a quadratic in u, so two nodes are exact.
+    nodes, _ = np.polynomial.legendre.leggauss(2)
+    levels = np.arange(60, 197)  # beyond +-6.7 deviations there is 2e-11 of the law
+    spread = (100 + 1 / 6) ** 0.5 / 256
+    points = ((levels[:, None] + (nodes + 1) / 2) / 256 - 0.5).reshape(-1, 1) / spread
+    unit = D.Prediction(VP, lambda t, x: -x, "score")
+    logs = np.asarray(D.log_density(unit, jnp.asarray(points), steps=20).values).reshape(-1, 2).mean(axis=1)
+    bits = np.log2(256 * spread) - logs @ shares[levels] / np.log(2)
+    assert bits == pytest.approx(5.3702249, abs=1e-7)
+    assert float(D.level_bits(np.full(8, 1 / 8)).entropy) == 3.0 and float(D.level_bits([0.0, 1.0]).entropy) == 0.0
+    for wrong, words in (([0.5, 0.6], "a sum of 1.1"), ([[1.0]], r"shape \(1, 1\)"), ([1.5, -0.5], "got -0.5")):
+        with pytest.raises(ValueError, match=words):
+            D.level_bits(wrong)
 
 
 def plane(t, x):

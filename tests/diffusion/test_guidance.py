@@ -62,6 +62,40 @@ def test_the_gap_between_guided_and_tilted_laws():
     assert float(D.guidance_gap(D.EDM(400.0), pair, one, 1.0, count=99).distance) < 5e-3
 
 
+@pytest.mark.slow
+def test_the_gap_in_three_dimensions_is_that_of_its_coordinates():
+    """x | c ~ N(c, 1), c ~ N(0, tau^2) in each coordinate: both laws are products, and the square of the sliced distance is
+    the mean of the squares on the lines, whatever the direction, for the spreads are alike in all."""
+    centre, scale = np.array([1.0, -0.5, 0.0]), 2.0
+    plain = D.GaussianMixture([1.0], [[0.0] * 3], [(1 + TAU**2) ** 0.5])
+    wanted = D.GaussianMixture([1.0], [centre.tolist()], [1.0])
+    found = D.guidance_gap(D.EDM(400.0), plain, wanted, scale, key=jax.random.key(0), count=2000, steps=150)
+    guided, tilted = (1 + TAU**2) ** (1 - scale), (1 + TAU**2) / (1 + scale * TAU**2)
+    count = len(found.guided)
+    for sample, variance in ((found.guided, guided), (found.tilted, tilted)):
+        # Of a normal law the variance of n points has the standard error v sqrt(2/n).
+        np.testing.assert_allclose(np.var(sample, axis=0), variance, rtol=4 * (2 / count) ** 0.5)
+        assert abs(np.corrcoef(np.asarray(sample).T)[0, 1]) < 4 / count**0.5
+    np.testing.assert_allclose(
+        np.mean(found.tilted, 0), scale * centre * (1 + TAU**2) / (1 + scale * TAU**2), atol=4 * (tilted / count) ** 0.5
+    )
+    first = D.GaussianMixture([1.0], [[0.0]], [(1 + TAU**2) ** 0.5])
+    lines = [
+        D.guidance_gap(
+            D.EDM(400.0), first, D.GaussianMixture([1.0], [[c]], [1.0]), scale, count=2000, steps=150
+        ).distance
+        for c in centre.tolist()
+    ]
+    exact = float(np.mean(np.square(lines))) ** 0.5
+    # The estimate is biased up by what two samples of one law show, added in squares.
+    assert abs(float(found.distance) - np.hypot(exact, float(found.floor))) < 4 * float(found.error) + float(
+        found.floor
+    )
+    assert exact > 5 * float(found.floor)
+    same = D.guidance_gap(D.EDM(400.0), plain, wanted, 1.0, key=jax.random.key(1), count=1000, steps=60)
+    assert float(same.distance) < 2 * float(same.floor)
+
+
 def test_w_of_the_paper_and_the_interval():
     x, plain, wanted = jnp.array([[1.0]]), centred(4.0), centred(1.0)
     by_w, by_scale = (D.guided(plain, wanted, **kind).clean(2.0, x) for kind in ({"w": 0.5}, {"scale": 1.5}))
@@ -146,6 +180,15 @@ def test_inversion_of_ddim_is_undone_at_order_one():
     assert np.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.15)
 
 
+KEY = jax.random.key(0)
+
+
+def plane(*scales):
+    """Normal laws in the plane."""
+    return [D.GaussianMixture([1.0], [[0.0, 0.0]], [scale]) for scale in scales]
+
+
+FAR = D.GaussianMixture([1.0], [[8.0, 8.0]], [1.0])
 NARROW, WIDE = (D.GaussianMixture([1.0], [[0.0]], [s]) for s in (0.5, 1.0))
 
 
@@ -157,7 +200,20 @@ def test_guidance_out_of_range_is_refused_in_words():
         (lambda: D.guided(centred(1.0), centred(1.0), scale=float("inf")), "scale\n  got inf"),
         (lambda: D.guided(centred(1.0), centred(1.0), scale=1.0, interval=(2.0, 1.0)), "2.0 and 1.0"),
         (lambda: D.class_guided(D.VP(), network, jnp.array([3]), scale=1.0), r"got 3 at index \[0\]"),
-        (lambda: D.guidance_gap(EDM, *[D.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])] * 2, 1.0), "got 2 dimensions"),
+        (
+            lambda: D.guidance_gap(EDM, *[D.GaussianMixture([1.0], [[0.0, 0.0]], [1.0])] * 2, 1.0),
+            "got None in 2 dimensions",
+        ),
+        (
+            lambda: D.guidance_gap(EDM, NARROW, D.GaussianMixture([1.0], [[0.0, 0.0]], [1.0]), 1.0),
+            "got 1 and 2 dimensions",
+        ),
+        (
+            lambda: D.guidance_gap(EDM, *plane(0.5, 1.0), 3.0, key=KEY),
+            "got scale 3, expected one whose tilted law has a mass",
+        ),
+        (lambda: D.guidance_gap(EDM, plane(1.0)[0], FAR, 3.0, key=KEY), "points that are worth .* of the tilted law"),
+        (lambda: D.guidance_gap(EDM, NARROW, NARROW, [1.0, 2.0]), r"got shape \(2,\)"),
         (lambda: D.guidance_gap(EDM, NARROW, WIDE, 3.0), "got scale 3, expected one whose tilted law has a mass"),
         (lambda: D.measured(centred(1.0), lambda x: x, jnp.ones(1), noise=0.0), "noise\n  got 0.0"),
         (lambda: D.measured(centred(1.0), lambda x: x, jnp.ones(1), noise=1.0, method="dsp"), "Did you mean 'dps'"),

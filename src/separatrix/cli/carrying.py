@@ -6,6 +6,7 @@ from typing import Any
 
 from separatrix.cli.command import Answer, columns
 from separatrix.cli.runs import require_run
+from separatrix.cli.signals import carrying_out
 
 
 def free_folder(name: str) -> Path:
@@ -19,6 +20,7 @@ def free_folder(name: str) -> Path:
 def trained(recipe: Any, path: Path, trackers: tuple[str, ...] = ()) -> Any:
     """Train by a recipe in a new folder."""
     recipes = importlib.import_module("separatrix.training.recipes")
+    carrying_out(path)
     return recipes.train(recipe, path, **_options(trackers))
 
 
@@ -29,6 +31,7 @@ def resumed(path: Path, trackers: tuple[str, ...] = ()) -> Any:
     recipe = recipes.recipe_of(run)
     if run.status == "finished" and recipes.results_of(run) is not None:
         return run
+    carrying_out(path)
     return recipe.resume(run, **_options(trackers))
 
 

@@ -77,8 +77,8 @@ def pair(command: str, text: str) -> tuple[str, str]:
 
 
 def _require_there(path: Path) -> None:
-    data = importlib.import_module("separatrix.data")
-    if str(path) == "FILE" or path.exists() or str(path) in data.names():
+    data = importlib.import_module("separatrix.data.loading")
+    if str(path) == "FILE" or path.exists() or data.named_set(path) is not None:
         return
     if not path.suffix and len(path.parts) == 1:
         do = "Give the path of a file, or a name of `separatrix data list`."

@@ -26,6 +26,7 @@ svg.themed { fill: var(--ink); } .history svg { width: 100%; }
 table.confusion td, table.confusion th { text-align: center; padding: .3rem .55rem; border: 1px solid var(--line); }
 blockquote { white-space: pre-wrap; border-left: 3px solid var(--line); margin: 1rem 0; padding: .2rem 1rem;
   color: var(--soft); }
+table.strip th { white-space: nowrap; text-align: left; } table.strip img { vertical-align: middle; }
 img.grid { image-rendering: pixelated; max-width: 100%; border: 1px solid var(--line); }
 .wide { overflow-x: auto; } dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -39,7 +40,7 @@ def page(found: dict[str, Any], refresh: bool = False) -> str:
     title = f"{found['recipe'] or 'Run'}: {found['run']}"
     again = '<meta http-equiv="refresh" content="3">' if refresh else ""
     parts = [
-        _head(found), _verdict(found), _history(found), _findings(found), _go_on(found), _results(found),
+        _head(found), _verdict(found), _history(found), _samples(found), _findings(found), _go_on(found), _results(found),
         *[_picture(picture) for picture in (found["results"] or {}).get("pictures", ())], _next(found), _spec(found),
     ]  # fmt: skip
     return (
@@ -82,6 +83,18 @@ def _history(found: dict[str, Any]) -> str:
         )
     said = f"<figcaption>{html.escape(caption)}</figcaption>"
     return f'<h2>What happened</h2><figure class="history">{as_themed_svg(fig)}{said}</figure>'
+
+
+def _samples(found: dict[str, Any]) -> str:
+    """What the model drew on the way: a row of pictures for each step."""
+    rows = "".join(
+        f'<tr><th>step {one["step"]}</th><td><img class="grid" alt="pictures drawn at step {one["step"]}" '
+        f'src="data:image/png;base64,{html.escape(one["png"])}"></td></tr>'
+        for one in found["samples"]
+    )
+    caption = "Always from the same noise, by the averaged weights where there are such; none of them chosen."
+    said = f'<div class="wide"><table class="strip">{rows}</table></div><p>{caption}</p>'
+    return f"<h2>Drawn on the way</h2>{said}" if rows else ""
 
 
 def _findings(found: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import importlib
 import sys
 import time
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def facts(run: Any) -> dict[str, Any]:
         "last": {name: _last(values) for name, values in flat.items()},
         "steps": steps.tolist(), "metrics": {name: _plain(values) for name, values in flat.items()},
         "events": run.events, "results": recipes.results_of(run), "spec": run.spec, "can": _can(run),
+        "samples": [{"step": step, "png": b64encode(png).decode("ascii")} for step, png in recipes.samples_of(run)],
     }  # fmt: skip
 
 
@@ -115,6 +117,9 @@ def _text(found: dict[str, Any]) -> str:
         f"step {event.get('step', 0)}: {said(event)}" for event in found["events"] if event["event"] not in _QUIET
     ]
     parts += [f"{one['status']}: {finding_text(one)}" for one in found["findings"]]
+    if found["samples"]:
+        steps = ", ".join(str(one["step"]) for one in found["samples"])
+        parts += [f"drawn on the way, at steps {steps}: {Path(found['run'], 'samples')}"]
     parts += [f"go on: {found['resume']}"] if found["resume"] else []
     parts += [f"next: {deed_said(what, found['run'], options)}" for what, options in found["can"].items()]
     return "\n".join(parts)

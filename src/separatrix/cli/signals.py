@@ -21,6 +21,7 @@ from typing import Any
 PATIENCE = 3.0  # seconds; the promise is five, on a busy machine too
 _EXITS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _came: list[int] = []
+_run: list[Any] = []  # the folder of the run that is carried out
 
 
 class Terminated(BaseException):
@@ -39,6 +40,7 @@ def handled() -> Iterator[None]:
         yield
         return
     _came.clear()
+    _run.clear()
     source, sink = os.pipe()
     os.set_blocking(sink, False)
     old = {number: signal.signal(number, _raise) for number in _EXITS}
@@ -51,6 +53,11 @@ def handled() -> Iterator[None]:
         for number, handler in old.items():
             signal.signal(number, handler)
         os.close(sink)
+
+
+def carrying_out(folder: Any) -> None:
+    """From here on who is ended says how this run goes on, once there is something of it."""
+    _run[:] = [folder]
 
 
 def quiet_end() -> None:
@@ -91,5 +98,7 @@ def _watch(source: int) -> None:
     if ended:
         time.sleep(max(0.0, deadline - time.monotonic()))
     else:
-        os.write(2, b"separatrix: stopped inside a compiled program; what was finished is kept\n")
+        kept = [folder for folder in _run if os.path.exists(os.path.join(folder, "run.json"))]
+        more = "".join(f"\n  Go on: separatrix resume {folder}" for folder in kept)
+        os.write(2, f"separatrix: stopped inside a compiled program; what was finished is kept{more}\n".encode())
     os._exit(_EXITS[signal.Signals(first[0])])

@@ -9,6 +9,7 @@ one of the last three places whose digest is not the recorded one is refused.
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -45,8 +46,9 @@ def load(
 
     **Arguments:**
 
-    - `name`: a name of `names()`; the path of a .csv, .tsv, .parquet, .npz, .npy or .txt file, or of a folder of pictures
-      or with the four IDX files of the MNIST family; a data frame of pandas, polars or pyarrow; or a `Table`.
+    - `name`: a name of `names()`, which is the set whatever lies beside it (a folder `digits` of your own is
+      `"./digits"`); the path of a .csv, .tsv, .parquet, .npz, .npy or .txt file, or of a folder of pictures or with the
+      four IDX files of the MNIST family; a data frame of pandas, polars or pyarrow; or a `Table`.
     - `path`: where a named set's copy is, looked at before all other places.
     - `targets`: for a table, the column or columns to predict; the others are the inputs. None by default: no targets.
     - `columns`, `delimiter`, `missing`, `kinds`: for a table, as `read_csv` has them: which columns, the sign between
@@ -77,7 +79,9 @@ def load(
     }  # fmt: skip
     options = {option: value for option, value in asked.items() if value is not None}
     own = isinstance(name, Table) or hasattr(name, "__arrow_c_stream__")
-    if not own and str(name) in NAMED:
+    if not own and named_set(name) is not None:
+        if path is None and (both := both_there(name)) is not None:
+            warnings.warn(both, UserWarning, stacklevel=2)
         for option, value in options.items():
             do = "Leave it out, or call load(path) for a file of your own."
             raise ValueError(explain(f"load {name!r}: {option}", repr(value)[:80], "no option of a named set", do))
@@ -86,6 +90,40 @@ def load(
         got, expected = f"{str(name)!r} and a path", f"a path only with a name of {', '.join(NAMED)}"
         raise ValueError(explain("load", got, expected, "Call load(path) for a file of your own."))
     return load_own(name if own else _require_path(name), options)
+
+
+def named_set(source: Any) -> str | None:
+    """The name of the set that a source says, None where it is a path: a bare name is the set, `./digits` is not.
+
+    **Example:**
+
+    >>> named_set("digits"), named_set("./digits"), named_set("digits/")
+    ('digits', None, None)
+    """
+    return str(source) if isinstance(source, str | PathLike) and str(source) in NAMED else None
+
+
+def source_path(said: str | PathLike[str]) -> Path:
+    """The path that a text says. One that would lose its separator and read as the name of a set is made absolute.
+
+    **Example:**
+
+    >>> str(source_path("digits")), source_path("./digits") == Path.cwd() / "digits", str(source_path("./mine.csv"))
+    ('digits', True, 'mine.csv')
+    """
+    path = Path(said)
+    return path.absolute() if str(path) in NAMED and str(said) != str(path) else path
+
+
+def both_there(source: Any) -> str | None:
+    """What must be reported of a bare name that is a set and something of the user's own too; else None."""
+    name = named_set(source)
+    if name is None or not Path(name).exists():
+        return None
+    kind = "folder" if Path(name).is_dir() else "file"
+    got = f"the name of a data set, and a {kind} of that name is here"
+    do = f"Write ./{name} for the {kind}; {name} is the set, which is read. Rename the {kind} to have no such doubt."
+    return explain(f"data {name!r}", got, "one of the two", do)
 
 
 def names() -> tuple[str, ...]:

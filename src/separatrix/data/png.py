@@ -39,8 +39,10 @@ def picture_levels(
     return np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
 
 
-def picture_grid(pictures: Float[np.ndarray, "n height width *colours"]) -> UInt8[np.ndarray, "rows columns *colours"]:
-    """Pictures side by side, in the order of reading; one alone as it is.
+def picture_grid(
+    pictures: Float[np.ndarray, "n height width *colours"], columns: int | None = None
+) -> UInt8[np.ndarray, "rows columns *colours"]:
+    """Pictures side by side, in the order of reading; one alone as it is. Columns are about as many as rows by default.
 
     **Example:**
 
@@ -53,7 +55,7 @@ def picture_grid(pictures: Float[np.ndarray, "n height width *colours"]) -> UInt
     factor = max(1, _SEEN // max(levels.shape[1:3]))
     levels = levels.repeat(factor, axis=1).repeat(factor, axis=2)
     count, height, width = levels.shape[:3]
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = -(-count // columns)
     sides = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP)
     paper = np.full((*sides, *levels.shape[3:]), 255, np.uint8)

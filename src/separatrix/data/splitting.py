@@ -94,7 +94,7 @@ def split(
     parts = [np.sort(part) for part in np.split(order, ends)]
     for name, part, fraction in zip(("train", "validation", "test"), parts, fractions, strict=True):
         if fraction > 0 and not len(part):
-            do = "Give it a larger fraction, or 0 for no such part."
+            do = "Give more rows, a larger fraction for this part, or 0 for no such part."
             raise ValueError(explain(f"split: {name}", f"no row of {n}", "at least one", do))
     kept = _own_test(rows)
     whole = rows if kept is None else dataclasses.replace(rows, test_inputs=None, test_targets=None)

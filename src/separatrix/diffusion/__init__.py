@@ -6,8 +6,10 @@ from separatrix.diffusion.cosine import CosineVP as CosineVP
 from separatrix.diffusion.ddpm import DDPM as DDPM, NoisingChain as NoisingChain
 from separatrix.diffusion.densities import (
     Bits as Bits,
+    LevelBits as LevelBits,
     LogDensities as LogDensities,
     bits_per_dimension as bits_per_dimension,
+    level_bits as level_bits,
     local_dimension as local_dimension,
     log_density as log_density,
 )

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import Key
+from separatrix.systems import ranges
 
 
 def guessed(what: str, network: Any, times: Array, noised: Array, labels: Any, drop: Any, key: Key) -> Array:
@@ -51,3 +53,24 @@ def require_like_absent(what: str, absent: Any, conditions: Any) -> None:
         do = "Pass what the tokeniser or the encoder gives."
         got, expected = f"shape {conditions.shape}", f"(B, {', '.join(map(str, np.shape(absent)))})"
         raise ValueError(explain(what, got, expected, do))
+
+
+def require_labels(what: str, classes: int, labels: Any) -> Any:
+    """Return labels as an array; refuse what is not one whole number for each member of a batch, from 0 to `classes`."""
+    do = f"Number the classes 0 to {classes - 1}; {classes} stands for none."
+    given = labels if is_traced(labels) else np.asarray(labels)
+    if given.dtype.kind not in "iu":
+        raise ValueError(explain(what, f"dtype {given.dtype}", f"integers from 0 to {classes}", do))
+    if given.ndim != 1:
+        raise ValueError(explain(what, f"shape {given.shape}", "(B,)", "Give one to each member of the batch."))
+    ranges.indices(what, given, classes + 1, do)
+    return jnp.asarray(given)
+
+
+def require_as_many(what: str, conditions: Any, x: Array) -> None:
+    """Refuse conditions that are not one for each member of a batch."""
+    for leaf in jax.tree.leaves(conditions):
+        if jnp.shape(leaf)[:1] != x.shape[:1]:
+            got = f"shape {jnp.shape(leaf)} for a batch of shape {x.shape}"
+            expected = f"{x.shape[0]}, one for each member" if x.ndim else "a batch, shape (B, ...)"
+            raise ValueError(explain(what, got, expected, "Give as many as there are examples."))

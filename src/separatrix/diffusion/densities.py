@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from separatrix._errors import explain, unknown
+from separatrix._tree import is_traced
 from separatrix._types import Checked, Key, Scalar, State
 from separatrix.calculus import on_grid
 from separatrix.calculus.methods import Heun
@@ -45,6 +46,13 @@ class Bits(NamedTuple):
     probe_errors: Array
     mean: float
     standard_error: float
+
+
+class LevelBits(NamedTuple):
+    """Bits of a whole number: its entropy, the least; and what the best normal density of k + u costs."""
+
+    entropy: Float[Array, ""]
+    normal: Float[Array, ""]
 
 
 class ProbedFlow(Flow):
@@ -165,6 +173,46 @@ def bits_per_dimension(
     each = (jnp.log(count * jnp.asarray(spread, dtype)) - found.values / size) / jnp.log(2.0)
     error = float(jnp.std(each, ddof=1) / len(each) ** 0.5) if len(each) > 1 else float("nan")
     return Bits(each, found.standard_errors / size / jnp.log(2.0), float(jnp.mean(each)), error)
+
+
+def level_bits(shares: Any) -> LevelBits:
+    r"""Return what whole numbers of a known law cost: the least, and by the best normal density of k + u.
+
+        entropy = -sum_k P(k) log2 P(k),   normal = 1/2 log2(2 pi e (Var k + 1/12)),   u uniform in [0, 1)
+
+    No model of one number costs fewer bits than its entropy. The second is what `bits_per_dimension` gives, on average, of
+    the normal law with the mean and the variance of k + u: what is above it has learned less than two moments.
+
+    **Arguments:**
+
+    - `shares`: P(k), shape (K,), at least 0, of sum 1; or counts of a histogram over their sum.
+
+    **Returns:** `LevelBits`.
+
+    **Raises:** `ValueError` for another shape, values that are negative or not finite, or another sum.
+
+    **Example:** N(127.5, 10^2), rounded to one of 256 levels.
+
+    >>> import jax, jax.numpy as jnp, separatrix as sx
+    >>> edges = (jnp.arange(257.0) - 128) / 10
+    >>> found = sx.diffusion.level_bits(jnp.diff(jax.scipy.stats.norm.cdf(edges)))
+    >>> round(float(found.entropy), 3), round(float(found.normal), 3)
+    (5.37, 5.37)
+
+    **Reference:** Theis, van den Oord & Bethge (2016), section 3.1; Cover & Thomas, *Elements of information theory*
+    (2006), theorem 8.6.5, for the normal law.
+    """
+    do = "Pass counts of each level over their sum."
+    mass = jnp.asarray(shares, float)
+    if mass.ndim != 1 or mass.size < 1:
+        raise ValueError(explain("level_bits: shares", f"shape {mass.shape}", "(K,)", do))
+    ranges.nonnegative("level_bits: shares", mass, do)
+    if not is_traced(mass) and not abs(float(jnp.sum(mass)) - 1) <= float(jnp.finfo(mass.dtype).eps) ** 0.5:
+        raise ValueError(explain("level_bits: shares", f"a sum of {float(jnp.sum(mass)):g}", "1", do))
+    levels = jnp.arange(mass.size, dtype=mass.dtype)
+    variance = jnp.sum(mass * (levels - jnp.sum(mass * levels)) ** 2)
+    entropy = -jnp.sum(jax.scipy.special.xlogy(mass, mass)) / jnp.log(2.0)
+    return LevelBits(entropy, 0.5 * jnp.log2(2 * jnp.pi * jnp.e * (variance + 1 / 12)))
 
 
 def local_dimension(

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array
 
 from separatrix._errors import explain
+from separatrix._tree import is_traced
 from separatrix._types import Checked, Key
 from separatrix.diffusion.densities import LogDensities, log_density
 from separatrix.diffusion.edm import EDM
@@ -25,7 +26,7 @@ from separatrix.diffusion.noise_matching import EDMMatching, Preconditioned
 from separatrix.diffusion.predictions import Prediction, network_prediction
 from separatrix.diffusion.samplers import DPMSolver, Sampler
 from separatrix.diffusion.sampling import sample
-from separatrix.diffusion.schedules import KarrasLevels, Schedule, UniformLogSNR
+from separatrix.diffusion.schedules import GivenTimes, KarrasLevels, Schedule, UniformLogSNR, times_of
 from separatrix.diffusion.unet import SmallUNet
 from separatrix.systems import ranges
 from separatrix.training import PowerAverage
@@ -127,8 +128,12 @@ class DiffusionModel(eqx.Module):
         labels = None
         if label is not None:
             classes = self.form["classes"] or 0
-            ranges.indices("sample: label", jnp.asarray(label), max(classes, 1), f"The model knows {classes} classes.")
-            labels = np.broadcast_to(np.asarray(label), (count,))
+            given = np.asarray(label)
+            if given.dtype.kind not in "iu" or given.shape not in ((), (count,)):
+                got, do = f"shape {given.shape} of {given.dtype}", "Give one class to all, or one to each."
+                raise ValueError(explain("sample: label", got, f"a whole number, or {count} of them", do))
+            ranges.indices("sample: label", given, max(classes, 1), f"The model knows {classes} classes.")
+            labels = np.broadcast_to(given, (count,))
         schedule, sampler = schedule or KarrasLevels(_LOW), sampler or DPMSolver()
         found = draw(self.model, self.form["shape"], key, count, labels, scale, steps, sampler, schedule, size)
         return jnp.asarray(found) * self._wide(self.spread) + self._wide(self.center)
@@ -186,7 +191,7 @@ def predicted(model: Preconditioned, labels: Any, scale: Any) -> Prediction:
     """The prediction of a model under labels, guided where the scale is not 1."""
     if labels is None:
         return network_prediction(model.process, model, "clean")
-    if scale == 1:
+    if not is_traced(scale) and scale == 1:
         return network_prediction(model.process, model, "clean", labels)
     return class_guided(model.process, model, labels, kind="clean", scale=scale)
 
@@ -197,23 +202,32 @@ def draw(
 ) -> Any:  # fmt: skip
     """Scaled samples in batches of `size`, the last one cut."""
     ranges.finite("sample: scale", scale, "Pass 1 for no guidance.")
-
-    @eqx.filter_jit
-    def one(model: Preconditioned, labels: Any, key: Any) -> tuple[Array, Array, Array]:
-        settings: dict[str, Any] = {"steps": steps, "method": sampler, "schedule": schedule, "dtype": jnp.float32}
-        path = sample(model.process, predicted(model, labels, scale), key, (size, *shape), **settings)
-        return path.final, path.outcome.at, path.stats["levels"]
-
+    if np.ndim(scale):
+        do = "Draw one after the other."
+        raise ValueError(explain("sample: scale", f"shape {np.shape(scale)}", "one number", do))
+    times = GivenTimes(times_of("sample", schedule, model.process, steps))
+    weight = None if scale == 1 else jnp.asarray(scale, jnp.float32)
     parts = []
     for number, at in enumerate(range(0, count, size)):
         given = None if labels is None else jnp.asarray(np.take(labels, np.arange(at, at + size), axis=0, mode="clip"))
-        drawn, step, levels = (np.asarray(part) for part in one(model, given, jax.random.fold_in(key, number)))
+        found = _batch(model, given, weight, jax.random.fold_in(key, number), (size, *shape), sampler, times)
+        drawn, step, levels = (np.asarray(part) for part in found)
         if not np.isfinite(drawn).all():
             do = "Take more steps, a scale nearer to 1, or another sampler."
             got = f"no finite number at step {int(step)} of {steps}, sigma/alpha = {levels[max(int(step) - 1, 0)]:.4g}"
             raise ValueError(explain("sample", got, "finite numbers", do))
         parts.append(drawn)
     return np.concatenate(parts)[:count]
+
+
+@eqx.filter_jit
+def _batch(
+    model: Preconditioned, labels: Any, scale: Any, key: Key, shape: tuple[int, ...], sampler: Sampler, times: GivenTimes
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Samples, the step at which they broke, and the levels; compiled once in a process for models of one form."""
+    prediction = predicted(model, labels, 1.0 if scale is None else scale)
+    path = sample(model.process, prediction, key, shape, method=sampler, schedule=times, dtype=jnp.float32)
+    return path.final, path.outcome.at, path.stats["levels"]
 
 
 def _untrained(form: dict[str, Any], key: Key) -> Preconditioned:

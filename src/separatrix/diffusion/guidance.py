@@ -23,8 +23,14 @@ from jaxtyping import Array
 from separatrix._errors import explain, unknown
 from separatrix._tree import is_traced
 from separatrix._types import Checked, Function, Scalar
-from separatrix.diffusion.conditions import classes_of, none_like, require_like_absent
-from separatrix.diffusion.predictions import Prediction, split
+from separatrix.diffusion.conditions import (
+    classes_of,
+    none_like,
+    require_as_many,
+    require_labels,
+    require_like_absent,
+)
+from separatrix.diffusion.predictions import KINDS, Prediction, require_one_process, require_prediction, split
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.systems import ranges
 from separatrix.systems.base import as_parameter
@@ -58,6 +64,7 @@ class ClassGuided(eqx.Module):
     interval: tuple[Any, Any]
 
     def __call__(self, t: Scalar, x: Array) -> Array:
+        require_as_many("class_guided: labels", self.labels, x)
         network = self.network.thaw() if isinstance(self.network, Frozen) else self.network
         labels = jnp.concatenate([self.labels, none_like("class_guided: network", network, self.labels)])
         twice = jnp.concatenate([x, x])
@@ -87,8 +94,8 @@ def guided(
 
     **Returns:** a `Prediction` of clean data, two calls for each of its own.
 
-    **Raises:** `TypeError` for anything but predictions; `ValueError` for those of two kinds of processes, both or none of
-    scale and w, one that is not finite, or an interval that is crossed.
+    **Raises:** `TypeError` for anything but predictions; `ValueError` for those of two processes, both or none of
+    scale and w, one that is no finite number, or an interval that is crossed.
 
     **Example:** towards data at 1 from data at 0.
 
@@ -101,12 +108,8 @@ def guided(
     (2024), equation 3; Kynkaanniemi et al., *Applying guidance in a limited interval* (2024), equation 4.
     """
     for name, given in (("plain", plain), ("wanted", wanted)):
-        if not isinstance(given, Prediction):
-            do = "Pass for example network_prediction(process, network)."
-            raise TypeError(explain(f"guided: {name}", type(given).__name__, "a Prediction", do))
-    kinds = [type(one.process).__name__ for one in (plain, wanted)]
-    if kinds[0] != kinds[1]:
-        raise ValueError(explain("guided", " and ".join(kinds), "predictions of one process", "Convert one of them."))
+        require_prediction(f"guided: {name}", given)
+    require_one_process("guided", plain.process, wanted.process)
     chosen, inside = _asked("guided", scale, w, interval)
     return Prediction(wanted.process, Between(plain, wanted, chosen, inside), "clean")
 
@@ -127,8 +130,8 @@ def class_guided(
 
     **Returns:** a `Prediction` of clean data for x of shape (B, ...).
 
-    **Raises:** `TypeError` for a network without classes or labels that are no integers; `ValueError` for labels
-    it does not know, and as `guided`.
+    **Raises:** `TypeError` for a network without classes; `ValueError` for labels that are no integers or that it does not
+    know, an unknown kind, as `guided`, and, when it is called, for another number of labels than of points.
 
     **Example:**
 
@@ -138,13 +141,14 @@ def class_guided(
     >>> prediction.clean(0.5, jnp.zeros((2, 2))).shape
     (2, 2)
     """
-    absent, given = getattr(network, "absent", None), jnp.asarray(labels)
+    absent = getattr(network, "absent", None)
     if absent is None:
-        classes = classes_of("class_guided: network", network)
-        do = f"Number the classes 0 to {classes - 1}; {classes} stands for none."
-        ranges.indices("class_guided: labels", given, classes + 1, do)
+        given = require_labels("class_guided: labels", classes_of("class_guided: network", network), labels)
     else:
+        given = jnp.asarray(labels)
         require_like_absent("class_guided: labels", absent, given)
+    if kind not in KINDS:
+        raise ValueError(unknown("class_guided: kind", kind, KINDS, "Say what the network guesses."))
     chosen, inside = _asked("class_guided", scale, w, interval)
     function = ClassGuided(process, as_pytree(network), kind, given, chosen, inside)
     return Prediction(process, function, "clean")
@@ -159,23 +163,33 @@ class ByClassifier(eqx.Module):
 
     def __call__(self, t: Scalar, x: Array) -> Array:
         alpha, sigma = _at(self.prediction.process, t, x.dtype)
-        slope = jax.grad(lambda y: jnp.sum(self.log_probability(t, y)))(x)
+
+        def total(y: Array) -> Array:
+            found = self.log_probability(t, y)
+            if jnp.shape(found) != x.shape[:1]:
+                do = "Return log p of the class that is wanted alone, one number for each point."
+                got = f"shape {jnp.shape(found)} for points of shape {x.shape}"
+                raise ValueError(explain("classifier_guided: log_probability", got, f"{x.shape[:1]}", do))
+            return jnp.sum(found)
+
+        slope = jax.grad(total)(x)
         return self.prediction.clean(t, x) + jnp.asarray(self.scale, x.dtype) * sigma**2 / alpha * slope
 
 
-def classifier_guided(prediction: Prediction, log_probability: Any, *, scale: Any = 1.0) -> Prediction:
+def classifier_guided(prediction: Checked[Prediction], log_probability: Any, *, scale: Any = 1.0) -> Prediction:
     r"""Return the prediction that follows a classifier of noised points too.
 
         score + scale grad log p(y | x(t))
 
     **Arguments:**
 
-    - `prediction`: a `Prediction`. `log_probability`: (t, x) -> log p(y | x(t)) of the class that is wanted, for x with a
-      leading batch axis. `scale`: finite; 1 is Bayes' rule.
+    - `prediction`: a `Prediction`. `log_probability`: (t, x) -> log p(y | x(t)) of the class that is wanted, shape (B,),
+      for x of shape (B, ...). `scale`: finite; 1 is Bayes' rule.
 
     **Returns:** a `Prediction` of clean data.
 
-    **Raises:** `ValueError` for a scale that is not finite.
+    **Raises:** `TypeError` for anything but a `Prediction` and a function; `ValueError` for a scale that is no finite
+    number or, when it is called, log-probabilities that are not one for each point.
 
     **Example:**
 
@@ -187,7 +201,12 @@ def classifier_guided(prediction: Prediction, log_probability: Any, *, scale: An
 
     **Reference:** Dhariwal & Nichol (2021), algorithm 2; Song et al. (2021), equation 14.
     """
-    ranges.finite("classifier_guided: scale", scale, "Leave it out for 1.")
+    require_prediction("classifier_guided: prediction", prediction)
+    if not callable(log_probability):
+        do = "Pass the log-probability of the class that is wanted."
+        got = type(log_probability).__name__
+        raise TypeError(explain("classifier_guided: log_probability", got, "a function of (t, x)", do))
+    ranges.finite("classifier_guided: scale", _one("classifier_guided: scale", scale), "Leave it out for 1.")
     function = ByClassifier(prediction, as_pytree(log_probability), as_parameter(scale))
     return Prediction(prediction.process, function, "clean")
 
@@ -202,16 +221,29 @@ class Measured(eqx.Module):
     method: str = eqx.field(static=True)
 
     def __call__(self, t: Scalar, x: Array) -> Array:
+        self._require_shape(x)
         return jax.vmap(lambda point: self._one(t, point))(x)
+
+    def _require_shape(self, x: Array) -> None:
+        """Refuse an operator that does not take one example, or another shape than it gives."""
+        one = f"one example of shape {x.shape[1:]}"
+        try:
+            seen = jax.eval_shape(self.operator, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+        except (TypeError, ValueError, IndexError) as error:
+            got, do = f"{type(error).__name__} at {one}", "Pass a linear function of one example, without a batch axis."
+            raise ValueError(explain("measured: operator", got, "x -> A x", do)) from error
+        if not isinstance(seen, jax.ShapeDtypeStruct):
+            got, do = f"{type(seen).__name__} of {one}", "Join what was measured in one array."
+            raise ValueError(explain("measured: operator", got, "one array", do))
+        if seen.shape != self.observed.shape:
+            do = "Pass y as the operator gives it of one example, without a batch axis."
+            raise ValueError(explain("measured: observed", f"shape {self.observed.shape}", f"{seen.shape}", do))
 
     def _one(self, t: Scalar, x: Array) -> Array:
         alpha, sigma = _at(self.prediction.process, t, x.dtype)
         clean, pull = jax.vjp(lambda point: self.prediction.clean(t, point[None])[0], x)
         seen, back = jax.vjp(self.operator, clean)
-        if seen.shape != self.observed.shape:
-            do = "Pass y as the operator gives it of one example, without a batch axis."
-            raise ValueError(explain("measured: observed", f"shape {self.observed.shape}", f"{seen.shape}", do))
-        gap, variance = (self.observed - seen).ravel(), jnp.asarray(self.noise, x.dtype) ** 2
+        gap, variance = (self.observed.astype(x.dtype) - seen).ravel(), jnp.asarray(self.noise, x.dtype) ** 2
         if self.method == "moments":
             basis = jnp.eye(gap.size, dtype=x.dtype).reshape(gap.size, *seen.shape)
             ahead = lambda e: jax.jvp(self.operator, (clean,), (pull(*back(e))[0],))[1].ravel()  # noqa: E731
@@ -224,7 +256,7 @@ class Measured(eqx.Module):
 
 
 def measured(
-    prediction: Prediction, operator: Any, observed: Any, *, noise: Any, method: Checked[str] = "moments"
+    prediction: Checked[Prediction], operator: Any, observed: Any, *, noise: Any, method: Checked[str] = "moments"
 ) -> Prediction:
     r"""Return the prediction for data of which something was measured: y = A x(0) + N(0, noise^2).
 
@@ -239,8 +271,9 @@ def measured(
 
     **Returns:** a `Prediction` of clean data.
 
-    **Raises:** `ValueError` for a noise that is not positive, an unknown method, or numbers that are not finite or, when it
-    is called, not as many as the operator gives.
+    **Raises:** `TypeError` for anything but a `Prediction` and a function; `ValueError` for a noise that is no positive
+    number, an unknown method, or numbers that are not finite; and, when it is called, for an operator that does not take
+    one example, or numbers that are not as many as it gives.
 
     **Example:** standard normal data, of which the first coordinate was seen to be 1: at high noise D is (1, 0).
 
@@ -253,7 +286,13 @@ def measured(
     **Reference:** Chung et al., *Diffusion posterior sampling* (2023), equation 16 (with the weight 1/noise^2 in place of
     their normalised step); Boys et al., *Tweedie moment projected diffusions* (2023), equation 9; Rozet et al. (2024).
     """
-    ranges.positive("measured: noise", noise, "Give the standard deviation of the measurement.")
+    require_prediction("measured: prediction", prediction)
+    if not callable(operator):
+        do = "Pass for example lambda x: A @ x."
+        raise TypeError(explain("measured: operator", type(operator).__name__, "a function of one example", do))
+    ranges.positive(
+        "measured: noise", _one("measured: noise", noise), "Give the standard deviation of the measurement."
+    )
     if method not in METHODS:
         raise ValueError(unknown("measured: method", method, METHODS, "Take moments."))
     ranges.finite("measured: observed", observed, "Leave out of the operator what was not measured.")
@@ -268,12 +307,36 @@ def _asked(what: str, scale: Any, w: Any, interval: Any) -> tuple[Any, tuple[Any
         raise ValueError(
             explain(f"{what}: scale", got, "one of scale and w = scale - 1", "Pass scale=1 for no guidance.")
         )
-    ranges.finite(f"{what}: {'w' if scale is None else 'scale'}", w if scale is None else scale, "Take 1 to 5.")
-    low, high = interval
-    ranges.nonnegative(f"{what}: interval", low, "Leave it out for all levels.")
-    ranges.ordered(f"{what}: interval", low, high, "Leave it out for all levels.", strictly=True)
-    high = _ALL if not is_traced(high) and np.isinf(high) else high
-    return as_parameter(1.0 + w if scale is None else scale), (as_parameter(low), as_parameter(high))
+    name = f"{what}: {'w' if scale is None else 'scale'}"
+    ranges.finite(name, _one(name, w if scale is None else scale), "Take 1 to 5.")
+    return as_parameter(1.0 + w if scale is None else scale), _inside(f"{what}: interval", interval)
+
+
+def _inside(what: str, interval: Any) -> tuple[Any, Any]:
+    """The two ends of an interval of levels."""
+    do = "Leave it out for all levels."
+    try:
+        low, high = interval
+    except (TypeError, ValueError):
+        raise ValueError(explain(what, repr(interval), "two levels of sigma/alpha, (low, high)", do)) from None
+    ranges.nonnegative(what, _one(what, low), do)
+    if (
+        not is_traced(high)
+        and isinstance(high, float | np.ndarray | np.floating | jax.Array)
+        and np.all(high == np.inf)
+    ):
+        high = _ALL
+    ranges.positive(what, _one(what, high), do)
+    ranges.ordered(what, low, high, do, strictly=True)
+    return as_parameter(low), as_parameter(high)
+
+
+def _one(what: str, value: Any) -> Any:
+    """A value; refused where it is several."""
+    if np.ndim(value):
+        do = "Take the same for all, or jax.vmap over several."
+        raise ValueError(explain(what, f"shape {np.shape(value)}", "one number", do))
+    return value
 
 
 def _scale_at(process: NoisingProcess, t: Scalar, scale: Any, interval: tuple[Any, Any], dtype: Any) -> Array:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from separatrix._errors import explain
 from separatrix._tree import is_traced
 from separatrix._types import Checked, Key, Scalar
-from separatrix.diffusion.conditions import classes_of, guessed
+from separatrix.diffusion.conditions import classes_of, guessed, require_as_many, require_labels
 from separatrix.diffusion.predictions import require_process
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.systems import ranges
@@ -109,6 +109,7 @@ class LearnedScore(eqx.Module):
         time = jnp.asarray(t, x.dtype)
         if self.labels is None:
             return -jax.vmap(lambda point: self.network(time, point))(x) / sigma
+        require_as_many("score_of: labels", self.labels, x)
         network = self.network.thaw() if isinstance(self.network, Frozen) else self.network
         none = network.classes
         wanted = jax.vmap(lambda point, label: network(time, point, label))(x, self.labels)
@@ -131,8 +132,9 @@ def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None,
 
     **Returns:** a function of (t, x), x of shape (B, ...).
 
-    **Raises:** `TypeError` for a network that cannot be called or has no labels, or labels that are no integers;
-    `ValueError` for labels or a guidance outside these ranges, or a guidance without labels.
+    **Raises:** `TypeError` for a network that cannot be called or has no labels; `ValueError` for labels that are no
+    integers, labels or a guidance outside these ranges, a guidance without labels, or, when it is called, another number
+    of labels than of points.
 
     **Example:**
 
@@ -146,7 +148,8 @@ def score_of(process: Checked[NoisingProcess], network: Any, labels: Any = None,
         do = "Pass what fit returned as its model."
         raise TypeError(explain("score_of: network", type(network).__name__, "a function of (t, x)", do))
     ranges.nonnegative("score_of: guidance", guidance, "Leave it out to follow the labels as they were learned.")
-    labels = None if labels is None else _labels(network, jnp.asarray(labels))
+    if labels is not None:
+        labels = require_labels("score_of: labels", classes_of("score_of: network", network), labels)
     if labels is None and not is_traced(guidance) and np.any(np.asarray(guidance) != 0):
         raise ValueError(explain("score_of: guidance", guidance, "0, without labels", "Pass labels= to be guided by."))
     return LearnedScore(process, as_pytree(network), labels, as_parameter(guidance))
@@ -157,12 +160,3 @@ def check_earliest(what: str, earliest: Any, process: NoisingProcess) -> None:
     do = "Leave it out for 1e-3."
     ranges.nonnegative(what, earliest, do)
     ranges.ordered(f"{what} and the horizon", earliest, process.horizon, do, strictly=True)
-
-
-def _labels(network: Any, labels: Any) -> Any:
-    classes = classes_of("score_of: network", network)
-    do = f"Number the classes 0 to {classes - 1}; {classes} stands for none."
-    ranges.indices("score_of: labels", labels, classes + 1, do)
-    if labels.ndim != 1:
-        raise ValueError(explain("score_of: labels", f"shape {labels.shape}", "(B,)", "Give one to each member."))
-    return labels

@@ -21,10 +21,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import explain, unknown
+from separatrix._tree import is_traced
 from separatrix._types import Checked, Function, Scalar, State
+from separatrix.diffusion.conditions import require_as_many, require_labels
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.systems.flow import Flow
 from separatrix.systems.signature import Frozen, as_pytree
@@ -184,9 +187,13 @@ def network_prediction(
 
     - `process`: a `NoisingProcess`. `kind`: what the network guesses, as in `Prediction`.
     - `network`: a function of (t, x), or of (t, x, condition), without batch axes.
-    - `condition`: one for each member of the batch, with a leading axis; None for none.
+    - `condition`: one for each member of the batch, with a leading axis; None for none. Of a network with `classes`:
+      integers from 0 to `classes`, which stands for none.
 
     **Returns:** a `Prediction` for x of shape (B, ...).
+
+    **Raises:** `TypeError` and `ValueError` as `Prediction`; `ValueError` for labels that the network does not know, or,
+    when it is called, another number of conditions than of points.
 
     **Example:**
 
@@ -195,6 +202,9 @@ def network_prediction(
     >>> prediction.clean(1.0, jnp.ones((3, 2))).shape
     (3, 2)
     """
+    classes = getattr(network, "classes", None)
+    if condition is not None and isinstance(classes, int) and getattr(network, "absent", None) is None:
+        condition = require_labels("network_prediction: condition", classes, condition)
     return Prediction(process, Batched(as_pytree(network), condition), kind)
 
 
@@ -207,6 +217,7 @@ class Batched(eqx.Module):
     def __call__(self, t: Scalar, x: Array) -> Array:
         if self.condition is None:
             return jax.vmap(lambda point: self.network(t, point))(x)
+        require_as_many("network_prediction: condition", self.condition, x)
         network = self.network.thaw() if isinstance(self.network, Frozen) else self.network
         return jax.vmap(lambda point, given: network(t, point, given))(x, self.condition)
 
@@ -228,3 +239,24 @@ def require_process(what: str, process: Any) -> None:
         raise TypeError(
             explain(what, type(process).__name__, "a NoisingProcess", "Pass for example sx.diffusion.VP().")
         )
+
+
+def require_prediction(what: str, given: Any) -> None:
+    """Refuse what is no prediction."""
+    if not isinstance(given, Prediction):
+        do = "Pass for example network_prediction(process, network)."
+        raise TypeError(explain(what, type(given).__name__, "a Prediction", do))
+
+
+def require_one_process(what: str, first: NoisingProcess, second: NoisingProcess) -> None:
+    """Refuse two processes of two kinds, or known ones that have another noise at the same time."""
+    kinds = [type(one).__name__ for one in (first, second)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(explain(what, " and ".join(kinds), "predictions of one process", "Convert one of them."))
+    if first is second or is_traced(first, second):
+        return
+    with jax.ensure_compile_time_eval():
+        levels = [np.asarray(one.marginal(jnp.asarray(first.horizon, float) / 2), float) for one in (first, second)]
+    if not np.allclose(*levels, rtol=1e-4):
+        got = f"{kinds[0]} of two kinds of noise: alpha, sigma = {levels[0].round(4)} and {levels[1].round(4)} at one time"
+        raise ValueError(explain(what, got, "predictions of one process", "Convert one of them."))

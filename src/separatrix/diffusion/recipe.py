@@ -18,16 +18,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from separatrix._errors import DataError, DataMissing, explain, unknown
-from separatrix.data import names, split
+from separatrix._errors import DataError, DataMissing, explain, listed, unknown
+from separatrix.data import split
 from separatrix.data.dataset import digest
+from separatrix.data.loading import named_set
 from separatrix.diffusion.densities import bits_per_dimension, log_density
 from separatrix.diffusion.diffusion_model import CENTER, SPREAD, draw, predicted
 from separatrix.diffusion.edm import EDM
 from separatrix.diffusion.floors import loss_gap
 from separatrix.diffusion.networks import ScoreMLP
 from separatrix.diffusion.noise_matching import EDMMatching, Preconditioned
-from separatrix.diffusion.recipe_parts import cut_of, nearest_distances, spread_over, validated_part
+from separatrix.diffusion.recipe_parts import (
+    column_of,
+    cut_of,
+    nearest_distances,
+    require_all_classes,
+    require_numbers,
+    spread_over,
+    validated_part,
+    word_of,
+    words_of,
+)
 from separatrix.diffusion.sampler_examination import judged
 from separatrix.diffusion.samplers import DDIM, Ancestral, ChurnedHeun, DPMSolver, DPMSolverSDE
 from separatrix.diffusion.schedules import KarrasLevels, UniformLogSNR
@@ -36,11 +47,15 @@ from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.columns import Column, matrix_of, read_table, settle
 from separatrix.training.recipes.pictures import pictures_at, split_of_folder
 from separatrix.training.recipes.results import cloud, grid, mean, number
+from separatrix.training.recipes.strip import SHARES, Drawing
 from separatrix.training.recipes.training import require_counts, require_same_data, steps_of, validated_by
 
 _LEVELS = 256
 _LOW = 0.004
 _JUDGED, _SHOWN = 64, 16
+# A picture on the way costs 20 evaluations of the network, an example of a step about 3: all on the way cost at most this
+# share of the evaluations of training. Of a shorter run fewer are drawn, the last of them.
+_ON_THE_WAY, _EVALUATIONS, _SHARE = 8, 20, 0.03
 _TESTED, _AT_ONCE = 2000, 200
 _FOLDERS = "true"  # what --labels without a value is
 SAMPLERS = {"dpm": DPMSolver, "dpm-sde": DPMSolverSDE, "ddim": DDIM, "heun": ChurnedHeun, "ancestral": Ancestral}
@@ -113,7 +128,11 @@ class DiffusionRecipe(Training):
         rate = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, max(1, steps // 100), steps)
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
-        return Task(self.objective, initial, self._batch(parts.train), optimizer, options)
+        often = int(_SHARE * 3 * steps * size / (_ON_THE_WAY * _EVALUATIONS))
+        drawn = (
+            None if self.columns or len(self.shape) < 2 else Drawing(self._few, SHARES[max(0, len(SHARES) - often) :])
+        )
+        return Task(self.objective, initial, self._batch(parts.train), optimizer, options, drawn=drawn)
 
     @property
     def objective(self) -> EDMMatching:
@@ -142,7 +161,7 @@ class DiffusionRecipe(Training):
                 self._losses(model, parts.test, key), "1 is no better than a normal law of the same spread"
             )
             found |= self._density_numbers(model, parts.test[0][:_JUDGED], key)
-        drawn = self._draw(model, _SHOWN, None, 1.0, 20, "dpm", self.seed, _SHOWN)
+        drawn = self._draw(model, _SHOWN, None, 1.0, _EVALUATIONS, "dpm", self.seed, _ON_THE_WAY)
         nearest = nearest_distances(drawn, parts.train[0])
         found["distance_to_training"] = mean(nearest, "root mean square distance of a sample from the nearest example")
         return {"test": found, "pictures": self._shown(drawn, parts)}
@@ -168,7 +187,7 @@ class DiffusionRecipe(Training):
             _require_count("log-density", name, value)
         if self.columns:
             table = read_table(path, self.delimiter, self.columns)
-            _require_numbers(path, table, [column.name for column in self.columns])
+            require_numbers(path, table, [column.name for column in self.columns])
             inputs, _ = matrix_of(self.columns, table)
             called = [str(n) for n in range(1, len(inputs) + 1)]
         else:
@@ -222,6 +241,12 @@ class DiffusionRecipe(Training):
         labels, method = self._labels(class_, count, scale), SAMPLERS[sampler]()
         schedule = KarrasLevels(self._low)
         return draw(model, self.shape, jax.random.key(seed), count, labels, scale, steps, method, schedule, size)
+
+    def _few(self, model: Any) -> Any:
+        """The pictures that are drawn on the way."""
+        return self._told(self._draw(model, _ON_THE_WAY, None, 1.0, _EVALUATIONS, "dpm", self.seed, _ON_THE_WAY))[
+            "pictures"
+        ]
 
     def _labels(self, class_: str | None, count: int, scale: float) -> Any:
         if not self.classes:
@@ -277,13 +302,13 @@ class DiffusionRecipe(Training):
         return {"bits_per_dimension": mean(values, "upper bound, by uniform dequantisation")}
 
     def _parts(self) -> DiffusionParts:
-        of_pictures = str(self.data) in names() or self.data.is_dir()
+        of_pictures = named_set(self.data) is not None or self.data.is_dir()
         if not of_pictures and not self.data.exists():
             expected = "a folder of pictures, or a table"
             raise DataMissing(explain(f"--data {self.data}", "nothing there", expected, "Check the path."))
         parts = self._of_pictures() if of_pictures else self._of_table()
         require_same_data(self, parts.settled["digest"])
-        _require_all_classes(str(self.data), parts)
+        require_all_classes(str(self.data), parts)
         return parts
 
     def _of_pictures(self) -> DiffusionParts:
@@ -319,6 +344,9 @@ class DiffusionRecipe(Training):
                 do = "Leave it out, or name a folder of pictures."
                 raise ValueError(explain(option, getattr(self, option), "no such option for a table", do))
         table = read_table(self.data, self.delimiter)
+        if self.labels == _FOLDERS and _FOLDERS not in table.columns:
+            got, do = "no column", f"Name the column of classes: --labels {table.names[-1]}"
+            raise DataError(explain(f"{table.source}: --labels", got, f"one of {listed(table.names)}", do))
         for name in (*self.drop, *(() if self.labels is None else (self.labels,))):
             if name not in table.columns:
                 raise DataError(unknown(f"{table.source}: column", name, table.columns, "Name a column of the file."))
@@ -328,68 +356,22 @@ class DiffusionRecipe(Training):
         kept = tuple(name for name in table.names if name != self.labels and name not in self.drop)
         if not kept:
             raise DataError(explain(table.source, "no column left", "columns of numbers", "Drop fewer columns."))
-        _require_numbers(self.data, table, [*kept, *(() if self.labels is None else (self.labels,))], self.labels)
+        require_numbers(self.data, table, [*kept, *(() if self.labels is None else (self.labels,))], self.labels)
         parts = split(table, self.fractions, key=self.seed)
         columns = self.columns or settle(table, parts.train, kept)
         matrix, _ = matrix_of(columns, table)
         words, codes, known = (), None, []
         if self.labels is not None:
-            known = _words_of(self.data, table, self.labels)
+            known = words_of(self.data, table, self.labels)
             words = self.classes or tuple(dict.fromkeys(sorted(known)))
         made = []
         for part in (parts.train, parts.validation, parts.test):
             if part is not None and self.labels is not None:
-                codes = np.array([words.index(_word(value)) for value in _values(part, self.labels)], np.int32)
+                codes = np.array([words.index(word_of(value)) for value in column_of(part, self.labels)], np.int32)
             made.append(None if part is None else (matrix_of(columns, part)[0], codes))
         arrays = {"inputs": matrix} | ({} if self.labels is None else {"targets": np.array(known)})
         settled = {"columns": columns, "shape": matrix.shape[1:], "digest": digest(arrays), "classes": words}
         return DiffusionParts(made[0], made[1], made[2], settled)  # type: ignore[arg-type]
-
-
-def _values(table: Any, name: str) -> list[Any]:
-    """A column, words as words."""
-    words = table.vocabularies.get(name)
-    return [words[code] for code in table[name]] if words else list(table[name])
-
-
-def _words_of(path: Path, table: Any, name: str) -> list[str]:
-    """The classes of a column of words or whole numbers, as words."""
-    values = _values(table, name)
-    for row, value in enumerate(values, 1):
-        if isinstance(value, float | np.floating) and not float(value).is_integer():
-            where, do = f"{path}: column {name!r}, row {row}", "Name a column of classes, or leave --labels out."
-            raise DataError(explain(where, f"{value:g}", "a word or a whole number, as a class", do))
-    return [_word(value) for value in values]
-
-
-def _require_all_classes(where: str, parts: DiffusionParts) -> None:
-    """Refuse a class without an example to learn it from."""
-    words = parts.settled["classes"]
-    there = set() if parts.train[1] is None else set(np.asarray(parts.train[1]).tolist())
-    for code, word in enumerate(words):
-        if code not in there:
-            do = "Give it more examples, leave it out, or take another --seed."
-            raise DataError(explain(f"{where}: class {word!r}", "no example in the part for training", "some", do))
-
-
-def _word(value: Any) -> str:
-    value = value.item() if isinstance(value, np.generic) else value
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _require_numbers(path: Path, table: Any, wanted: list[str], labels: str | None = None) -> None:
-    """Refuse gaps, NaN, and columns of words, naming column and row."""
-    for name in wanted:
-        if not (there := table.present(name)).all():
-            at = int(np.argmin(there)) + 1
-            do = f"Fill it, or leave the column out: --drop {name}"
-            raise DataError(explain(f"{path}: column {name!r}, row {at}", "no number", "a value in every row", do))
-        if name != labels and table.kind(name) != "number":
-            do = f"Leave it out: --drop {name}, or make it the class: --labels {name}"
-            raise DataError(explain(f"{path}: column {name!r}", f"a {table.kind(name)}", "numbers", do))
-        if name != labels and not np.isfinite(np.asarray(table[name], float)).all():
-            at = int(np.argmin(np.isfinite(np.asarray(table[name], float)))) + 1
-            raise DataError(explain(f"{path}: column {name!r}, row {at}", "no finite number", "one", "Repair it."))
 
 
 def _require_count(what: str, name: str, value: int) -> None:

@@ -1,8 +1,12 @@
-"""Of the parts of a data set, as much as a question needs: a pair of examples and their classes, or None."""
+"""Of the parts of a data set, as much as a question needs (a pair of examples and their classes, or None); of a table, what
+can be learned from."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from separatrix._errors import DataError, explain
 
 _LEAST = 32  # examples for validation, where there are so many
 
@@ -28,3 +32,49 @@ def nearest_distances(drawn: Any, examples: Any) -> Any:
     first, second = (np.asarray(a, float).reshape(len(a), -1) for a in (drawn, examples))
     squares = np.sum(first**2, 1)[:, None] + np.sum(second**2, 1)[None] - 2 * first @ second.T
     return np.sqrt(np.maximum(squares, 0).min(axis=1) / first.shape[1])
+
+
+def column_of(table: Any, name: str) -> list[Any]:
+    """A column, words as words."""
+    words = table.vocabularies.get(name)
+    return [words[code] for code in table[name]] if words else list(table[name])
+
+
+def words_of(path: Path, table: Any, name: str) -> list[str]:
+    """The classes of a column of words or whole numbers, as words."""
+    values = column_of(table, name)
+    for row, value in enumerate(values, 1):
+        if isinstance(value, float | np.floating) and not float(value).is_integer():
+            where, do = f"{path}: column {name!r}, row {row}", "Name a column of classes, or leave --labels out."
+            raise DataError(explain(where, f"{value:g}", "a word or a whole number, as a class", do))
+    return [word_of(value) for value in values]
+
+
+def require_all_classes(where: str, parts: Any) -> None:
+    """Refuse a class without an example to learn it from."""
+    words = parts.settled["classes"]
+    there = set() if parts.train[1] is None else set(np.asarray(parts.train[1]).tolist())
+    for code, word in enumerate(words):
+        if code not in there:
+            do = "Give it more examples, leave it out, or take another --seed."
+            raise DataError(explain(f"{where}: class {word!r}", "no example in the part for training", "some", do))
+
+
+def word_of(value: Any) -> str:
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def require_numbers(path: Path, table: Any, wanted: list[str], labels: str | None = None) -> None:
+    """Refuse gaps, NaN, and columns of words, naming column and row."""
+    for name in wanted:
+        if not (there := table.present(name)).all():
+            at = int(np.argmin(there)) + 1
+            do = f"Fill it, or leave the column out: --drop {name}"
+            raise DataError(explain(f"{path}: column {name!r}, row {at}", "no number", "a value in every row", do))
+        if name != labels and table.kind(name) != "number":
+            do = f"Leave it out: --drop {name}, or make it the class: --labels {name}"
+            raise DataError(explain(f"{path}: column {name!r}", f"a {table.kind(name)}", "numbers", do))
+        if name != labels and not np.isfinite(np.asarray(table[name], float)).all():
+            at = int(np.argmin(np.isfinite(np.asarray(table[name], float)))) + 1
+            raise DataError(explain(f"{path}: column {name!r}, row {at}", "no finite number", "one", "Repair it."))

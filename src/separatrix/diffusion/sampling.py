@@ -18,13 +18,20 @@ import numpy as np
 from jaxtyping import Array
 
 from separatrix._errors import Diverged, explain
-from separatrix._tree import float_dtype, is_traced, scale
+from separatrix._tree import float_dtype, is_inexact, is_traced, scale
 from separatrix._types import Checked, Key, Scalar, Score, State
 from separatrix.calculus import on_grid, probability_flow, reverse
 from separatrix.calculus.methods import EulerMaruyama
 from separatrix.calculus.methods.base import FlowMethod, SDEMethod
 from separatrix.diffusion.matching import check_earliest
-from separatrix.diffusion.predictions import PredictedFlow, Prediction, prediction_of, require_process
+from separatrix.diffusion.predictions import (
+    PredictedFlow,
+    Prediction,
+    prediction_of,
+    require_one_process,
+    require_prediction,
+    require_process,
+)
 from separatrix.diffusion.processes import NoisingProcess
 from separatrix.diffusion.samplers import DDIM, Sampler, sampling_map
 from separatrix.diffusion.schedules import KarrasLevels, UniformTimes, times_of
@@ -143,6 +150,7 @@ def sample(
     """
     require_process("sample: process", process)
     prediction = prediction_of("sample: score", process, score)
+    require_one_process("sample: process and score", process, prediction.process)
     check_earliest("sample: earliest", earliest, process)
     for size in shape:
         ranges.whole("sample: shape", size, "Pass the shape of the state, (B, ...) for a batch.")
@@ -163,7 +171,7 @@ def sample(
 
 
 def ddim_inversion(
-    prediction: Prediction, x: Array, *, steps: Checked[int | None] = None, schedule: Any = None
+    prediction: Checked[Prediction], x: Any, *, steps: Checked[int | None] = None, schedule: Any = None
 ) -> Array:
     r"""Return the noise that DDIM turns into given data: its steps taken upwards.
 
@@ -172,12 +180,13 @@ def ddim_inversion(
 
     **Arguments:**
 
-    - `prediction`: a `Prediction`. `x`: data, of the shape that it takes.
+    - `prediction`: a `Prediction`. `x`: data, of the shape that it takes: finite floating-point numbers.
     - `steps`, `schedule`: as in `sample`, ending above t = 0; `UniformTimes(1e-3)` by default.
 
     **Returns:** x at the first time of the schedule.
 
-    **Raises:** `ValueError` for a schedule that ends without noise, from where nothing is to be guessed.
+    **Raises:** `TypeError` for anything but a `Prediction`; `ValueError` for data that are no finite floating-point
+    numbers, or a schedule that ends without noise, from where nothing is to be guessed.
 
     **Example:** standard normal data stay as they are, up to that error.
 
@@ -188,6 +197,11 @@ def ddim_inversion(
 
     **Reference:** Song, Meng & Ermon, *Denoising diffusion implicit models* (2021), section 4.3 and equation 14.
     """
+    require_prediction("ddim_inversion: prediction", prediction)
+    if not hasattr(x, "dtype") or not is_inexact(x):
+        got, do = getattr(x, "dtype", type(x).__name__), "Pass jnp.asarray(x, float)."
+        raise ValueError(explain("ddim_inversion: x", got, "an array of floating-point numbers", do))
+    ranges.finite("ddim_inversion: x", x, "Leave out the examples that are not finite.")
     times = times_of("ddim_inversion", UniformTimes(1e-3) if schedule is None else schedule, prediction.process, steps)
     if not is_traced(times) and float(times[-1]) <= 0:
         do = "Pass for example UniformTimes(1e-3)."

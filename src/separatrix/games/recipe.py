@@ -17,9 +17,10 @@ import numpy as np
 import optax
 
 from separatrix._errors import DataError, explain
-from separatrix.data import load, names
+from separatrix.data import load
 from separatrix.data.dataset import digest
 from separatrix.data.images import is_pictures
+from separatrix.data.loading import named_set
 from separatrix.diagnostics.samples.features import principal_features
 from separatrix.diagnostics.samples.frechet import frechet_distance
 from separatrix.diagnostics.samples.two_sample import classifier_two_sample
@@ -30,10 +31,11 @@ from separatrix.games.players import Players, gathered
 from separatrix.training.recipes import Task, Training, register_recipe
 from separatrix.training.recipes.columns import Column, matrix_of, read_table, settle
 from separatrix.training.recipes.results import cloud, grid, number
+from separatrix.training.recipes.strip import Drawing
 from separatrix.training.recipes.training import length_of, require_counts, require_same_data
 from separatrix.training.sampling import sampled
 
-_JUDGED, _COMPONENTS, _SHOWN = 1_000, 20, 64
+_JUDGED, _COMPONENTS, _SHOWN, _ON_THE_WAY = 1_000, 20, 64, 8
 
 
 @register_recipe("gan")
@@ -102,7 +104,14 @@ class Adversarial(Training):
         data = jnp.asarray(examples) if labels is None else (jnp.asarray(examples), jnp.asarray(labels))
         options = {"batch_size": min(self.batch_size, len(examples))} | length_of(self)
         initial = self.model(jax.random.fold_in(jax.random.key(self.seed), 0))
-        return Task(self._game(), initial, data, self._players(), options)
+        game, key = self._game(), jax.random.key(self.seed)
+        drawn = eqx.filter_jit(
+            lambda generator: jnp.clip(game.sample(generator, key, _ON_THE_WAY, labels=None), 0.0, 1.0)
+        )
+        return Task(
+            game, initial, data, self._players(), options,
+            drawn=None if self.columns else Drawing(lambda model: drawn(model[2])),
+        )  # fmt: skip
 
     def model(self, key: Any) -> Any:
         """New networks: generator, discriminator, and the average of the generator."""
@@ -220,7 +229,7 @@ class Adversarial(Training):
 
     def _read(self) -> tuple[Any, Any, dict[str, Any]]:
         """Examples, labels where they are asked for, and what is settled from them."""
-        if str(self.data) in names() or self.data.is_dir():
+        if named_set(self.data) is not None or self.data.is_dir():
             return self._read_pictures()
         for option in ("size", "colour"):
             if getattr(self, option) is not None:
@@ -241,7 +250,7 @@ class Adversarial(Training):
         return matrix_of(columns, table)[0], None, {"columns": columns}
 
     def _read_pictures(self) -> tuple[Any, Any, dict[str, Any]]:
-        named = str(self.data) in names()
+        named = named_set(self.data) is not None
         if not named and not is_pictures(self.data) and not any("idx" in entry.name for entry in self.data.iterdir()):
             do = "Name a folder with pictures, or with pictures in a folder for each class."
             raise DataError(explain(str(self.data), "a folder without pictures", "PNG, JPEG, BMP or WebP files", do))

@@ -63,7 +63,8 @@ def _losses(axes: Any, steps: Any, series: Mapping[str, Any]) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     label(axes, "", "loss")
-    axes.legend(fontsize=8, frameon=False, loc="best")
+    if axes.lines:  # the losses of a game, one a player, are not among them
+        axes.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _ratio(axes: Any, steps: Any, values: Any) -> None:

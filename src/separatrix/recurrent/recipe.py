@@ -22,8 +22,9 @@ import numpy as np
 import optax
 
 from separatrix._errors import DataError, explain
-from separatrix.data import load, names, read_text
+from separatrix.data import load, read_text
 from separatrix.data.dataset import digest
+from separatrix.data.loading import named_set
 from separatrix.recurrent.cells import Elman
 from separatrix.recurrent.ngrams import kneser_ney_bits
 from separatrix.recurrent.sequence import LanguageModel, bits_per_symbol, generate
@@ -172,7 +173,7 @@ class Language(Training):
         if self.unit == "word":
             return self._words()
         path, known = self.data, self.vocabulary or None
-        if str(path) in names():
+        if named_set(path) is not None:
             text = _own_words(load(str(path)), path)
             vocabulary = known or tuple(sorted(set(text)))
             codes = np.array([vocabulary.index(character) for character in text], np.int32)
@@ -190,7 +191,7 @@ class Language(Training):
     def _words(self) -> tuple[Any, tuple[str, ...]]:
         """The same of words; the vocabulary is of the training part alone."""
         path = self.data
-        if str(path) in names():
+        if named_set(path) is not None:
             text = _own_words(load(str(path)), path)
         else:
             _require_text(path)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from separatrix._errors import DataError, explain, unknown
-from separatrix.data import Series, Table, locate, names, read_csv, read_parquet, series
+from separatrix.data import Series, Table, locate, read_csv, read_parquet, series
+from separatrix.data.loading import named_set
 
 _CALLED = ("time", "times", "t", "year", "date", "day", "hour", "seconds")
 
@@ -15,7 +16,7 @@ def table_at(data: Path) -> Table:
     **Raises:** `ValueError` for a suffix that is none of a table.
     """
     path = data
-    if str(path) in names():
+    if named_set(path) is not None:
         path = Path(str(locate(str(path))).partition(": ")[2] or str(locate(str(path))))
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".tsv", ".parquet"):

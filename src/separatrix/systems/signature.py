@@ -52,6 +52,11 @@ def accepts_key(function: Function) -> bool:
     return any(p.name == "key" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
+def takes(function: Function, name: str) -> bool:
+    """Whether a function has an argument of this name."""
+    return any(p.name == name for p in _parameters(function))
+
+
 def positional_count(function: Function, allowed: tuple[int, ...], expected: str) -> int:
     """Return how many of the `allowed` numbers of positional arguments a function requires.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from separatrix._types import Function
 from separatrix.evolution.pieces import Piece, advance
+from separatrix.systems.signature import takes
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._binding import Metrics, layers_of, with_form
 from separatrix.training._course import CourseState
@@ -239,8 +240,10 @@ class Driver:
             self._judge(number, row["validation"])
         if trip.divergence == "roll_back" and self._is_good(row["loss"]):
             self._mark = Mark(number, self.state)
-        if trip.callback is not None and number > trip.start and trip.callback(number, self.model(), row) is True:
-            self._end(OutcomeKind.STOPPED_EARLY, step=number, why="the callback returned True")
+        if trip.callback is not None and number > trip.start:
+            more = {"averaged": self.averaged} if takes(trip.callback, "averaged") else {}
+            if trip.callback(number, self.model(), row, **more) is True:
+                self._end(OutcomeKind.STOPPED_EARLY, step=number, why="the callback returned True")
 
     def _validate(self, validation: Validation) -> float:
         state = self.state

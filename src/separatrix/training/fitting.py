@@ -87,7 +87,8 @@ def fit(
       or a `training.PowerAverage`, whose memory grows with the run.
     - `divergence`: at a step that is not finite, "stop"; "skip" it, up to 10 in a row; or "roll_back" to the last
       measurement that was sound and go on with updates half as large, up to 8 times.
-    - `callback`: called as callback(step, model, metrics) every `every` steps; True stops the run.
+    - `callback`: called as callback(step, model, metrics) every `every` steps; True stops the run. One with an argument
+      `averaged` is given the averaged model too, None without `average`.
     - `run`: a folder that keeps the run. The same call goes on with what is there, and gives what is finished; also a `Run`
       that is open for writing. `save_every`: steps between its checkpoints, every five seconds or so by default.
     - `progress`: True for a line with rate, time left and metrics; or called as `progress(done, total)` now and then.

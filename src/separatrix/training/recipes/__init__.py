@@ -26,6 +26,7 @@ from separatrix.training.recipes.recipe import (
     spec_text as spec_text,
 )
 from separatrix.training.recipes.regressor import Regressor as Regressor
+from separatrix.training.recipes.strip import samples_of as samples_of
 from separatrix.training.recipes.training import (
     Stopped as Stopped,
     Training as Training,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from separatrix._errors import explain
+from separatrix.data.loading import source_path
 
 _WORDS = {
     bool: "true or false",
@@ -150,7 +151,7 @@ def converted(value: Any, hint: Any, where: str) -> Any:
             raise ValueError(explain(where, value, "a finite number", "Repair the value."))
         return float(value)
     if hint is Path and isinstance(value, str | Path):
-        return Path(value)
+        return source_path(value)
     if type(value) is not hint:
         raise TypeError(explain(where, _short(value), _expected(hint), "Repair the value."))
     return value

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from separatrix._errors import DataError, DataMissing, explain, unknown
-from separatrix.data import Table, names, split
+from separatrix.data import Table, split
 from separatrix.data.dataset import digest
+from separatrix.data.loading import named_set
 from separatrix.training.recipes.columns import SUFFIXES, Column, matrix_of, names_of, read_table, settle
 from separatrix.training.recipes.pictures import (
     PARTS,
@@ -74,7 +75,7 @@ class Parts:
 
 def is_pictures(recipe: Supervising) -> bool:
     """Whether a recipe learns from pictures: a folder, or a data set of that kind."""
-    return str(recipe.data) in names() or recipe.data.is_dir()
+    return named_set(recipe.data) is not None or recipe.data.is_dir()
 
 
 def parts_of(recipe: Supervising) -> Parts:
@@ -82,7 +83,7 @@ def parts_of(recipe: Supervising) -> Parts:
 
     **Raises:** `ValueError` where options and data do not fit, `DataError` for data that are not sound, or changed.
     """
-    if str(recipe.data) not in names() and not recipe.data.exists():
+    if named_set(recipe.data) is None and not recipe.data.exists():
         do = "Put it back: the run learns from it."
         raise DataMissing(explain(f"data {recipe.data}", "nothing there", "the file or folder to learn from", do))
     found = _of_pictures(recipe) if is_pictures(recipe) else _of_table(recipe)
@@ -236,7 +237,7 @@ def _of_pictures(recipe: Supervising) -> Parts:
 
 def require_file(path: Path) -> None:
     """Refuse a path with nothing there, or of another kind, before anything is computed."""
-    if str(path) in names() or path.is_dir() or path.suffix.lower() in SUFFIXES:
+    if named_set(path) is not None or path.is_dir() or path.suffix.lower() in SUFFIXES:
         return
     expected = f"a folder of pictures, a file ending in {', '.join(SUFFIXES)}, or a name of `separatrix data list`"
     raise ValueError(explain(f"--data {path}", f"suffix {path.suffix!r}", expected, "Convert or rename the file."))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from separatrix._errors import DataError, DataMissing, explain, unknown
-from separatrix.data import DataSet, Split, Table, load, names, read_image_files, read_images, split, split_files
+from separatrix.data import DataSet, Split, Table, load, read_image_files, read_images, split, split_files
 from separatrix.data.images import SUFFIXES as SUFFIXES, is_pictures as holds_pictures
+from separatrix.data.loading import named_set
 
 PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
          "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
@@ -22,7 +23,7 @@ PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "v
 
 def split_of_folder(recipe: Any) -> Split[DataSet]:
     """The parts of a folder of pictures, or of a named set of them."""
-    if str(recipe.data) in names():
+    if named_set(recipe.data) is not None:
         found = load(str(recipe.data))
         first, second, third = recipe.fractions
         own = found.test_inputs is not None  # it comes with a part for testing
@@ -39,7 +40,13 @@ def split_of_folder(recipe: Any) -> Split[DataSet]:
         got = f"the folders {', '.join(sorted(set(inside) - set(_named(parts))))} beside {', '.join(_named(parts))}"
         raise DataError(explain(str(recipe.data), got, "train, and valid or test", "Move the others away."))
     _require_pictures(recipe.data)
-    return split(load(recipe.data, **options), recipe.fractions, key=recipe.seed)
+    found = load(recipe.data, **options)
+    least = 1 + sum(fraction > 0 for fraction in recipe.fractions)
+    if len(found) < least:
+        expected = f"at least {least}: two to learn from, and one for each other part"
+        got = f"{len(found)} picture{'s' * (len(found) > 1)}"
+        raise DataError(explain(str(recipe.data), got, expected, "Put more pictures there."))
+    return split(found, recipe.fractions, key=recipe.seed)
 
 
 def _named(parts: dict[str, Path]) -> list[str]:

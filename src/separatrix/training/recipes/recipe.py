@@ -36,6 +36,7 @@ class Task:
     - `objective`, `initial`, `data`: as `fit` takes them. `optimizer`: likewise.
     - `options`: further options of `fit`: `batch_size`, `epochs`, `metrics`, `validation`.
     - `notes`: what must be reported of the data: gaps that were filled, rows that were left out.
+    - `drawn`: a `strip.Drawing`, the pictures that are kept on the way; None for none.
     """
 
     objective: Any
@@ -44,6 +45,7 @@ class Task:
     optimizer: Any = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    drawn: Any = None
 
 
 class Recipe(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from separatrix._errors import DataError, explain
-from separatrix.data import names
+from separatrix.data.loading import named_set
 from separatrix.training.recipes.examples import Parts, Supervising, inputs_of, is_pictures, parts_of, require_file
 from separatrix.training.recipes.nets import ConvNet, perceptron
 from separatrix.training.recipes.recipe import Task, register_recipe
@@ -126,7 +126,7 @@ class Regressor(Supervising):
     def _of_folders(self, parts: Parts) -> Parts:
         """Pictures whose folders are called by numbers."""
         values = _numbers(list(parts.classes))
-        if str(self.data) in names() or not np.isfinite(values).all():
+        if named_set(self.data) is not None or not np.isfinite(values).all():
             got, expected = "pictures", "a table with a column of numbers to predict, or folders called by numbers"
             raise ValueError(explain(f"regressor: {self.data}", got, expected, "Train a classifier on pictures."))
         made = {

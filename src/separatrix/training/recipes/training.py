@@ -22,11 +22,13 @@ import numpy as np
 from separatrix._errors import Diverged, SeparatrixError, explain
 from separatrix._files import remove_strays, write_whole
 from separatrix.data import read_npy
+from separatrix.data.loading import both_there, named_set
 from separatrix.systems.trajectory import OutcomeKind
 from separatrix.training._devices import by_the_first, is_follower
 from separatrix.training.averaging import PowerAverage
 from separatrix.training.fitting import fit
 from separatrix.training.recipes.recipe import Task, recipe_from, recipe_name, spec_of
+from separatrix.training.recipes.strip import Strip
 from separatrix.training.run import Run
 
 RESULTS = "results.json"
@@ -38,7 +40,7 @@ class Training(abc.ABC):
     """The fields that every recipe has."""
 
     data: Path
-    """The file or folder to learn from, or the name of a data set of `separatrix data list`."""
+    """The file or folder to learn from, or the name of a data set of `separatrix data list`; ./NAME is a folder."""
     epochs: int = 50
     """How often every example is used, if `steps` is not given."""
     steps: int | None = None
@@ -107,11 +109,15 @@ def train(recipe: Any, path: Any, *, monitor: Any = None, progress: Any = None, 
 
     **Returns:** the run, with its results.
 
-    **Raises:** as the readers, for data that cannot be used; `StorageError` for a folder that cannot be; `Diverged`;
-    `Stopped` after Ctrl-C.
+    **Raises:** as the readers, for data that cannot be used; `ValueError` for a bare name that is a data set and a folder
+    or file here too; `StorageError` for a folder that cannot be; `Diverged`; `Stopped` after Ctrl-C.
     """
     require_counts(recipe)
+    if (both := both_there(getattr(recipe, "data", None))) is not None:
+        raise ValueError(both)
     settled = recipe.settled()
+    if hasattr(settled, "data") and named_set(settled.data) is None:
+        settled = dataclasses.replace(settled, data=settled.data.absolute())  # so that it goes on from any folder
     task = settled.task()
     _require_batches(settled, task)
     run = by_the_first(lambda: Run.create(path, recipe=recipe_name(settled), spec=spec_of(settled)), path)
@@ -148,6 +154,8 @@ def _carried_out(recipe: Any, task: Task, run: Run, monitor: Any, progress: Any,
         monitor = None  # it reads the model in programs of its own, which others would not take part in
     every, data = watched_every(recipe, steps), _on_disk(task.data, path) if recipe.on_disk else task.data
     options = {"average": average_of(recipe), "save_every": recipe.save_every} | dict(task.options)
+    if task.drawn is not None and devices is None:
+        options["callback"] = Strip(task.drawn, path, steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fit: training diverged", category=RuntimeWarning)  # said below
         found = fit(
@@ -214,7 +222,21 @@ def recipe_of(run: Run) -> Any:
     if run.recipe is None:
         do = "Open it in Python: sx.Run.open(path).model_like(template)."
         raise ValueError(explain(str(run.path), "a run without a recipe", "one that `separatrix train` made", do))
-    return recipe_from(run.recipe, run.spec)
+    return _found_again(recipe_from(run.recipe, run.spec), run.path)
+
+
+def _found_again(recipe: Any, home: Path) -> Any:
+    """The recipe with its data where they are: with a project that was moved as a whole, or begun in another folder.
+
+    What is found is known to be the same by its digest, when it is read.
+    """
+    data = getattr(recipe, "data", None)
+    if data is None or named_set(data) is not None or data.exists():
+        return recipe
+    inside = data.parts[1:] if data.is_absolute() else data.parts
+    places = (above.joinpath(*inside[at:]) for at in range(len(inside)) for above in home.absolute().parents)
+    there = next((place for place in places if place.exists()), None)
+    return recipe if there is None else dataclasses.replace(recipe, data=there)
 
 
 def require_counts(recipe: Any) -> None:
