@@ -25,7 +25,6 @@ from separatrix.diffusion.words.latent import (
     LatentPair as LatentPair,
     train_autoencoder as train_autoencoder,
 )
-from separatrix.diffusion.words.pretrained import pretrained as pretrained
 from separatrix.diffusion.words.recipe import WordsRecipe as WordsRecipe
 from separatrix.diffusion.words.towers import (
     CaptionTowers as CaptionTowers,
@@ -37,3 +36,4 @@ from separatrix.diffusion.words.unclip import (
     UnclipMatching as UnclipMatching,
     UnclipParts as UnclipParts,
 )
+from separatrix.diffusion.words.weights import pretrained as pretrained
