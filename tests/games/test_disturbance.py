@@ -51,12 +51,12 @@ def test_common_noise_leaves_the_turn_of_a_linear_field():
 LEAKING = np.array([[0.0, 0.6, 4.0], [-0.6, 0.3, 2.0], [0.0, 0.0, 0.05]])
 
 
-@pytest.mark.parametrize("scheme", ["simultaneous", "optimistic"])
-def test_other_eigenvectors_of_a_game_that_is_not_normal_are_not_counted(scheme):
+@pytest.mark.parametrize(("scheme", "size"), [("simultaneous", None), ("optimistic", None), ("simultaneous", 0.0)])
+def test_other_eigenvectors_of_a_game_that_is_not_normal_are_not_counted(scheme, size):
     """Momentum starts at rest, so that d_0 is no eigenvector: w^H s_n is mu^n all the same, and no projection is."""
     play = games.Players(optax.sgd(0.5, momentum=0.3), scheme=scheme)(games.QuadraticGame(LEAKING, (1, 1, 1)))
     start = play.init((jnp.zeros(1),) * 3)
-    found = games.disturbed(play, start, steps=40)
+    found = games.disturbed(play, start, steps=40, size=size)
     T = games.step_matrix(games.linear_game(0.5 * LEAKING, (1, 1, 1)), scheme, 1.0, momentum=0.3)
     mu = complex(found.predicted)
     assert np.min(np.abs(np.linalg.eigvals(T) - mu)) < 1e-9
@@ -139,8 +139,8 @@ REFUSED = {
         ),
         "real multipliers only",
     ),
-    "no size": (
-        lambda: games.disturbed(games.SimultaneousDescent(games.DiracGAN(), 0.1), REST, size=0.0), "size\n  got 0.0"
+    "a negative size": (
+        lambda: games.disturbed(games.SimultaneousDescent(games.DiracGAN(), 0.1), REST, size=-1.0), "size\n  got -1.0"
     ),
 }  # fmt: skip
 

@@ -14,7 +14,9 @@ So arg mu is predicted, of the mean over batches, and the mean of arg(c_{n+1}/c_
 itself, with all that `advise` leaves out (other batches, other noise, second moments that move, a state that moves on).
 How far the state moves on is measured as well: c_1/c_0 of the same direction at the end of the run (`later`), which is
 w^H T_n v/(w^H v), the multiplier of the pair there to first order. Where the three agree, what `advise` says holds for the
-run. Both are over the same distance e: of networks with kinks (ReLU) no derivative says what a run does (`_secants`).
+run. Both are over the same distance e: of networks with kinks (ReLU) no derivative says what a run does (`_secants`). With
+e = 0 derivatives are taken all along, d_{n+1} = DF_n(x_n) d_n: what is then seen holds for a disturbance that stays
+within the pieces that the run goes through.
 
 **Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), section 3, for the eigenvalues of an update;
 Trefethen & Embree, *Spectra and pseudospectra* (2005), section 52, for left eigenvectors of what is not normal.
@@ -30,7 +32,8 @@ from jaxtyping import Array, Complex, Float
 from scipy.linalg import eig
 
 from separatrix._errors import explain
-from separatrix._types import Checked, Key, State
+from separatrix._types import Checked, Key, State, StepIndex
+from separatrix.calculus.tangents import TangentState
 from separatrix.diagnostics.result import Result, Row
 from separatrix.evolution import evolve
 from separatrix.games._reduction import FORMED
@@ -40,8 +43,9 @@ from separatrix.linear.coordinates import as_vector, dimension_of, from_vector
 from separatrix.systems import ranges
 from separatrix.systems.map import Map
 
-# Runs go on until the disturbance went round so often, or fell or grew by these factors.
-_ROUNDS, _FALL, _GROWTH, _MOST = 2.0, 30.0, 5.0, 2_000
+# Runs go on until the disturbance went round so often, or changed by a factor: over a distance in a network by less, for
+# what falls further is within single pieces, and what grows bends.
+_ROUNDS, _CHANGE, _CHANGE_OF_KINKS, _MOST = 2.0, 30.0, 5.0, 2_000
 # All of the players is recorded at each step: at most so many numbers.
 _NUMBERS = 20_000_000
 # A pair is known where what leaves the Krylov space is below this share; a state moved on where its turn did by that.
@@ -155,15 +159,16 @@ def disturbed(
       largest; if all decay, the one that turns most while it decays, of those that turn by less than a quarter round.
     - `key`: of a random game: predicted is of the mean over `draws` batches of it, at least 1, and measured is the mean
       of as many pairs of runs, each pair with batches of its own.
-    - `steps`: how many are watched, at least 1; by default two rounds, or until |mu|^n fell thirtyfold or grew
-      fivefold, 8 to 2,000 (fewer of more than 10,000 parameters, which are all recorded).
-    - `size`: e > 0, the length of the disturbance over that of the players, or over 1 where they are smaller. By default
+    - `steps`: how many are watched, at least 1; by default two rounds, or until |mu|^n changed thirtyfold (fivefold
+      over a distance of more than 64 parameters), 8 to 2,000 (fewer of more than 10,000 parameters, all recorded).
+    - `size`: e >= 0, the length of the disturbance over that of the players, or over 1 where they are smaller. By default
       0.001; of more than 64 parameters twice the length of a step if that is more. There the prediction is over e, too.
+      0 follows an infinitesimal disturbance by derivatives.
 
     **Returns:** a `Disturbance`.
 
-    **Raises:** as `advise`; `ValueError` for a size that is not positive, fewer than one step or draw, or a state at
-    which no multiplier turns.
+    **Raises:** as `advise`; `ValueError` for a negative size, fewer than one step or draw, or a state at which no
+    multiplier turns.
 
     **Example:** simultaneous steps on the Dirac-GAN turn by atan(h/2).
 
@@ -176,7 +181,7 @@ def disturbed(
     **Reference:** see the module.
     """
     if size is not None:
-        ranges.positive("disturbed: size", size, "Leave it out for a thousandth.")
+        ranges.nonnegative("disturbed: size", size, "Leave it out, or pass 0 for derivatives.")
     ranges.whole("disturbed: draws", draws, "Leave it out for 8.")
     state = getattr(state, "inner", state)
     small = dimension_of(players_of(state)) <= FORMED
@@ -184,7 +189,11 @@ def disturbed(
         size = _SIZE if small else size_of_step(map, state, key)
     pair = leading_pair(map, state, key, 0.0 if small else float(size), draws)
     mu, v = pair.multiplier, pair.direction
-    count = ranges.whole("disturbed: steps", _steps(mu, len(v)) if steps is None else steps, "Leave it out.")
+    count = ranges.whole(
+        "disturbed: steps",
+        _steps(mu, len(v), _CHANGE if small or size == 0 else _CHANGE_OF_KINKS) if steps is None else steps,
+        "Leave it out.",
+    )
     keys = [None] if key is None else list(jax.random.split(jax.random.fold_in(key, 1), draws))
     between, ends = zip(*(_difference(map, state, v.real, count, size, one) for one in keys), strict=True)
     ahead = [_difference(map, ends[0], v.real, 1, size, one)[0] for one in keys]
@@ -222,6 +231,8 @@ def _difference(map: Any, state: Any, along: Any, count: int, size: Any, key: An
     d_n is half of what lies between two runs on the same keys, disturbed either way at the start.
     """
     start = as_vector(players_of(state))
+    if size == 0:
+        return _followed(map, state, jnp.asarray(along, start.dtype), count, key)
     shift = jnp.asarray(along * size * length_of(players_of(state)) / np.linalg.norm(along), start.dtype)
     moved = [_with_players(state, start + sign * shift) for sign in (1, -1)]
     runs = [evolve(map, one, steps=count, key=key, save=vector_of) for one in moved]
@@ -233,6 +244,35 @@ def _difference(map: Any, state: Any, along: Any, count: int, size: Any, key: An
     return (np.asarray(runs[0].states, float) - np.asarray(runs[1].states, float)) / 2, runs[0].final
 
 
+class FollowedMap(Map):
+    """(x, V) -> (F(x), DF(x) V), V of the floating-point leaves of x alone: counters of optimisers have no tangent."""
+
+    map: Map
+
+    def step(self, n: StepIndex, state: State, *, key: Key | None = None) -> State:
+        return TangentState(*eqx.filter_jvp(lambda x: self.map.step(n, x, key=key), (state[0],), (state[1],)))
+
+
+def _followed(map: Any, state: Any, along: Any, count: int, key: Any) -> tuple[Any, Any]:
+    """d_n by derivatives, and the state at the end."""
+    # The root of a second moment of 0, of a parameter without slopes, has no derivative: it is taken beside 0.
+    tiny = jax.tree.map(
+        lambda leaf: jnp.where(leaf == 0, jnp.asarray(1e-30, leaf.dtype), leaf) if eqx.is_inexact_array(leaf) else leaf,
+        state,
+    )
+    start = state if players_of(state) is state else _with_players(tiny, as_vector(players_of(state)))
+    still = jax.tree.map(jnp.zeros_like, eqx.filter(start, eqx.is_inexact_array))
+    run = evolve(FollowedMap(map), TangentState(start, _with_players(still, along)), steps=count, key=key, save=_aside)
+    if run.outcome != "completed":
+        do = "Ask for fewer steps."
+        raise ValueError(explain("disturbed: run", f"outcome {run.outcome}", "derivatives that stay finite", do))
+    return np.asarray(run.states, float), run.final[0]
+
+
+def _aside(state: Any) -> Any:
+    return vector_of(state[1])
+
+
 def leading_pair(map: Any, state: Any, key: Any, size: float | None, draws: int) -> Pair:
     """The pair that decides, with its left eigenvector: over a distance, or of size 0 by derivatives."""
     step, near, told = running(map, state, key, None, size=size, draws=draws, both=True)
@@ -241,26 +281,30 @@ def leading_pair(map: Any, state: Any, key: Any, size: float | None, draws: int)
     if not len(pairs):
         do = "Read sx.games.advise: nothing turns here."
         raise ValueError(explain("disturbed: state", "real multipliers only", "a pair that turns", do))
+    # A real multiplier that many directions share is a pair to rounding: of pairs that turn there is the choice, if any do.
+    turning = turns(values[pairs])
+    pairs = pairs[turning] if np.any(turning) else pairs
     residuals = residuals_of(near, vectors)
     known = pairs[residuals[pairs] <= max(_KNOWN, residuals[pairs].min())]
-    growing = [place for place in known if turns(values[place : place + 1])[0] and abs(values[place]) > 1 - step.slack]
-    if growing:
-        lead = max(growing, key=lambda place: abs(values[place]))
+    growing = known[turns(values[known]) & (np.abs(values[known]) > 1 - step.slack)]
+    # Beyond a quarter round a step overshoots, rather than that players go round.
+    ahead = known[np.real(values[known]) > 0]
+    if len(growing):
+        lead = growing[np.argmax(np.abs(values[growing]))]
     else:
-        # Beyond a quarter round a step overshoots, rather than that players go round.
-        round_ = known[np.real(values[known]) > 0]
-        among = round_ if len(round_) else known
-        lead = max(among, key=lambda place: abs(np.angle(values[place])) / max(abs(np.log(abs(values[place]))), 1e-12))
+        among = ahead if len(ahead) else known
+        lead = among[
+            np.argmax(np.abs(np.angle(values[among])) / np.maximum(np.abs(np.log(np.abs(values[among]))), 1e-12))
+        ]
     direction = near.root * (near.basis @ vectors[: near.basis.shape[1], lead])
     direction = direction / np.linalg.norm(direction)
     twice = told.scheme == "optimistic"
     return Pair(complex(values[lead]), direction, left[:, lead], near.root, near.basis, twice, float(residuals[lead]))
 
 
-def _steps(multiplier: complex, size: int) -> int:
-    turn, change = abs(np.angle(multiplier)), np.log(abs(multiplier))
-    factor = _GROWTH if change > 0 else _FALL
-    both = (_ROUNDS * 2 * np.pi / max(turn, 1e-12), np.log(factor) / max(abs(change), 1e-12))
+def _steps(multiplier: complex, size: int, factor: float) -> int:
+    turn, change = abs(np.angle(multiplier)), abs(np.log(abs(multiplier)))
+    both = (_ROUNDS * 2 * np.pi / max(turn, 1e-12), np.log(factor) / max(change, 1e-12))
     return int(np.clip(min(both), 8, max(8, min(_MOST, _NUMBERS // size))))
 
 
