@@ -21,8 +21,9 @@ not begun. Chance is an alarm as often as ours, at random.
     python modes.py              all of it
     python modes.py ring         one part: ring, paper, wide, grid, turns or alarm
 
-`turns` is of the rotation a step, predicted and measured (`disturbed`), at networks that were trained with R1 on the wide
-ring: with it, and without it from there on; on one batch with one noise, and on other batches each step.
+`turns` is of the rotation a step, predicted and measured (`disturbed`), at networks at the end of a run on the ring, the
+grid and a small wide ring, with R1 and with R3GAN, three seeds each: predicted of the mean over eight batches, measured of
+eight pairs of runs that go on with fresh batches.
 """
 
 import dataclasses
@@ -39,7 +40,7 @@ from _table import report
 
 import separatrix as sx
 
-SEEDS, RUNS, QUARTERS = 5, 32, (0.25, 0.5, 0.75, 1.0)
+SEEDS, FEW, RUNS, QUARTERS = 5, 3, 32, (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,9 @@ PAPER = Setting("8 on a ring, as published", 1.0, 0.01, 16, 16, 4, 512, 10_000, 
 WIDE = Setting("8 on a wide ring", 2.0, 0.1, 8, 64, 2, 256, 3_000, optax.adam(1e-3, b1=0.5))
 GRID = Setting("25 on a grid", 0.0, 0.05, 2, 64, 3, 256, 5_000, falling(5_000), **HELD, pairs=0.1, slight=0.1)
 ALARM = Setting("the alarm", 2.0, 0.1, 8, 32, 2, 256, 1_500, optax.adam(1e-3, b1=0.5))
+SMALL = dataclasses.replace(
+    WIDE, name="8 on a wide ring, 2 x 32", width=32, batch=512, steps=1_000, optimizer=optax.adam(1e-3, b1=0.0)
+)
 
 MODES = {"RING": RING, "PAPER": PAPER, "WIDE": WIDE, "GRID": GRID}
 
@@ -196,44 +200,32 @@ def study_of_modes(setting: Setting) -> None:
     report(f"MODES_{name}", f"Modes reached, {setting.steps} steps", columns, rows, f"{setting.name}: {words}")
 
 
-class Frozen(eqx.Module):
-    """The losses on one batch with one noise."""
-
-    losses: Any
-    key: Any
-
-    def __call__(self, players: Any) -> Any:
-        return self.losses(players, key=self.key)
-
-
 def study_of_turns() -> None:
-    """Rotation a step at networks trained with R1, predicted and measured, with it and without it from there on."""
-    small = dataclasses.replace(WIDE, width=32, batch=512, steps=1_000, optimizer=optax.adam(1e-3, b1=0.0))
-    data, rows, key = small.draw(jax.random.key(0)), [], jax.random.key(2)
-    cured, bare = (sx.games.GAN(small.latent, penalty=penalty) for penalty in (1.0, 0.0))
-    for seed in range(SEEDS):
-        begun = train(cured, small, small.players(), data, jax.random.key(10 + seed), small.steps)
-        losses = begun.map.game.function
-        for name, gan in (("R1 of 1", cured), ("no penalty", bare)):
-            own = dataclasses.replace(losses, function=gan)
-            one = Frozen(own.on_batch(data[: small.batch]), key)
-            for noise, game, drawn in (("one batch", one, None), ("batches", own, key)):
-                found = sx.games.disturbed(small.players()(game), begun.state, key=drawn, steps=60, size=1e-4)
-                factors = (abs(complex(found.predicted)), abs(complex(found.measured)))
-                more = float(found.residual), float(found.share[-1])
-                rows.append([f"{name}, {noise}, seed {seed}", *found.rotation, 100 * found.error, *factors, *more])
-                print(rows[-1], flush=True)
+    """Rotation a step of a small disturbance at the end of a run, predicted and measured, on batches of its own."""
+    rows, cases = [], []
+    for name, setting in (("ring", RING), ("grid", GRID), ("small ring", SMALL)):
+        weight, both = setting.slight if setting.average else 1.0, setting.pairs
+        cases.append((f"{name}, R1 of {weight:g}", setting, sx.games.GAN(setting.latent, penalty=weight)))
+        pairs = sx.games.GAN(setting.latent, "relativistic", both, fake_penalty=both)
+        cases.append((f"{name}, R3GAN of {both:g}", setting, pairs))
+    for seed in range(FEW):
+        for name, setting, gan in cases:
+            data = setting.draw(jax.random.key(0))
+            begun = train(gan, setting, setting.players(), data, jax.random.key(10 + seed), setting.steps)
+            began = time.process_time()
+            found = sx.games.disturbed(begun.map, begun.state, key=jax.random.key(2))
+            spent = time.process_time() - began
+            last = abs(float(np.angle(complex(found.later))))
+            factors = (abs(complex(found.predicted)), abs(complex(found.measured)))
+            numbers = (*found.rotation, float(found.scatter), 100 * found.error, last, *factors)
+            more = float(found.size), float(found.residual), len(found.path) - 1, spent
+            rows.append([f"{name}, seed {seed}", *numbers, *more])
+            print(rows[-1], flush=True)
     columns = [
-        "state",
-        "radians predicted",
-        "measured",
-        "off, %",
-        "factor predicted",
-        "measured",
-        "residual",
-        "in plane",
-    ]
-    report("TURNS", "Rotation a step on the wide ring", columns, rows, "Networks of 2 x 32 units, 60 steps.")
+        "state", "radians predicted", "measured", "standard error", "off, %", "at the end", "factor predicted", "measured",
+        "size", "residual", "steps", "CPU s",
+    ]  # fmt: skip
+    report("TURNS", "Rotation a step at the end of a run", columns, rows, "8 pairs of runs, the mean over 8 batches.")
 
 
 def study_of_the_alarm() -> None:

@@ -6,7 +6,8 @@ Near a state a step of the optimiser of player i is, with its second moments hel
 
 both measured from the update itself. In coordinates z = D^{-1/2} x the slopes have the matrix A = D^{1/2} H D^{1/2}.
 Of a small game A is formed. Of a large one Arnoldi's vectors of A are split player by player, V = V_1 + V_2 + ...,
-which holds their Krylov space, keeps who owns what, and gives V^T A V with the outer eigenvalues of A.
+which holds their Krylov space, keeps who owns what, and gives V^T A V with the outer eigenvalues of A. With those of A^T
+beside them it gives the left eigenvectors as well.
 """
 
 import itertools
@@ -19,10 +20,11 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._types import Key, State
-from separatrix.games.game import Game, GameField, slopes
+from separatrix.games._secants import linearised
+from separatrix.games.game import Game, slopes
 from separatrix.games.linear_steps import LinearGame
 from separatrix.games.players import PlayersMap
-from separatrix.linear.coordinates import Jacobian, as_vector, dimension_of
+from separatrix.linear.coordinates import as_vector, dimension_of
 from separatrix.linear.derivatives import require_derivatives
 from separatrix.linear.krylov import arnoldi
 
@@ -95,18 +97,23 @@ def _responses(map: PlayersMap, players: State, states: Any, key: Key | None) ->
     return responses, as_vector(own), updates[0]
 
 
-def reduced(game: Game, players: State, key: Key | None, metric: Any) -> Reduced:
-    """The linear game at these players, in the metric."""
-    jacobian = Jacobian(GameField(game), players, key=key)
+def reduced(
+    game: Game, players: State, key: Key | None, metric: Any, *, distance: float = 0.0, both: bool = False,
+    twice: bool = True,
+) -> Reduced:  # fmt: skip
+    """The linear game at these players, in the metric: by derivatives or over a distance, of one Krylov space or both.
+
+    Without `twice` H H is left out, which symplectic steps alone need.
+    """
     sizes, root = tuple(dimension_of(player) for player in players), np.sqrt(metric)
-    if jacobian.size <= FORMED:
-        basis, split = np.eye(jacobian.size), sizes
+    if sum(sizes) <= FORMED:
+        basis, split = np.eye(sum(sizes)), sizes
     else:
-        basis, split = _split(_arnoldi(jacobian, root), sizes)
-    pushed = products(game, players, key, root[:, None] * basis)
-    again = products(game, players, key, pushed)
-    matrix, twice = (basis.T @ (root[:, None] * part) for part in (pushed, again))
-    model = LinearGame(matrix, split, pushed.T @ pushed, twice)
+        basis, split = _split(_krylov(linearised(game, players, key, distance), root, both), sizes)
+    pushed = products(game, players, key, root[:, None] * basis, distance)
+    again = products(game, players, key, pushed, distance) if twice else np.full_like(pushed, np.nan)
+    matrix, square = (basis.T @ (root[:, None] * part) for part in (pushed, again))
+    model = LinearGame(matrix, split, pushed.T @ pushed, square)
     values, vectors = np.linalg.eig(matrix)
     lead = int(np.argmax(np.abs(values)))
     ritz = vectors[:, lead]
@@ -115,22 +122,26 @@ def reduced(game: Game, players: State, key: Key | None, metric: Any) -> Reduced
     return Reduced(model, basis, pushed, root, sizes, residual)
 
 
-def products(game: Game, players: State, key: Key | None, columns: Any) -> Any:
+def products(game: Game, players: State, key: Key | None, columns: Any, distance: float = 0.0) -> Any:
     """H times each column."""
-    jacobian = Jacobian(GameField(game), players, key=key)
+    jacobian = linearised(game, players, key, distance)
     return np.stack([_times(jacobian.mv, column, jacobian) for column in columns.T], axis=1)
 
 
-def _times(multiply: Any, vector: Any, jacobian: Jacobian) -> Any:
+def _times(multiply: Any, vector: Any, jacobian: Any) -> Any:
     # The field is -g.
     found = multiply(jnp.asarray(vector, jacobian.point.dtype))
     return -require_derivatives("advise", jacobian, found).astype(float)
 
 
-def _arnoldi(jacobian: Jacobian, root: Any) -> Any:
-    """An orthonormal basis of the Krylov space of A from a random vector, shape (d, ROOM)."""
+def _krylov(jacobian: Any, root: Any, both: bool) -> Any:
+    """An orthonormal basis of the Krylov space of A from a random vector, shape (d, ROOM), and of A^T beside it."""
     start = np.random.default_rng(0).standard_normal(jacobian.size) * (root > 0)
-    return arnoldi(lambda vector: root * _times(jacobian.mv, root * vector, jacobian), start, ROOM).basis
+    spaces = [
+        arnoldi(lambda vector, way=way: root * _times(way, root * vector, jacobian), start, ROOM).basis
+        for way in ((jacobian.mv, jacobian.rmv) if both else (jacobian.mv,))
+    ]
+    return np.hstack(spaces)
 
 
 def _split(space: Any, sizes: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix.games._reduction import FORMED, Reduced, rates_of, reduced
+from separatrix.games._secants import DrawnGame, length_of, size_of_step
 from separatrix.games.adjusted import CompetitiveDescent, PastExtragradient, RidgeDescent, SymplecticDescent
 from separatrix.games.dynamics import (
     AlternatingDescent,
@@ -67,7 +68,10 @@ class LinearStep:
 
 
 class Running(NamedTuple):
-    """What runs: game, players, D of `reduced`, momenta, how far an optimiser is from momentum, and the scheme."""
+    """What runs: game, players, D of `reduced`, momenta, how far an optimiser is from momentum, and the scheme.
+
+    `key`: of the game as it is linearised; None where it is a mean over batches.
+    """
 
     game: Any
     players: Any
@@ -77,15 +81,38 @@ class Running(NamedTuple):
     scheme: str
     strength: float
     order: Any
+    key: Any = None
+    distance: float = 0.0
 
 
-def running(map: Any, state: Any, key: Any, slack: float | None) -> tuple[LinearStep, Reduced, Running]:
-    """The scheme with its numbers, the linear game at a state in the metric of its steps, and what it was read from."""
+def running(
+    map: Any,
+    state: Any,
+    key: Any,
+    slack: float | None,
+    *,
+    size: float | None = None,
+    draws: int = 1,
+    both: bool = False,
+) -> tuple[LinearStep, Reduced, Running]:
+    """The scheme with its numbers, the linear game at a state in the metric of its steps, and what it was read from.
+
+    `size`: over what distance, in `length_of`; 0 for derivatives, None for these of a small game and two steps of a large
+    one. `draws`: over how many batches. `both`: with left eigenvectors.
+    """
     if any(not np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_inexact_array))):
         do = "Ask at the last finite state: `last` of a trajectory, `state` of a fit."
         raise ValueError(explain("advise: state", "a value that is not finite", "finite numbers", do))
     told = _running(map, state, key)
-    near = reduced(told.game, told.players, key, told.metric)
+    if size is None:
+        small = dimension_of(told.players) <= FORMED
+        size = 0.0 if small else size_of_step(map, getattr(state, "inner", state), key)
+    game = told.game if key is None or draws == 1 else DrawnGame(told.game, jax.random.split(key, draws))
+    told = told._replace(
+        game=game, key=key if game is told.game else None, distance=float(size) * length_of(told.players)
+    )
+    twice = not both or told.scheme == "symplectic"
+    near = reduced(game, told.players, told.key, told.metric, distance=told.distance, both=both, twice=twice)
     slack = float(_SLACK[len(near.basis) > FORMED] if slack is None else slack)
     return LinearStep(told.scheme, told.strength, tuple(told.momentum), told.order, slack), near, told
 
@@ -107,6 +134,14 @@ def _running(map: Any, state: Any, key: Any) -> Running:
     players = getattr(state, "players", state)
     metric = np.full(dimension_of(players), float(map.step_size))
     return Running(map.game, players, metric, (0.0,) * len(players), 0.0, scheme, strength, order)
+
+
+def residuals_of(near: Reduced, vectors: Any) -> Any:
+    """|A V p - V (V^T A V) p| over |V (V^T A V) p| of eigenvectors p of a step, columns with their moments below."""
+    parts = vectors[: near.basis.shape[1]]
+    inside = near.basis @ (near.game.matrix @ parts)
+    left_over = near.root[:, None] * (near.pushed @ parts) - inside
+    return np.linalg.norm(left_over, axis=0) / np.maximum(np.linalg.norm(inside, axis=0), 1e-300)
 
 
 def turns(values: Any) -> Any:

@@ -12,7 +12,8 @@ the strength of a consensus or symplectic term. R1 of weight gamma adds gamma K 
 weights.
 
 What is assumed: the batch, the noise and the second moments of the optimisers are held, and the state is taken as the
-equilibrium. Directions that move by less than `slack` a step count as at rest: a network has many of them.
+equilibrium. Directions that move by less than `slack` a step count as at rest: a network has many of them. Of a network H
+is taken over the distance of two steps and not by derivatives, which see none of its kinks (`_secants`).
 
 **Reference:** Mescheder, Nowozin & Geiger, *The numerics of GANs* (2017), proposition 4 and lemma 4; Mescheder, Geiger
 & Nowozin, *Which training methods for GANs do actually converge?* (2018), theorem 4.1; Fiez & Ratliff, *Local
@@ -32,7 +33,7 @@ from jaxtyping import Array, Complex, Float
 from separatrix._types import Checked, Key, State
 from separatrix.diagnostics.result import Result, Row
 from separatrix.games._reduction import Reduced, products
-from separatrix.games._running import LinearStep, running, turns
+from separatrix.games._running import LinearStep, Running, residuals_of, running, turns
 from separatrix.games.linear_steps import LinearGame, crossing
 from separatrix.linear.coordinates import dimension_of
 from separatrix.systems import ranges
@@ -41,13 +42,16 @@ from separatrix.systems.map import Map
 # Offered in the table; the others need a matrix at each step, or a strength.
 TABLE = ("simultaneous", "alternating", "extragradient", "past", "optimistic", "competitive", "proximal")
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+# Of a Krylov space: a multiplier is listed where it is known to half of its distance from 1.
+_KNOWN = 0.5
 
 
 class Advice(Result):
     """What the running update of a game does near a state, and what would make it contract.
 
-    - `multipliers`, shape (k,): mu of one step, the largest |mu| first, without directions at rest. `turning` and
-      `leaving` are those that turn more than they grow, and those beyond 1 that do not.
+    - `multipliers`, shape (k,): mu of one step, the largest |mu| first, without directions at rest, and of large games
+      without those that a Krylov space does not tell from them. `turning` and `leaving` are those that turn more than
+      they grow, and those beyond 1 that do not.
     - `radii`, shape (schemes, factors): the spectral radius of each of `schemes` at `factors` times the present step.
     - `edges`, shape (schemes,): the factor up to which nothing that turns grows in each; 0 for none, infinite for all
       up to 1,000. `spins`: the largest |mu| that turns, of each at the present step.
@@ -188,6 +192,8 @@ def advise(
     key: Key | None = None,
     factors: Any = FACTORS,
     slack: Checked[float | None] = None,
+    size: Checked[float | None] = None,
+    draws: Checked[int] = 1,
 ) -> Advice:
     r"""Say what a game's running update does near a state, and which number would make it contract.
 
@@ -197,7 +203,11 @@ def advise(
 
     - `map`: `Players(...)(game)`, the `map` of a `Fit` on a game, or one of the descents of `sx.games`. `state`: its
       state, as `Fit.state`, after some steps.
-    - `key`: of a random game: the batch and the noise of one step, held fixed.
+    - `key`: of a random game: the batch and the noise of one step, held fixed. `draws`: over how many batches and noises
+      H is a mean, at least 1.
+    - `size`: the distance over which H is taken, over the length of the players (or over 1 where that is less); 0 for
+      derivatives at the state. By default 0 where H is formed, else twice the length of a step and no less than 0.001:
+      over it networks with kinks (ReLU) change pieces, which a derivative does not see.
     - `factors`: the step sizes of the table, over the present ones; 1 is always among them.
     - `slack`: directions with |mu - 1| below it count as at rest, and |mu| <= 1 + slack as stable; 1e-9 by default
       where H is formed, else 1e-4.
@@ -220,12 +230,15 @@ def advise(
     """
     if slack is not None:
         ranges.nonnegative("advise: slack", slack, "Leave it out.")
+    if size is not None:
+        ranges.nonnegative("advise: size", size, "Leave it out.")
+    ranges.whole("advise: draws", draws, "Leave it out for 1.")
     factors = tuple(sorted({1.0, *(float(factor) for factor in factors)}))
     ranges.positive("advise: factors", jnp.asarray(factors), "Leave them out.")
-    step, near, told = running(map, state, key, slack)
-    game, players, slack = told.game, told.players, step.slack
-    values = np.linalg.eigvals(step.matrix(near.game))
-    moving = values[np.abs(values - 1) > slack]
+    step, near, told = running(map, state, key, slack, size=size, draws=draws)
+    players, slack = told.players, step.slack
+    values, vectors = np.linalg.eig(step.matrix(near.game))
+    moving = values[(np.abs(values - 1) > slack) & (residuals_of(near, vectors) < _KNOWN)]
     lead = moving[np.lexsort((-np.imag(moving), -np.abs(moving).round(12)))]
     others = tuple(name for name in TABLE if name != step.scheme and (name != "competitive" or len(players) > 1))
     schemes = (step.scheme, *others)
@@ -237,8 +250,8 @@ def advise(
         spins=jnp.asarray([step.other(name).spin(near.game) for name in schemes]),
         edges=jnp.asarray(edges),
         largest_factor=jnp.asarray(edges[0]),
-        penalty=jnp.asarray(_least_penalty("penalty", step, near, game, players, key)),
-        fake_penalty=jnp.asarray(_least_penalty("fake_penalty", step, near, game, players, key)),
+        penalty=jnp.asarray(_least_penalty("penalty", step, near, told)),
+        fake_penalty=jnp.asarray(_least_penalty("fake_penalty", step, near, told)),
         consensus=jnp.asarray(_least_strength("consensus", step, near.game)),
         symplectic=jnp.asarray(_least_strength("symplectic", step, near.game)),
         residual=jnp.asarray(near.residual),
@@ -272,14 +285,15 @@ def _first(holds: Callable[[float], bool]) -> float:
     return found if found > 0 else 1e-5
 
 
-def _least_penalty(name: str, step: LinearStep, near: Reduced, game: Any, players: Any, key: Any) -> float:
+def _least_penalty(name: str, step: LinearStep, near: Reduced, told: Running) -> float:
     """The least weight of a penalty that makes the present step stable."""
-    weight = penalty_of(game, name)
+    weight = penalty_of(told.game, name)
     if weight is None:
         return np.nan
     if step.stable(near.game):
         return weight
-    heavier = products(with_penalty(game, name, weight + 1.0), players, key, near.root[:, None] * near.basis)
+    other = with_penalty(told.game, name, weight + 1.0)
+    heavier = products(other, told.players, told.key, near.root[:, None] * near.basis, told.distance)
     added = near.basis.T @ (near.root[:, None] * (heavier - near.pushed))
 
     def stable(more: float) -> bool:

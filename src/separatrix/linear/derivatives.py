@@ -15,11 +15,11 @@ import numpy as np
 
 from separatrix._errors import explain
 from separatrix._tree import is_inexact
-from separatrix.linear.coordinates import Jacobian, dimension_of
+from separatrix.linear.coordinates import dimension_of
 
 
-def require_derivatives(what: str, jacobian: Jacobian, products: Any) -> Any:
-    """Return what products with J (or its columns) gave; refused in words where one of them is not finite.
+def require_derivatives(what: str, jacobian: Any, products: Any) -> Any:
+    """Return what products with J, of a `Jacobian` or its like, gave; refused in words where one of them is not finite.
 
     **Raises:** `ValueError` that names the first coordinate in which the derivative is not finite.
     """
@@ -37,7 +37,7 @@ def require_derivatives(what: str, jacobian: Jacobian, products: Any) -> Any:
     )
 
 
-def _where(jacobian: Jacobian) -> str:
+def _where(jacobian: Any) -> str:
     """In which coordinates of the state, by one product with the transpose; nothing where it does not tell."""
     probe = np.random.default_rng(0).standard_normal(jacobian.size)
     try:
