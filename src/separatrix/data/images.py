@@ -116,8 +116,9 @@ def read_image_files(
         picture = first if i == 0 else _picture(image, file, colour, wanted, max_pixels)
         if picture.shape != first.shape:
             alike = picture.ndim == first.ndim
-            size, colours = "Pass size=(height, width) to resize all", "Pass colour='rgb' or 'grey' to make all alike"
-            do = f"{size}; on the command line --size N." if alike else f"{colours}; on the command line --colour grey."
+            do = "Pass colour='rgb' or 'grey' to make all alike; on the command line --colour grey."
+            if alike:
+                do = "Pass size=(height, width) to resize all; on the command line --size N."
             raise refusal(f"{file}", _told(picture), f"{_told(first)}, as in {files[0].name}", do)
         values[i] = picture
     return values

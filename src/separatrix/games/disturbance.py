@@ -276,7 +276,8 @@ def _aside(state: Any) -> Any:
 def leading_pair(map: Any, state: Any, key: Any, size: float | None, draws: int) -> Pair:
     """The pair that decides, with its left eigenvector: over a distance, or of size 0 by derivatives."""
     step, near, told = running(map, state, key, None, size=size, draws=draws, both=True)
-    values, left, vectors = eig(step.matrix(near.game), left=True, right=True)
+    found: Any = eig(step.matrix(near.game), left=True, right=True)
+    values, left, vectors = found
     pairs = np.flatnonzero((np.imag(values) > 0) & (np.abs(values - 1) > step.slack))
     if not len(pairs):
         do = "Read sx.games.advise: nothing turns here."
