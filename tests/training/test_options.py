@@ -230,3 +230,8 @@ def test_outputs_that_are_not_finite_hit_no_class():
     objective = sx.supervised(eqx.nn.Linear(2, 3, key=KEY), (jnp.ones((4, 2)), jnp.zeros(4, int)))
     broken = jax.tree.map(lambda leaf: jnp.nan * leaf, objective.initial)
     assert float(sx.training.accuracy(objective.model(broken), *objective.data)) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8, np.uint32, bool])
+def test_accuracy_counts_targets_of_any_width(dtype):
+    assert float(sx.training.accuracy(lambda x: x, jnp.eye(2), np.array([0, 0], dtype))) == 0.5

@@ -122,7 +122,10 @@ def accuracy(model: Function, inputs: Any, targets: Any) -> Scalar:
     0.5
     """
     outputs = jax.vmap(model)(inputs)
-    hits = (jnp.argmax(outputs, axis=-1) == targets) & jnp.all(jnp.isfinite(outputs), axis=-1)
+    wanted = jnp.asarray(targets)
+    # Integers of any width are compared, under strict promotion too.
+    best = jnp.argmax(outputs, axis=-1).astype(jnp.promote_types(wanted.dtype, jnp.int32))
+    hits = (best == wanted.astype(best.dtype)) & jnp.all(jnp.isfinite(outputs), axis=-1)
     return jnp.mean(hits, dtype=outputs.dtype)
 
 
