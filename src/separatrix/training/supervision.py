@@ -124,8 +124,8 @@ def accuracy(model: Function, inputs: Any, targets: Any) -> Scalar:
     outputs = jax.vmap(model)(inputs)
     wanted = jnp.asarray(targets)
     # Integers of any width are compared, under strict promotion too.
-    best = jnp.argmax(outputs, axis=-1).astype(jnp.promote_types(wanted.dtype, jnp.int32))
-    hits = (best == wanted.astype(best.dtype)) & jnp.all(jnp.isfinite(outputs), axis=-1)
+    dtype = wanted.dtype if jnp.issubdtype(wanted.dtype, jnp.inexact) else int
+    hits = (jnp.argmax(outputs, axis=-1).astype(dtype) == wanted.astype(dtype)) & jnp.all(jnp.isfinite(outputs), axis=-1)
     return jnp.mean(hits, dtype=outputs.dtype)
 
 
