@@ -125,7 +125,9 @@ def accuracy(model: Function, inputs: Any, targets: Any) -> Scalar:
     wanted = jnp.asarray(targets)
     # Integers of any width are compared, under strict promotion too.
     dtype = wanted.dtype if jnp.issubdtype(wanted.dtype, jnp.inexact) else int
-    hits = (jnp.argmax(outputs, axis=-1).astype(dtype) == wanted.astype(dtype)) & jnp.all(jnp.isfinite(outputs), axis=-1)
+    hits = (jnp.argmax(outputs, axis=-1).astype(dtype) == wanted.astype(dtype)) & jnp.all(
+        jnp.isfinite(outputs), axis=-1
+    )
     return jnp.mean(hits, dtype=outputs.dtype)
 
 
