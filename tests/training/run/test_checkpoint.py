@@ -359,3 +359,17 @@ def test_a_donated_array_is_saved_as_it_was(tmp_path):
             x = step(x)
         run.wait()
         assert [float(run.load(step=n).tree["x"][0]) for n in (2, 3)] == [3.0, 5.0]
+
+
+def test_a_number_that_was_saved_without_64_bits_is_read_with_them(path):
+    """A Python number is as wide as JAX is set to hold; an array of numbers is what it was made."""
+    save_tree(path, {"scale": np.float32(0.25), "weights": np.ones(2, np.float32)})
+    like = {"scale": np.float64(0), "weights": np.zeros(2, np.float32)}
+    found = load_tree(path, like).tree
+    assert found["scale"] == 0.25 and found["scale"].dtype == np.float64
+    for wrong in (like | {"weights": np.zeros(2)}, like | {"scale": np.int64(0)}, like | {"scale": np.zeros(1)}):
+        with pytest.raises(OtherModel, match="got float32"):
+            load_tree(path, wrong)
+    save_tree(path, {"scale": np.float64(0.25)})
+    with pytest.raises(OtherModel, match="got float64"):
+        load_tree(path, {"scale": np.float32(0)})

@@ -79,6 +79,8 @@ class TreeFile:
     def _compare(self, saved: TensorEntry, wanted: TensorEntry, force: bool) -> None:
         """Refuse a leaf that is not what the template has at its place; functions may differ where forced."""
         functions = saved.kind == wanted.kind == "given"
+        if _of_python(saved, wanted):
+            return
         if str(saved) != str(wanted) and not (force and functions):
             do = "Pass the model that was saved" + (", or force=True." if functions else ".")
             self._refuse(saved.path, str(saved), str(wanted), do)
@@ -94,6 +96,8 @@ class TreeFile:
         if entry.kind == "value":
             return value_of(entry)
         array = self.container.read(entry.tensor)
+        if array.shape == () and array.dtype == np.float32 and getattr(like, "dtype", None) == np.float64:
+            array = array.astype(np.float64)
         if isinstance(like, np.ndarray | np.generic):
             return array[()] if isinstance(like, np.generic) else array
         return _keys(entry, array) if entry.kind == "key" else self._placed(entry, array, like)
@@ -115,6 +119,15 @@ class TreeFile:
             return value_of(entry)
         array = self.container.read(entry.tensor)
         return _keys(entry, array) if entry.kind == "key" else array
+
+
+def _of_python(saved: TensorEntry, wanted: TensorEntry) -> bool:
+    """Whether both are one real number, of single precision in the file and of double in the template.
+
+    A number of Python is as wide as JAX was set to hold: a model of a program without 64 bits is read by one with them.
+    """
+    alone = saved.kind == wanted.kind == "array" and saved.shape == wanted.shape == ()
+    return alone and (saved.of, wanted.of) == ("float32", "float64")
 
 
 def _keys(entry: TensorEntry, data: np.ndarray) -> Any:
