@@ -28,7 +28,7 @@ ATTRIBUTES = ("object", "count", "size", "brightness", "place")
 NOUNS = sx.diffusion.NOUNS["fashion-mnist"]
 WITHHELD = sx.diffusion.withheld(len(NOUNS))
 EXAMPLES, EACH = 40_000, 12
-JUDGE_STEPS, CODER_STEPS, STEPS, UNCLIP_STEPS = 2_800, 2_500, 5_000, 1_600
+JUDGE_STEPS, CODER_STEPS, STEPS, UNCLIP_STEPS = 2_800, 2_500, 5_000, 800
 SCALES, COUNTS = (1.0, 2.0, 3.0, 4.0), (4, 10, 20)
 
 
