@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from separatrix import diffusion as D
+from separatrix.diffusion.words.judge import with_noise
 from separatrix.diffusion.words.latent import untrained_pair
 
 
@@ -31,7 +32,7 @@ def test_latents_are_drawn_with_their_own_variance():
 def test_an_autoencoder_of_its_own_stays_as_it_is_and_is_saved(tmp_path):
     pictures = np.random.default_rng(0).random((12, 8, 8))
     captions = ["dark", "bright", "dark bright"] * 4
-    coder = D.train_autoencoder(pictures, key=jax.random.key(0), channels=3, width=12, steps=3, batch_size=4)
+    coder = D.Autoencoder((8, 8), 3, 12, depth=1, key=jax.random.key(0))  # of no default size
     small = {"width": 8, "depth": 1, "steps": 3, "batch_size": 4, "autoencoder": coder}
     model = D.LatentDiffusion.fit(pictures, captions, key=jax.random.key(1), **small)
     for first, second in zip(jax.tree.leaves(coder), jax.tree.leaves(model.pair.autoencoder), strict=True):
@@ -41,6 +42,26 @@ def test_an_autoencoder_of_its_own_stays_as_it_is_and_is_saved(tmp_path):
     other = D.LatentDiffusion.load(tmp_path / "m.safetensors")
     drawn = [m.sample("dark", jax.random.key(2), 3, steps=2, batch_size=2) for m in (model, other)]
     np.testing.assert_array_equal(*drawn)
+
+
+def test_how_bright_a_picture_is_passes_the_norms():
+    """Without biases norms take sizes away, so that m(2 x) - m(x) = A x and D(2 z) - D(z) = B z, linear maps alone."""
+    coder, keys = D.Autoencoder((8, 8), 3, 8, key=jax.random.key(0)), jax.random.split(jax.random.key(1))
+    x, z = (100 * jax.random.normal(key, shape) for key, shape in zip(keys, ((8, 8), (2, 2, 3)), strict=True))
+    squares = x.reshape(2, 4, 2, 4).transpose(0, 2, 1, 3).reshape(2, 2, 16)
+    passed = squares @ coder.past.weight[0, 0].astype(float)[:, :3]
+    np.testing.assert_allclose(coder.encode(2 * x)[0] - coder.encode(x)[0], passed, atol=1e-4)
+    back = (z @ coder.back.weight[0, 0].astype(float)).reshape(2, 2, 4, 4).transpose(0, 2, 1, 3).reshape(8, 8)
+    np.testing.assert_allclose(coder.decode(2 * z) - coder.decode(z), back, atol=1e-4)
+    assert float(jnp.abs(passed).max()) > 1 and float(jnp.abs(back).max()) > 1
+
+
+def test_pictures_are_disturbed_by_a_share_of_the_noise():
+    """E (s U n)^2 = s^2/3, and all pixels of a picture have one U."""
+    gaps = np.asarray(with_noise(jnp.zeros((4000, 8, 8)), 0.3, jax.random.key(0)))
+    squares = (gaps**2).mean(axis=(1, 2))
+    assert abs(squares.mean() - 0.03) < 4 * squares.std() / 4000**0.5
+    assert abs(np.mean(squares**2) / 0.3**4 - (1 / 5) * (1 + 2 / 64)) < 0.02
 
 
 def test_an_autoencoder_of_other_pictures_is_refused():

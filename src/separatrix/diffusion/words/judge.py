@@ -133,9 +133,13 @@ class _NoisyJudging(eqx.Module):
 
     def __call__(self, judge: CaptionJudge, batch: Any, *, key: Key) -> Scalar:
         pictures, codes = batch
-        first, second = jax.random.split(key)
-        sizes = self.noise * jax.random.uniform(first, pictures.shape[:1], pictures.dtype)
-        noise = sizes[:, None, None] * jax.random.normal(second, pictures.shape, pictures.dtype)
-        rows = jax.vmap(judge.logits)(jnp.clip(pictures + noise, 0, 1))
+        rows = jax.vmap(judge.logits)(jnp.clip(with_noise(pictures, self.noise, key), 0, 1))
         losses = [optax.softmax_cross_entropy_with_integer_labels(row, codes[:, n]) for n, row in enumerate(rows)]
         return jnp.mean(sum(losses))
+
+
+def with_noise(pictures: Array, size: Any, key: Key) -> Array:
+    """x + s U n, U uniform on [0, 1] for each picture, n standard normal for each pixel."""
+    first, second = jax.random.split(key)
+    shares = jax.random.uniform(first, (pictures.shape[0],) + (1,) * (pictures.ndim - 1), pictures.dtype)
+    return pictures + size * shares * jax.random.normal(second, pictures.shape, pictures.dtype)

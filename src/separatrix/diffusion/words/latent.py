@@ -129,7 +129,7 @@ class LatentDiffusion(eqx.Module):
       Resize them, to 32 by 32 say.
 
     **Reference:** Rombach et al., *High-resolution image synthesis with latent diffusion models* (2022), section 3;
-    there the autoencoder is trained first.
+    there the autoencoder is trained first, as with `autoencoder=` here.
     """
 
     pair: LatentPair
@@ -176,6 +176,7 @@ class LatentDiffusion(eqx.Module):
                 got, expected = f"latents {autoencoder.latent}", f"{initial.pair.autoencoder.latent}, as of initial"
                 raise ValueError(explain("LatentDiffusion.fit: autoencoder", got, expected, "Leave one of both out."))
             form |= {"channels": autoencoder.latent[2], "coder": autoencoder.width}
+            form["coder_depth"] = len(autoencoder.decoder)
         weights_key, fit_key = jax.random.split(key)
         begun = untrained_pair(form, vocabulary, weights_key) if initial is None else initial.pair
         settings: dict[str, Any] = {
@@ -233,7 +234,8 @@ class LatentDiffusion(eqx.Module):
         groups = tuple(tuple(group.split(" ")) for group in said["exclusive"].split("|")) if said["exclusive"] else ()
         vocabulary = Vocabulary(tuple(said["words"].split(" ")), int(said["length"]), groups)
         form = {"shape": tuple(int(n) for n in said["shape"])}
-        form |= {name: int(said[name]) for name in ("width", "depth", "channels", "coder")}
+        sizes = ("width", "depth", "channels", "coder", "coder_depth")
+        form |= {name: int(said[name]) for name in sizes if name in said}
         pair, number = untrained_pair(form, vocabulary, jax.random.key(0)), jnp.float32(0)
         empty = LatentDiffusion(pair, number, number, vocabulary, form)
         loaded = load_model(Path(path), {"arrays": (pair, number, number), "form": empty._written()})
@@ -334,7 +336,7 @@ def tokens_for(vocabulary: Vocabulary, captions: Any, count: int) -> np.ndarray:
 def untrained_pair(form: dict[str, Any], vocabulary: Vocabulary, key: Key) -> LatentPair:
     """A new autoencoder and denoiser."""
     keys = jax.random.split(key, 3)
-    autoencoder = Autoencoder(form["shape"], form["channels"], form["coder"], key=keys[0])
+    autoencoder = Autoencoder(form["shape"], form["channels"], form["coder"], form.get("coder_depth", 2), key=keys[0])
     reader = CaptionReader(vocabulary.size, vocabulary.length, form["width"], key=keys[1])
     network = AttendingNet(autoencoder.latent, form["width"], form["depth"], reader, key=keys[2])
     return LatentPair(autoencoder, Preconditioned(network, EDM(), 1.0))

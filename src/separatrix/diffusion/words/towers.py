@@ -22,6 +22,7 @@ from separatrix.diffusion.unet import Convolving, unit_size
 from separatrix.diffusion.words.attending import CaptionReader
 from separatrix.diffusion.words.autoencoder import PlainBlock, into_channels
 from separatrix.diffusion.words.captions import Vocabulary
+from separatrix.diffusion.words.judge import with_noise
 from separatrix.diffusion.words.latent import captioned_pictures, optimizer_of, scale_of, tokens_for
 from separatrix.systems import ranges
 from separatrix.training import PowerAverage
@@ -235,10 +236,7 @@ class _Contrasting(eqx.Module):
 
     def __call__(self, towers: TwoTowers, batch: Any, *, key: Key) -> Scalar:
         pictures, tokens = batch
-        first, second = jax.random.split(key)
-        shape = (pictures.shape[0],) + (1,) * (pictures.ndim - 1)
-        sizes = self.noise * jax.random.uniform(first, shape, pictures.dtype)
-        noisy = pictures + sizes * jax.random.normal(second, pictures.shape, pictures.dtype)
+        noisy = with_noise(pictures, self.noise, key)
         u, v = jax.vmap(towers.picture)(noisy), jax.vmap(towers.caption)(tokens)
         same = jnp.all(tokens[:, None] == tokens[None], axis=2)
         return contrast(u, v, jnp.minimum(jnp.exp(towers.coldness), COLDEST), same)
